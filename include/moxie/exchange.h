@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** @file
+ * Dispatch and combine, forward and backward, along a route.
+ *
+ * T: tokens of this rank. H: hidden. K: topk. N: received rows in rank_major. M: received rows in
+ * expert_major, padding included. All calls are collective. On shm they return when this rank's
+ * outputs are ready and its inputs may be changed; on a device that holds in stream order.
+ *
+ * Arithmetic, to the bit on every backend: sums run in fp32 from +0 with fmaf(w, y, acc), ascending
+ * slot k within a rank and ascending rank at home; a rank's partial is rounded once to the wire
+ * type, the sum once to the output type, to nearest even; subnormals are kept; a NaN becomes 0x7FFF
+ * in bf16 and 0x7FFFFFFF in fp32. The caller's rounding and flush-to-zero modes do not matter.
+ */
+#ifndef MOXIE_EXCHANGE_H
+#define MOXIE_EXCHANGE_H
+
+#include "moxie/route.h"
+#include "moxie/window.h"
+
+MOXIE_BEGIN_DECLS
+
+/** Where a row of the expert_major layout came from. All -1 in a padding row. */
+typedef struct moxie_row_source {
+    int32_t rank;  /**< source rank s */
+    int32_t token; /**< token t of that rank */
+    int32_t slot;  /**< top-k slot k of that token */
+} moxie_row_source_t;
+
+/** What a rank sends in dispatch. */
+typedef struct moxie_dispatch_in {
+    size_t size;         /**< sizeof(moxie_dispatch_in_t) */
+    const void *x;       /**< [T, H] rows, any memory */
+    moxie_dtype_t dtype; /**< bf16 or fp32; rows are copied bit by bit */
+} moxie_dispatch_in_t;
+
+/** Initialiser of a ::moxie_dispatch_in_t with bf16 rows. */
+#define MOXIE_DISPATCH_IN_INIT                                                                     \
+    {                                                                                              \
+        .size = sizeof(moxie_dispatch_in_t), .dtype = MOXIE_DTYPE_BF16                             \
+    }
+
+/** Where a rank receives in dispatch. Optional buffers may be NULL; each rank chooses for itself.
+ */
+typedef struct moxie_dispatch_out {
+    size_t size;              /**< sizeof(moxie_dispatch_out_t) */
+    int64_t row_capacity;     /**< rows that each buffer below holds, >= recv_row_count */
+    void *recv_x;             /**< [row_capacity, H], in a window; padding rows become zero */
+    int32_t *recv_topk_idx;   /**< rank_major: [row_capacity, K] local expert or -1, in a window */
+    float *recv_topk_weights; /**< rank_major: [row_capacity, K], +0 where idx is -1, in a window */
+    float *row_weight;        /**< expert_major: [row_capacity], padding +0, in a window */
+    moxie_row_source_t *row_source; /**< expert_major: [row_capacity], in a window */
+    int64_t *expert_count;          /**< [local experts] rows of each local expert, any memory */
+    int64_t *expert_start; /**< expert_major: [local experts + 1] block starts, any memory */
+} moxie_dispatch_out_t;
+
+/** Initialiser of a ::moxie_dispatch_out_t. */
+#define MOXIE_DISPATCH_OUT_INIT                                                                    \
+    {                                                                                              \
+        .size = sizeof(moxie_dispatch_out_t)                                                       \
+    }
+
+/**
+ * Sends each token to every rank that holds at least one of its experts.
+ *
+ * @return MOXIE_OK; the same error on every rank: MOXIE_ERR_ARGUMENT, MOXIE_ERR_CAPACITY,
+ *         MOXIE_ERR_WINDOW, MOXIE_ERR_MISMATCH, MOXIE_ERR_TIMEOUT, MOXIE_ERR_PEER_LOST
+ */
+MOXIE_API moxie_status_t moxie_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in,
+                                        const moxie_dispatch_out_t *out, moxie_stream_t stream);
+
+/** What a rank gives to combine. */
+typedef struct moxie_combine_in {
+    size_t size;              /**< sizeof(moxie_combine_in_t) */
+    const void *y;            /**< [recv_row_count, H] experts' outputs, in a window; rank_major:
+                                   weighted and summed by the caller; expert_major: plain */
+    moxie_dtype_t dtype;      /**< of `y`: bf16 or fp32 */
+    moxie_dtype_t wire_dtype; /**< a rank's partial is rounded to it: bf16 or fp32 */
+    int32_t unweighted; /**< expert_major: 1 sums with every weight 1; the same on all ranks */
+    int32_t reserved;   /**< 0 */
+} moxie_combine_in_t;
+
+/** Initialiser of a ::moxie_combine_in_t: bf16 rows, bf16 on the wire, weighted. */
+#define MOXIE_COMBINE_IN_INIT                                                                      \
+    {                                                                                              \
+        .size = sizeof(moxie_combine_in_t), .dtype = MOXIE_DTYPE_BF16,                             \
+        .wire_dtype = MOXIE_DTYPE_BF16                                                             \
+    }
+
+/** What a rank gets from combine. */
+typedef struct moxie_combine_out {
+    size_t size;         /**< sizeof(moxie_combine_out_t) */
+    void *out;           /**< [T, H], any memory; +0 for a token without experts */
+    moxie_dtype_t dtype; /**< of `out`: bf16 or fp32 */
+} moxie_combine_out_t;
+
+/** Initialiser of a ::moxie_combine_out_t with a bf16 result. */
+#define MOXIE_COMBINE_OUT_INIT                                                                     \
+    {                                                                                              \
+        .size = sizeof(moxie_combine_out_t), .dtype = MOXIE_DTYPE_BF16                             \
+    }
+
+/** Brings the experts' outputs home and sums them. Errors as of moxie_dispatch(). */
+MOXIE_API moxie_status_t moxie_combine(moxie_route_t *route, const moxie_combine_in_t *in,
+                                       const moxie_combine_out_t *out, moxie_stream_t stream);
+
+/** Gradients of what dispatch delivered. */
+typedef struct moxie_dispatch_backward_in {
+    size_t size;                 /**< sizeof(moxie_dispatch_backward_in_t) */
+    const void *d_recv_x;        /**< [recv_row_count, H], in a window */
+    moxie_dtype_t dtype;         /**< of `d_recv_x`: bf16 or fp32 */
+    moxie_dtype_t wire_dtype;    /**< as in ::moxie_combine_in_t */
+    const float *d_recv_weights; /**< gradient of the received weights, in a window; rank_major:
+                                      [recv_row_count, K], expert_major: [recv_row_count]; NULL on
+                                      every rank when no rank asks for `d_topk_weights` */
+} moxie_dispatch_backward_in_t;
+
+/** Initialiser of a ::moxie_dispatch_backward_in_t: bf16 rows, bf16 on the wire. */
+#define MOXIE_DISPATCH_BACKWARD_IN_INIT                                                            \
+    {                                                                                              \
+        .size = sizeof(moxie_dispatch_backward_in_t), .dtype = MOXIE_DTYPE_BF16,                   \
+        .wire_dtype = MOXIE_DTYPE_BF16                                                             \
+    }
+
+/** Gradients of what a rank sent in dispatch. */
+typedef struct moxie_dispatch_backward_out {
+    size_t size;           /**< sizeof(moxie_dispatch_backward_out_t) */
+    void *d_x;             /**< [T, H], any memory */
+    moxie_dtype_t dtype;   /**< of `d_x`: bf16 or fp32 */
+    float *d_topk_weights; /**< [T, K], +0 in unused slots, any memory, or NULL */
+} moxie_dispatch_backward_out_t;
+
+/** Initialiser of a ::moxie_dispatch_backward_out_t with a bf16 result. */
+#define MOXIE_DISPATCH_BACKWARD_OUT_INIT                                                           \
+    {                                                                                              \
+        .size = sizeof(moxie_dispatch_backward_out_t), .dtype = MOXIE_DTYPE_BF16                   \
+    }
+
+/**
+ * Backward of dispatch: d_x is the unweighted combine of the received rows' gradients, and each
+ * received weight's gradient travels home unchanged. Errors as of moxie_dispatch().
+ */
+MOXIE_API moxie_status_t moxie_dispatch_backward(moxie_route_t *route,
+                                                 const moxie_dispatch_backward_in_t *in,
+                                                 const moxie_dispatch_backward_out_t *out,
+                                                 moxie_stream_t stream);
+
+/** Gradients of what combine delivered. */
+typedef struct moxie_combine_backward_in {
+    size_t size;         /**< sizeof(moxie_combine_backward_in_t) */
+    const void *d_out;   /**< [T, H], any memory */
+    moxie_dtype_t dtype; /**< of `d_out`, `y` and `d_y`: bf16 or fp32 */
+    int32_t unweighted;  /**< as in the forward call */
+    const void *y;       /**< expert_major, weighted: the rows that combine was given, in a window;
+                              NULL on every rank when no rank asks for `d_topk_weights` */
+} moxie_combine_backward_in_t;
+
+/** Initialiser of a ::moxie_combine_backward_in_t with bf16 rows. */
+#define MOXIE_COMBINE_BACKWARD_IN_INIT                                                             \
+    {                                                                                              \
+        .size = sizeof(moxie_combine_backward_in_t), .dtype = MOXIE_DTYPE_BF16                     \
+    }
+
+/** Gradients of what a rank gave to combine. */
+typedef struct moxie_combine_backward_out {
+    size_t size;           /**< sizeof(moxie_combine_backward_out_t) */
+    int64_t row_capacity;  /**< rows that `d_y` holds, >= recv_row_count */
+    void *d_y;             /**< [row_capacity, H], in a window; padding rows become zero */
+    float *d_topk_weights; /**< expert_major, weighted: [T, K], +0 in unused slots, any memory, or
+                                NULL */
+} moxie_combine_backward_out_t;
+
+/** Initialiser of a ::moxie_combine_backward_out_t. */
+#define MOXIE_COMBINE_BACKWARD_OUT_INIT                                                            \
+    {                                                                                              \
+        .size = sizeof(moxie_combine_backward_out_t)                                               \
+    }
+
+/**
+ * Backward of combine. rank_major, or unweighted: every row of d_y is its token's d_out.
+ * expert_major, weighted: row (s, t, k) of d_y is w[t,k] · d_out[t], multiplied in fp32 and rounded
+ * once; d_topk_weights[t,k] = ⟨d_out[t], y row of (t,k)⟩, in fp32: 256 partials, partial j over the
+ * columns j, j + 256, … ascending with fmaf(d_out, y, acc) from +0, then halved pairwise,
+ * partial[j] += partial[j + h] for h = 128, 64 … 1. Errors as of moxie_dispatch().
+ */
+MOXIE_API moxie_status_t moxie_combine_backward(moxie_route_t *route,
+                                                const moxie_combine_backward_in_t *in,
+                                                const moxie_combine_backward_out_t *out,
+                                                moxie_stream_t stream);
+
+/** What moxie_ceiling_measure() copies. */
+typedef struct moxie_ceiling_in {
+    size_t size;                 /**< sizeof(moxie_ceiling_in_t) */
+    const void *source;          /**< [source_row_count] rows, any memory */
+    int64_t source_row_count;    /**< rows to read from, in turn; >= 1 unless nothing is copied */
+    const int64_t *rows_to_peer; /**< [rank_count] rows to write to each rank, this one included */
+    int64_t row_bytes;           /**< the same on every rank */
+    void *destination;           /**< this rank's buffer, in a window, that the peers write to */
+    int64_t destination_row_count; /**< rows that it holds; a sum over sources beyond it wraps */
+    int32_t streaming;             /**< 0: memcpy, 1: non-temporal stores; the same on every rank */
+    int32_t reserved;              /**< 0 */
+} moxie_ceiling_in_t;
+
+/** Initialiser of a ::moxie_ceiling_in_t. */
+#define MOXIE_CEILING_IN_INIT                                                                      \
+    {                                                                                              \
+        .size = sizeof(moxie_ceiling_in_t)                                                         \
+    }
+
+/**
+ * What the machine gives: copies rows to all peers at once, with no routing, no metadata and no
+ * sums, in row-sized pieces and through the same windows as an exchange. Collective.
+ *
+ * @param[out] time_ns  from leaving the start barrier until every rank's rows have arrived
+ */
+MOXIE_API moxie_status_t moxie_ceiling_measure(moxie_group_t *group, const moxie_ceiling_in_t *in,
+                                               uint64_t *time_ns);
+
+MOXIE_END_DECLS
+
+#endif

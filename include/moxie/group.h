@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** @file
+ * Groups: the ranks that exchange with each other.
+ *
+ * All calls on a group and on its windows and routes are made by one thread at a time, and the
+ * collective ones in the same order on every rank; a rank that calls something else than its peers
+ * gets MOXIE_ERR_MISMATCH, and so do they. A process may be in any number of groups, and several
+ * ranks of a group may be threads of one process.
+ */
+#ifndef MOXIE_GROUP_H
+#define MOXIE_GROUP_H
+
+#include "moxie/status.h"
+
+MOXIE_BEGIN_DECLS
+
+/** One rank's membership of a group. */
+typedef struct moxie_group moxie_group_t;
+
+/** Ranks a group may have at most. */
+#define MOXIE_RANK_COUNT_MAX 512
+
+/**
+ * A collective that the caller brings: gathers `bytes` bytes of every rank into `out`
+ * ([rank_count][bytes], by rank). Returns 0, anything else is a failure.
+ */
+typedef int (*moxie_allgather_fn)(void *ctx, const void *in, void *out, size_t bytes);
+
+/** A backend's tuning parameter, by name. */
+typedef struct moxie_knob_setting {
+    const char *name; /**< as moxie_group_knob() lists it */
+    int64_t value;    /**< within the knob's range */
+} moxie_knob_setting_t;
+
+/** How a group is made. */
+typedef struct moxie_group_options {
+    size_t size;         /**< sizeof(moxie_group_options_t); MOXIE_GROUP_OPTIONS_INIT sets it */
+    int32_t rank;        /**< this rank, in [0, rank_count) */
+    int32_t rank_count;  /**< ranks of the group, 1 … MOXIE_RANK_COUNT_MAX */
+    const char *backend; /**< "shm", "cuda"; NULL or "auto": the best that works here */
+    /** Path of the Unix socket where the ranks meet, the same on every rank, in a folder that only
+     *  this user can enter. Rank 0 makes it, and removes it as soon as all have joined. May be NULL
+     *  when `allgather` is given, or when there is one rank. */
+    const char *rendezvous;
+    moxie_allgather_fn allgather; /**< the caller's own way to meet, or NULL */
+    void *allgather_ctx;          /**< passed to `allgather` */
+    const int32_t *node_of_rank;  /**< [rank_count] node of each rank; NULL: one node */
+    int64_t timeout_us;           /**< deadline of a call, > 0 */
+    int64_t first_timeout_us;     /**< deadline of creation and of the first collective call, > 0 */
+    const moxie_knob_setting_t *knobs; /**< [knob_count] settings that win over the environment */
+    size_t knob_count;                 /**< 0: none */
+} moxie_group_options_t;
+
+/** Initialiser of ::moxie_group_options_t: 30 s deadlines, 300 s for the first call. */
+#define MOXIE_GROUP_OPTIONS_INIT                                                                   \
+    {                                                                                              \
+        .size = sizeof(moxie_group_options_t), .timeout_us = 30000000,                             \
+        .first_timeout_us = 300000000                                                              \
+    }
+
+/**
+ * Joins a group. Collective: returns when every rank has joined, or at the deadline.
+ *
+ * @param options  copied; nothing of it need outlive the call
+ * @param[out] out the group, for moxie_group_destroy()
+ * @return MOXIE_OK; MOXIE_ERR_ARGUMENT; MOXIE_ERR_UNAVAILABLE (the backend does not work here);
+ *         MOXIE_ERR_UNSUPPORTED (more than one node); MOXIE_ERR_MISMATCH (versions or sizes
+ *         differ, a rank is there twice); MOXIE_ERR_MEMORY; MOXIE_ERR_TIMEOUT (the error names a
+ *         missing rank); MOXIE_ERR_SYSTEM
+ */
+MOXIE_API moxie_status_t moxie_group_create(const moxie_group_options_t *options,
+                                            moxie_group_t **out);
+
+/**
+ * Leaves a group: local and bounded, waits for nobody. Its routes and windows must have been
+ * destroyed or freed before. NULL is allowed.
+ */
+MOXIE_API void moxie_group_destroy(moxie_group_t *group);
+
+/** This rank. */
+MOXIE_API int32_t moxie_group_rank(const moxie_group_t *group);
+
+/** Ranks of the group. */
+MOXIE_API int32_t moxie_group_rank_count(const moxie_group_t *group);
+
+/** Name of the backend in use, "shm". Lives as long as the library. */
+MOXIE_API const char *moxie_group_backend(const moxie_group_t *group);
+
+/** Collective: returns when every rank has called it. */
+MOXIE_API moxie_status_t moxie_group_barrier(moxie_group_t *group);
+
+/**
+ * Collective: gathers `bytes` bytes of host memory of every rank, for set-up and statistics.
+ *
+ * @param in       [bytes] this rank's part
+ * @param bytes    the same on every rank
+ * @param[out] out [rank_count][bytes] the parts by rank
+ */
+MOXIE_API moxie_status_t moxie_group_allgather(moxie_group_t *group, const void *in, size_t bytes,
+                                               void *out);
+
+/** What a group has done so far; differences of two readings describe what lay between. */
+typedef struct moxie_group_counters {
+    size_t size;             /**< sizeof(moxie_group_counters_t), set by the caller */
+    uint64_t op_count;       /**< collective operations finished */
+    uint64_t wait_ns;        /**< time this rank waited for peers in them */
+    uint64_t streamed_bytes; /**< bytes written with non-temporal stores */
+    uint64_t copied_bytes;   /**< bytes written with ordinary stores */
+    uint64_t sleep_count;    /**< waits that went to sleep in the kernel */
+} moxie_group_counters_t;
+
+/** Initialiser of a ::moxie_group_counters_t. */
+#define MOXIE_GROUP_COUNTERS_INIT                                                                  \
+    {                                                                                              \
+        .size = sizeof(moxie_group_counters_t)                                                     \
+    }
+
+/** Reads the counters. Local. */
+MOXIE_API moxie_status_t moxie_group_counters(const moxie_group_t *group,
+                                              moxie_group_counters_t *out);
+
+/** A tuning parameter of the group's backend, with the value in use and where it came from. */
+typedef struct moxie_knob_info {
+    size_t size;      /**< sizeof(moxie_knob_info_t), set by the caller */
+    const char *name; /**< "spin_count"; the environment variable is MOXIE_SPIN_COUNT. Static. */
+    const char *help; /**< one line. Static. */
+    const char *from; /**< "default", "environment" or "option". Static. */
+    int64_t value;    /**< in use */
+    int64_t value_default; /**< without any setting */
+    int64_t value_min;     /**< smallest allowed */
+    int64_t value_max;     /**< largest allowed */
+} moxie_knob_info_t;
+
+/** Initialiser of a ::moxie_knob_info_t. */
+#define MOXIE_KNOB_INFO_INIT                                                                       \
+    {                                                                                              \
+        .size = sizeof(moxie_knob_info_t)                                                          \
+    }
+
+/**
+ * Describes the knob with an index from 0 on.
+ *
+ * @return MOXIE_OK; MOXIE_ERR_ARGUMENT when there is no knob with that index
+ */
+MOXIE_API moxie_status_t moxie_group_knob(const moxie_group_t *group, size_t index,
+                                          moxie_knob_info_t *out);
+
+MOXIE_END_DECLS
+
+#endif
