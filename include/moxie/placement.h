@@ -9,6 +9,9 @@
 
 MOXIE_BEGIN_DECLS
 
+/** Experts there may be at most. */
+#define MOXIE_EXPERT_COUNT_MAX 4096
+
 /** An immutable placement. Owned by the caller; routes keep a copy of what they need. */
 typedef struct moxie_placement moxie_placement_t;
 
@@ -18,7 +21,7 @@ typedef struct moxie_placement moxie_placement_t;
  * Rank r gets expert_count / rank_count experts, and the first expert_count % rank_count ranks
  * one more.
  *
- * @param expert_count  experts in all, >= 1
+ * @param expert_count  experts in all, 1 … MOXIE_EXPERT_COUNT_MAX
  * @param rank_count    ranks of the group, >= 1
  * @param[out] out      the placement, for moxie_placement_destroy()
  * @return MOXIE_OK, MOXIE_ERR_ARGUMENT or MOXIE_ERR_MEMORY
@@ -29,7 +32,7 @@ MOXIE_API moxie_status_t moxie_placement_create_block(int32_t expert_count, int3
 /**
  * Any map.
  *
- * @param expert_count    experts in all, >= 1
+ * @param expert_count    experts in all, 1 … MOXIE_EXPERT_COUNT_MAX
  * @param rank_count      ranks of the group, >= 1
  * @param rank_of_expert  [expert_count], each in [0, rank_count); a rank may have no expert
  * @param local_of_expert [expert_count], a permutation of 0 … n-1 within each rank of n experts;

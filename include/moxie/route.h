@@ -20,6 +20,9 @@ typedef void *moxie_stream_t;
 /** Slots a token may have at most. */
 #define MOXIE_TOPK_MAX 64
 
+/** Elements a row may have at most. */
+#define MOXIE_HIDDEN_MAX 1048576
+
 /** Layout of the receiving side. See docs/terms.md. */
 typedef enum moxie_layout {
     MOXIE_LAYOUT_RANK_MAJOR = 1,   /**< one row a (source rank, token), in that order */
@@ -30,9 +33,9 @@ typedef enum moxie_layout {
 typedef struct moxie_route_options {
     size_t size;             /**< sizeof(moxie_route_options_t) */
     moxie_layout_t layout;   /**< rank_major or expert_major */
-    int32_t expert_count;    /**< experts in all, >= 1 */
+    int32_t expert_count;    /**< experts in all, 1 … MOXIE_EXPERT_COUNT_MAX */
     int32_t topk;            /**< slots of a token, 1 … MOXIE_TOPK_MAX */
-    int64_t hidden;          /**< elements of a row, >= 1 */
+    int64_t hidden;          /**< elements of a row, 1 … MOXIE_HIDDEN_MAX */
     int64_t token_count_max; /**< tokens a rank may have at most, >= 0 */
     int64_t alignment;       /**< expert_major: block starts are multiples of it, in rows */
     int64_t row_capacity;    /**< rows of this rank's buffers; 0: the worst case */

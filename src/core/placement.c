@@ -3,6 +3,7 @@
 #include "core/placement.h"
 
 #include "core/error.h"
+#include "moxie/group.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,13 +33,13 @@ static moxie_placement_t *allocate(int32_t expert_count, int32_t rank_count)
 
 static moxie_status_t check_counts(int32_t expert_count, int32_t rank_count)
 {
-    if (expert_count < 1) {
-        return error_set(MOXIE_ERR_ARGUMENT, "a placement needs at least 1 expert, not %d",
-                         expert_count);
+    if (expert_count < 1 || expert_count > MOXIE_EXPERT_COUNT_MAX) {
+        return error_set(MOXIE_ERR_ARGUMENT, "a placement has 1 to %d experts, not %d",
+                         MOXIE_EXPERT_COUNT_MAX, expert_count);
     }
-    if (rank_count < 1) {
-        return error_set(MOXIE_ERR_ARGUMENT, "a placement needs at least 1 rank, not %d",
-                         rank_count);
+    if (rank_count < 1 || rank_count > MOXIE_RANK_COUNT_MAX) {
+        return error_set(MOXIE_ERR_ARGUMENT, "a placement has 1 to %d ranks, not %d",
+                         MOXIE_RANK_COUNT_MAX, rank_count);
     }
     return MOXIE_OK;
 }
