@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everyday commands. The build itself is CMake's: CMakeLists.txt and CMakePresets.json.
+.DEFAULT_GOAL := build
+MAKEFLAGS     += --no-print-directory
+PREFIX        ?= /usr/local
+CTEST         := ctest --output-on-failure --no-tests=error --parallel $(shell nproc)
+
+# Configures build folder $(2) from preset $(1) once (ninja does it again when needed) and builds.
+# With no terminal to draw progress on, only problems are printed.
+define cmake_build
+	@test -f $(2)/build.ninja || cmake --preset $(1) >/dev/null
+	@if [ -t 1 ]; then ninja -C $(2); else ninja -C $(2) --quiet; fi
+endef
+
+.PHONY: help
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: setup
+setup:
+	@tools/setup.sh build
+
+.PHONY: build
+build: setup ## install what is missing, build build/moxie and build/libmoxie.so
+	$(call cmake_build,release,build)
+
+.PHONY: run
+run: build ## the benchmark on 4 ranks: uniform routing, then the routing of a real text
+	@build/moxie bench --ranks 4 --output-dir results
+	@build/moxie bench --ranks 4 --routing text:share/texts/moby-dick.txt --output-dir results
+
+.PHONY: bench
+bench: build ## the benchmark with your flags: make bench ARGS="--ranks 2 --layout expert_major"
+	@build/moxie bench $(ARGS)
+
+.PHONY: test
+test: build ## all tests but the long ones
+	@$(CTEST) --test-dir build
+
+.PHONY: asan
+asan: setup ## the tests under the address and undefined-behaviour sanitizers
+	$(call cmake_build,asan,build-asan)
+	@$(CTEST) --test-dir build-asan
+
+.PHONY: tsan
+tsan: setup ## the tests under the thread sanitizer, ranks as threads of one process
+	$(call cmake_build,tsan,build-tsan)
+	@MOXIE_TEST_RANKS=threads $(CTEST) --test-dir build-tsan
+
+.PHONY: soak
+soak: build ## the tests that take long
+	@ctest --output-on-failure --no-tests=error --test-dir build -C soak -L soak
+
+.PHONY: tidy
+tidy: build ## the rules of CONTRIBUTING.md, formatting and static analysis
+	@tools/setup.sh tidy
+	@tools/tidy/tidy
+	@tools/tidy/analyse
+
+.PHONY: format
+format: ## clang-format, in place
+	@tools/setup.sh tidy
+	@find src include tests examples \( -name '*.[ch]' -o -name '*.cpp' \) -print0 | \
+		xargs -0 clang-format -i
+
+.PHONY: docs
+docs: build ## API reference: build/docs/html/index.html and man pages in build/docs/man
+	@tools/setup.sh docs
+	@cmake --build build --target docs
+
+.PHONY: install
+install: build ## into PREFIX (/usr/local), below DESTDIR when that is set
+	@cmake --install build --prefix $(PREFIX) >build/install.log || \
+		{ cat build/install.log; false; }
+	@echo "installed below $(DESTDIR)$(PREFIX); the files are in build/install_manifest.txt"
+
+.PHONY: clean
+clean: ## remove what was built; results/ stays
+	@rm -rf build build-debug build-asan build-tsan
