@@ -31,8 +31,12 @@ static moxie_placement_t *allocate(int32_t expert_count, int32_t rank_count)
     return placement;
 }
 
-static moxie_status_t check_counts(int32_t expert_count, int32_t rank_count)
+static moxie_status_t check_arguments(int32_t expert_count, int32_t rank_count,
+                                      moxie_placement_t **out)
 {
+    if (out == NULL) {
+        return error_set(MOXIE_ERR_ARGUMENT, "there is nowhere to put the placement");
+    }
     if (expert_count < 1 || expert_count > MOXIE_EXPERT_COUNT_MAX) {
         return error_set(MOXIE_ERR_ARGUMENT, "a placement has 1 to %d experts, not %d",
                          MOXIE_EXPERT_COUNT_MAX, expert_count);
@@ -59,7 +63,7 @@ static void count_experts(moxie_placement_t *placement)
 moxie_status_t moxie_placement_create_block(int32_t expert_count, int32_t rank_count,
                                             moxie_placement_t **out)
 {
-    const moxie_status_t status = check_counts(expert_count, rank_count);
+    const moxie_status_t status = check_arguments(expert_count, rank_count, out);
     if (status != MOXIE_OK) {
         return status;
     }
@@ -115,7 +119,7 @@ moxie_status_t moxie_placement_create_map(int32_t expert_count, int32_t rank_cou
                                           const int32_t *rank_of_expert,
                                           const int32_t *local_of_expert, moxie_placement_t **out)
 {
-    moxie_status_t status = check_counts(expert_count, rank_count);
+    moxie_status_t status = check_arguments(expert_count, rank_count, out);
     if (status != MOXIE_OK) {
         return status;
     }
