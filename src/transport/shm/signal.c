@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Posting, waiting, finishing: the protocol of one operation. */
+#include "transport/shm/signal.h"
+
+#include "core/error.h"
+#include "transport/deadline.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* How long a sleeper sleeps at most before it looks after its peers and its deadline. */
+#define SLEEP_SLICE_NS 5000000u
+
+#define PHASE_MEET   "meet"
+#define PHASE_FINISH "finish"
+
+static const char *const op_names[] = {
+    [SHM_OP_BARRIER] = "barrier",
+    [SHM_OP_ALLGATHER] = "allgather",
+    [SHM_OP_CEILING] = "ceiling",
+    [SHM_OP_UPDATE] = "route_update",
+    [SHM_OP_DISPATCH] = "dispatch",
+    [SHM_OP_COMBINE] = "combine",
+    [SHM_OP_DISPATCH_BACKWARD] = "dispatch_backward",
+    [SHM_OP_COMBINE_BACKWARD] = "combine_backward",
+};
+
+static const char *op_name_of(uint32_t kind)
+{
+    return kind >= 1 && kind < sizeof(op_names) / sizeof(op_names[0]) ? op_names[kind] : "nothing";
+}
+
+static inline void pause_briefly(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static shm_control_t *own_control(const shm_transport_t *transport)
+{
+    return transport->peers[transport->rank].control;
+}
+
+static void futex_wake_all(shm_word_t *word)
+{
+    syscall(SYS_futex, &word->op, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+static void futex_sleep(const shm_word_t *word, uint32_t seen, uint64_t at_most_ns)
+{
+    const struct timespec timeout = {.tv_sec = (time_t)(at_most_ns / 1000000000u),
+                                     .tv_nsec = (long)(at_most_ns % 1000000000u)};
+    syscall(SYS_futex, &word->op, FUTEX_WAIT, seen, &timeout, NULL, 0);
+}
+
+/* Operations are numbered round the clock. */
+static int has_reached(uint32_t op, uint32_t wanted)
+{
+    return (int32_t)(op - wanted) >= 0;
+}
+
+/*
+ * Publishes a new operation number and wakes who may be asleep on the word. The store and the look
+ * at the sleepers must not change places, nor must a sleeper's mark and its last look at the word
+ * (wait_asleep): hence the two sequentially consistent fences.
+ */
+static void publish(const shm_transport_t *transport, shm_word_t *word, uint32_t op)
+{
+    atomic_store_explicit(&word->op, op, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst);
+    for (int32_t rank = 0; rank < transport->rank_count; rank++) {
+        if (rank != transport->rank &&
+            atomic_load_explicit(&transport->peers[rank].control->sleeping.op,
+                                 memory_order_relaxed) != 0) {
+            futex_wake_all(word);
+            return;
+        }
+    }
+}
+
+moxie_status_t signal_revoke(shm_transport_t *transport)
+{
+    shm_control_t *own = own_control(transport);
+    moxie_error_t *error = error_detail();
+    if (error->rank < 0) {
+        error->rank = transport->rank;
+    }
+    if (!transport->revoked) {
+        transport->revoked = 1;
+        own->error = *error;
+        atomic_store_explicit(&own->revoked.op, 1, memory_order_release);
+        futex_wake_all(&own->posted);
+        futex_wake_all(&own->finished);
+    }
+    return error->status;
+}
+
+/* Takes over the error of a peer that gave the group up; MOXIE_OK when none did. */
+static moxie_status_t look_for_revokers(shm_transport_t *transport)
+{
+    for (int32_t rank = 0; rank < transport->rank_count; rank++) {
+        const shm_control_t *control = transport->peers[rank].control;
+        if (atomic_load_explicit(&control->revoked.op, memory_order_acquire) != 0 &&
+            control->error.status != MOXIE_OK) {
+            error_adopt(&control->error);
+            return signal_revoke(transport);
+        }
+    }
+    return MOXIE_OK;
+}
+
+static int has_ended(const shm_peer_t *peer)
+{
+    struct pollfd entry = {.fd = peer->pid_fd, .events = POLLIN};
+    return poll(&entry, 1, 0) > 0;
+}
+
+static moxie_status_t give_up_on(shm_transport_t *transport, int32_t rank, moxie_status_t status,
+                                 const char *phase, const char *what)
+{
+    error_set(status, "%s: rank %d (process %d) %s", transport->op_name, rank,
+              transport->peers[rank].pid, what);
+    error_set_phase(transport->op_name, phase);
+    error_detail()->rank = transport->rank;
+    error_detail()->peer = rank;
+    return signal_revoke(transport);
+}
+
+static const shm_word_t *word_of(const shm_transport_t *transport, int32_t rank, const char *phase)
+{
+    const shm_control_t *control = transport->peers[rank].control;
+    return phase[0] == PHASE_MEET[0] ? &control->posted : &control->finished;
+}
+
+static uint32_t read_word(const shm_word_t *word)
+{
+    return atomic_load_explicit(&word->op, memory_order_acquire);
+}
+
+/*
+ * What a waiting rank looks after from time to time. Only ranks that have not come yet can be
+ * missing: one that did its part and ended since takes nothing away from this operation.
+ */
+static moxie_status_t look_after_peers(shm_transport_t *transport, const char *phase)
+{
+    const moxie_status_t status = look_for_revokers(transport);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    const int is_late = deadline_left_ns(transport->deadline_ns) == 0;
+    for (int32_t rank = 0; rank < transport->rank_count; rank++) {
+        const shm_word_t *word = word_of(transport, rank, phase);
+        if (rank == transport->rank || has_reached(read_word(word), transport->op)) {
+            continue;
+        }
+        if (has_ended(&transport->peers[rank])) {
+            /* It may have published just before it ended. */
+            if (has_reached(read_word(word), transport->op)) {
+                continue;
+            }
+            return give_up_on(transport, rank, MOXIE_ERR_PEER_LOST, phase, "has ended");
+        }
+        if (is_late) {
+            return give_up_on(transport, rank, MOXIE_ERR_TIMEOUT, phase,
+                              phase[0] == PHASE_MEET[0] ? "did not call in time"
+                                                        : "did not finish in time");
+        }
+    }
+    return MOXIE_OK;
+}
+
+/* Sleeps until the word changes, but never longer than a slice. */
+static void wait_asleep(shm_transport_t *transport, const shm_word_t *word, uint32_t wanted)
+{
+    shm_word_t *sleeping = &own_control(transport)->sleeping;
+    atomic_store_explicit(&sleeping->op, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst);
+    const uint32_t seen = read_word(word);
+    if (!has_reached(seen, wanted)) {
+        transport->counters->sleep_count++;
+        futex_sleep(word, seen, SLEEP_SLICE_NS);
+    }
+    atomic_store_explicit(&sleeping->op, 0, memory_order_relaxed);
+}
+
+/* Waits for one peer's word: spins briefly, then gives the processor away, then sleeps. */
+static moxie_status_t wait_for_word(shm_transport_t *transport, int32_t rank, const char *phase)
+{
+    const shm_word_t *word = word_of(transport, rank, phase);
+    const uint32_t wanted = transport->op;
+    for (int32_t i = 0; i < transport->spin_count; i++) {
+        if (has_reached(read_word(word), wanted)) {
+            return MOXIE_OK;
+        }
+        pause_briefly();
+    }
+    for (int32_t i = 0; i < transport->yield_count; i++) {
+        if (has_reached(read_word(word), wanted)) {
+            return MOXIE_OK;
+        }
+        sched_yield();
+    }
+    while (!has_reached(read_word(word), wanted)) {
+        const moxie_status_t status = look_after_peers(transport, phase);
+        if (status != MOXIE_OK) {
+            return status;
+        }
+        wait_asleep(transport, word, wanted);
+    }
+    return MOXIE_OK;
+}
+
+static moxie_status_t wait_for_all(shm_transport_t *transport, const char *phase)
+{
+    const uint64_t start_ns = clock_now_ns();
+    moxie_status_t status = MOXIE_OK;
+    for (int32_t i = 1; i < transport->rank_count && status == MOXIE_OK; i++) {
+        /* Each rank starts with its neighbour, so that they do not all read the same line. */
+        status = wait_for_word(transport, (transport->rank + i) % transport->rank_count, phase);
+    }
+    transport->counters->wait_ns += clock_now_ns() - start_ns;
+    return status;
+}
+
+moxie_status_t signal_begin(shm_transport_t *transport, shm_op_kind_t kind, uint64_t route_id,
+                            shm_message_t **message)
+{
+    if (transport->revoked) {
+        return error_set(MOXIE_ERR_REVOKED,
+                         "%s: the group failed earlier and can only be destroyed",
+                         op_name_of(kind));
+    }
+    const moxie_status_t status = look_for_revokers(transport);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    transport->op++;
+    transport->op_name = op_name_of(kind);
+    transport->deadline_ns = deadline_after_us(
+        transport->first_timeout_us > 0 ? transport->first_timeout_us : transport->timeout_us);
+    transport->first_timeout_us = 0;
+    shm_message_t *mine = (shm_message_t *)own_control(transport)->banks[transport->op % 2];
+    mine->kind = kind;
+    mine->route_id = route_id;
+    mine->body_bytes = 0;
+    *message = mine;
+    return MOXIE_OK;
+}
+
+const shm_message_t *signal_message(const shm_transport_t *transport, int32_t rank)
+{
+    const shm_control_t *control = transport->peers[rank].control;
+    return (const shm_message_t *)control->banks[transport->op % 2];
+}
+
+/* The verdict on the messages of all ranks: a pure function of them, so the same everywhere. */
+static moxie_status_t judge_messages(const shm_transport_t *transport)
+{
+    const shm_message_t *first = signal_message(transport, 0);
+    for (int32_t rank = 1; rank < transport->rank_count; rank++) {
+        const shm_message_t *message = signal_message(transport, rank);
+        if (message->kind != first->kind || message->route_id != first->route_id) {
+            error_set(MOXIE_ERR_MISMATCH,
+                      "rank %d called %s on route %llu while rank 0 called %s on route %llu", rank,
+                      op_name_of(message->kind), (unsigned long long)message->route_id,
+                      op_name_of(first->kind), (unsigned long long)first->route_id);
+            error_detail()->rank = 0;
+            error_detail()->peer = rank;
+            return MOXIE_ERR_MISMATCH;
+        }
+    }
+    for (int32_t rank = 0; rank < transport->rank_count; rank++) {
+        const shm_message_t *message = signal_message(transport, rank);
+        if (message->error.status != MOXIE_OK) {
+            return error_adopt(&message->error);
+        }
+        if (message->body_bytes > SHM_BODY_BYTES) {
+            error_set(MOXIE_ERR_PROTOCOL, "rank %d sent a message of %u bytes", rank,
+                      message->body_bytes);
+            error_detail()->peer = rank;
+            return MOXIE_ERR_PROTOCOL;
+        }
+    }
+    return MOXIE_OK;
+}
+
+moxie_status_t signal_meet(shm_transport_t *transport, moxie_status_t local)
+{
+    shm_message_t *mine = (shm_message_t *)own_control(transport)->banks[transport->op % 2];
+    memset(&mine->error, 0, sizeof(mine->error));
+    if (local != MOXIE_OK) {
+        moxie_error_t *error = error_detail();
+        if (error->rank < 0) {
+            error->rank = transport->rank;
+        }
+        if (error->op[0] == '\0') {
+            error_set_phase(transport->op_name, PHASE_MEET);
+        }
+        mine->error = *error;
+    }
+    /* Not every operation has a second half: keep its word from falling half a clock behind. */
+    atomic_store_explicit(&own_control(transport)->finished.op, transport->op - 1,
+                          memory_order_release);
+    publish(transport, &own_control(transport)->posted, transport->op);
+    const moxie_status_t status = wait_for_all(transport, PHASE_MEET);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    transport->counters->op_count++;
+    return judge_messages(transport);
+}
+
+moxie_status_t signal_finish(shm_transport_t *transport)
+{
+    publish(transport, &own_control(transport)->finished, transport->op);
+    return wait_for_all(transport, PHASE_FINISH);
+}

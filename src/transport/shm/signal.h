@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Operations over shared memory: begin, post a message, wait for the peers' messages, work, finish,
+ * wait for the peers to finish. docs/protocol.md has the argument why this is race-free.
+ */
+#ifndef MOXIE_TRANSPORT_SHM_SIGNAL_H
+#define MOXIE_TRANSPORT_SHM_SIGNAL_H
+
+#include "transport/shm/transport.h"
+
+/*
+ * Begins an operation and returns the message to fill in through `message`; it says already what it
+ * is. Fails when the group was revoked, here or by a peer.
+ */
+moxie_status_t signal_begin(shm_transport_t *transport, shm_op_kind_t kind, uint64_t route_id,
+                            shm_message_t **message);
+
+/*
+ * Posts the message and waits for those of all peers. Then all ranks have the same messages before
+ * them and come to the same verdict: ranks out of step, or the error of the lowest rank that has
+ * one. `local` is this rank's own error status; its details are taken from the thread's record.
+ */
+moxie_status_t signal_meet(shm_transport_t *transport, moxie_status_t local);
+
+/* The message of a rank in the operation under way. */
+const shm_message_t *signal_message(const shm_transport_t *transport, int32_t rank);
+
+/* Says that this rank's part of the payload is done, and waits until all have said so. */
+moxie_status_t signal_finish(shm_transport_t *transport);
+
+/* Gives the group up with the thread's error: every peer that waits, now or later, gets it too. */
+moxie_status_t signal_revoke(shm_transport_t *transport);
+
+#endif
