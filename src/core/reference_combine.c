@@ -84,6 +84,10 @@ static moxie_status_t sum_home(const moxie_world_t *world, int32_t home,
     moxie_status_t status = reference_walk_begin(&walk, world, home);
     if (status != MOXIE_OK)
         return status;
+    if (out == NULL && world->routing[home].token_count > 0) {
+        reference_walk_end(&walk);
+        return error_set(MOXIE_ERR_ARGUMENT, "reference: nowhere to put the sums of rank %d", home);
+    }
     size_t hidden = (size_t)world->hidden;
     float *memory = calloc(3 * hidden, sizeof(float));
     if (memory == NULL) {
@@ -101,8 +105,7 @@ moxie_status_t moxie_reference_combine(const moxie_world_t *world, int32_t rank,
                                        const moxie_row_reader_t *y, const moxie_combine_in_t *in,
                                        const moxie_combine_out_t *out)
 {
-    if (in == NULL || in->size < sizeof(*in) || out == NULL || out->size < sizeof(*out) ||
-        out->out == NULL)
+    if (in == NULL || in->size < sizeof(*in) || out == NULL || out->size < sizeof(*out))
         return error_set(MOXIE_ERR_ARGUMENT, "reference: combine lacks its inputs or outputs");
     moxie_status_t status = reference_check_reader(y, in->dtype, "rows of y");
     if (status == MOXIE_OK)
@@ -148,8 +151,7 @@ moxie_status_t moxie_reference_dispatch_backward(const moxie_world_t *world, int
                                                  const moxie_dispatch_backward_in_t *in,
                                                  const moxie_dispatch_backward_out_t *out)
 {
-    if (in == NULL || in->size < sizeof(*in) || out == NULL || out->size < sizeof(*out) ||
-        out->d_x == NULL)
+    if (in == NULL || in->size < sizeof(*in) || out == NULL || out->size < sizeof(*out))
         return error_set(MOXIE_ERR_ARGUMENT,
                          "reference: the backward of dispatch lacks its inputs or outputs");
     moxie_status_t status = reference_check_reader(d_recv_x, in->dtype, "rows of d_recv_x");

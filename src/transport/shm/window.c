@@ -40,7 +40,8 @@ static moxie_status_t exchange_notices(shm_transport_t *transport, const window_
 {
     bootstrap_part_t mine = {.bytes = sizeof(*notice), .fds = {fd, -1}};
     memcpy(mine.data, notice, sizeof(*notice));
-    const moxie_error_t failure = *error_detail();
+    moxie_error_t failure = *error_detail();
+    failure.rank = failure.rank < 0 ? transport->rank : failure.rank;
     const moxie_status_t status =
         bootstrap_allgather(transport->bootstrap, &mine, local == MOXIE_OK ? NULL : &failure,
                             next_deadline(transport), transport->parts);
@@ -229,16 +230,15 @@ moxie_status_t shm_window_register(shm_transport_t *transport, const moxie_memor
                            "the memory does not begin at a page of %" PRIu64 " bytes", page);
     }
     shm_window_t *window = NULL;
-    const moxie_error_t failure = *error_detail();
-    const moxie_status_t opened = open_window(transport, &window);
-    if (status != MOXIE_OK) {
-        error_adopt(&failure);
+    if (status == MOXIE_OK) {
+        status = open_window(transport, &window);
     }
-    status = status != MOXIE_OK ? status : opened;
-    if (opened == MOXIE_OK) {
+    const window_notice_t wish = {.bytes = memory->bytes};
+    status = exchange_notices(transport, &wish, -1, status);
+    if (status == MOXIE_OK) {
         window->window.base = memory->base;
         window->window.bytes = memory->bytes;
-        status = share(window, memory->fd, memory->fd_offset, status);
+        status = share(window, memory->fd, memory->fd_offset, MOXIE_OK);
     }
     if (status != MOXIE_OK) {
         shm_window_free(window != NULL ? &window->window : NULL);

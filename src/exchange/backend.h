@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a backend is: a probe, windows, a barrier, and its own dispatch and combine. There is no
+ * common put or get: each backend moves data its own best way. What it lacks is NULL, and a
+ * capability bit is missing.
+ */
+#ifndef MOXIE_EXCHANGE_BACKEND_H
+#define MOXIE_EXCHANGE_BACKEND_H
+
+#include "core/knob.h"
+#include "core/memory.h"
+#include "moxie/backend.h"
+#include "moxie/exchange.h"
+#include "moxie/quote.h"
+
+typedef struct backend {
+    const char *name;
+    uint32_t capabilities; /* MOXIE_CAP_* */
+    const knob_t *knobs;
+    size_t knob_count;
+
+    /* Fills in available, reason and detail. */
+    void (*probe)(moxie_backend_info_t *out);
+
+    /* Memory of a group, and of a window, on one rank. */
+    void (*group_quote)(int32_t rank_count, memory_account_t *out);
+    void (*window_quote)(int32_t rank_count, uint64_t bytes, memory_account_t *out);
+
+    moxie_status_t (*group_open)(moxie_group_t *group, const moxie_group_options_t *options);
+    void (*group_close)(moxie_group_t *group);
+    moxie_status_t (*barrier)(moxie_group_t *group);
+    moxie_status_t (*allgather)(moxie_group_t *group, const void *in, size_t bytes, void *out);
+
+    moxie_status_t (*window_allocate)(moxie_group_t *group, size_t bytes, moxie_window_t **out);
+    moxie_status_t (*window_register)(moxie_group_t *group, const moxie_memory_t *memory,
+                                      moxie_window_t **out);
+    void (*window_free)(moxie_window_t *window);
+
+    moxie_status_t (*route_update)(moxie_route_t *route, const moxie_routing_t *routing,
+                                   moxie_stream_t stream);
+    moxie_status_t (*dispatch)(moxie_route_t *route, const moxie_dispatch_in_t *in,
+                               const moxie_dispatch_out_t *out, moxie_stream_t stream);
+    moxie_status_t (*combine)(moxie_route_t *route, const moxie_combine_in_t *in,
+                              const moxie_combine_out_t *out, moxie_stream_t stream);
+    moxie_status_t (*dispatch_backward)(moxie_route_t *route,
+                                        const moxie_dispatch_backward_in_t *in,
+                                        const moxie_dispatch_backward_out_t *out,
+                                        moxie_stream_t stream);
+    moxie_status_t (*combine_backward)(moxie_route_t *route, const moxie_combine_backward_in_t *in,
+                                       const moxie_combine_backward_out_t *out,
+                                       moxie_stream_t stream);
+    moxie_status_t (*ceiling)(moxie_group_t *group, const moxie_ceiling_in_t *in,
+                              uint64_t *time_ns);
+} backend_t;
+
+/* The backend that `name` asks for; NULL or "auto": the best one that works here. */
+moxie_status_t backend_select(const char *name, const backend_t **out);
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Dispatch, combine and their backward: the public calls. Each reads the caller's structs, of
+ * whatever version, and hands over to the backend. */
+#include "moxie/exchange.h"
+
+#include "core/error.h"
+#include "core/options.h"
+#include "exchange/group.h"
+
+/* Reads a pair of structs, in and out. */
+#define READ_PAIR(route, in, out, ours_in, ours_out, name)                                         \
+    do {                                                                                           \
+        if ((route) == NULL) {                                                                     \
+            return error_set(MOXIE_ERR_ARGUMENT, name ": the route is NULL");                      \
+        }                                                                                          \
+        moxie_status_t status_ = options_read(&(ours_in), in, sizeof(ours_in), name " input");     \
+        if (status_ == MOXIE_OK) {                                                                 \
+            status_ = options_read(&(ours_out), out, sizeof(ours_out), name " output");            \
+        }                                                                                          \
+        if (status_ != MOXIE_OK) {                                                                 \
+            return status_;                                                                        \
+        }                                                                                          \
+    } while (0)
+
+moxie_status_t moxie_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in,
+                              const moxie_dispatch_out_t *out, moxie_stream_t stream)
+{
+    moxie_dispatch_in_t ours_in = MOXIE_DISPATCH_IN_INIT;
+    moxie_dispatch_out_t ours_out = MOXIE_DISPATCH_OUT_INIT;
+    READ_PAIR(route, in, out, ours_in, ours_out, "dispatch");
+    return route->group->backend->dispatch(route, &ours_in, &ours_out, stream);
+}
+
+moxie_status_t moxie_combine(moxie_route_t *route, const moxie_combine_in_t *in,
+                             const moxie_combine_out_t *out, moxie_stream_t stream)
+{
+    moxie_combine_in_t ours_in = MOXIE_COMBINE_IN_INIT;
+    moxie_combine_out_t ours_out = MOXIE_COMBINE_OUT_INIT;
+    READ_PAIR(route, in, out, ours_in, ours_out, "combine");
+    return route->group->backend->combine(route, &ours_in, &ours_out, stream);
+}
+
+moxie_status_t moxie_dispatch_backward(moxie_route_t *route, const moxie_dispatch_backward_in_t *in,
+                                       const moxie_dispatch_backward_out_t *out,
+                                       moxie_stream_t stream)
+{
+    moxie_dispatch_backward_in_t ours_in = MOXIE_DISPATCH_BACKWARD_IN_INIT;
+    moxie_dispatch_backward_out_t ours_out = MOXIE_DISPATCH_BACKWARD_OUT_INIT;
+    READ_PAIR(route, in, out, ours_in, ours_out, "dispatch_backward");
+    return route->group->backend->dispatch_backward(route, &ours_in, &ours_out, stream);
+}
+
+moxie_status_t moxie_combine_backward(moxie_route_t *route, const moxie_combine_backward_in_t *in,
+                                      const moxie_combine_backward_out_t *out,
+                                      moxie_stream_t stream)
+{
+    moxie_combine_backward_in_t ours_in = MOXIE_COMBINE_BACKWARD_IN_INIT;
+    moxie_combine_backward_out_t ours_out = MOXIE_COMBINE_BACKWARD_OUT_INIT;
+    READ_PAIR(route, in, out, ours_in, ours_out, "combine_backward");
+    return route->group->backend->combine_backward(route, &ours_in, &ours_out, stream);
+}
+
+moxie_status_t moxie_ceiling_measure(moxie_group_t *group, const moxie_ceiling_in_t *in,
+                                     uint64_t *time_ns)
+{
+    if (group == NULL || time_ns == NULL) {
+        return error_set(MOXIE_ERR_ARGUMENT, "ceiling_measure: an argument is NULL");
+    }
+    moxie_ceiling_in_t ours = MOXIE_CEILING_IN_INIT;
+    const moxie_status_t status = options_read(&ours, in, sizeof(ours), "moxie_ceiling_in_t");
+    return status != MOXIE_OK ? status : group->backend->ceiling(group, &ours, time_ns);
+}
