@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Plays a scenario: a trial's life, its windows, and what its steps share. */
+#include "support/trial.h"
+
+#include "support/trial_step.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static bool allocate_windows(trial_t *trial)
+{
+    arena_t dispatch, gradients, y, d_recv;
+    trial_plan_dispatch(trial, &dispatch);
+    trial_plan_d_y(trial, &gradients);
+    trial_plan_y(trial, &y);
+    trial_plan_d_recv(trial, &d_recv);
+    trial->owns_memory = true;
+    return trial_expect(trial, "window_allocate of outputs",
+                        moxie_window_allocate(trial->group, larger(dispatch.bytes, gradients.bytes),
+                                              &trial->memory.outputs)) &&
+           trial_expect(trial, "window_allocate of inputs",
+                        moxie_window_allocate(trial->group, larger(y.bytes, d_recv.bytes),
+                                              &trial->memory.inputs));
+}
+
+/* (source rank, token) pairs that arrive at `rank`, from all ranks or from one. */
+static int64_t pairs_at(const scenario_world_t *world, int32_t rank, int32_t only_source)
+{
+    moxie_world_t plain = world->world;
+    moxie_routing_t *routing = calloc((size_t)world->rank_count, sizeof(*routing));
+    if (routing == NULL)
+        abort();
+    for (int32_t source = 0; source < world->rank_count; source++) {
+        routing[source] = world->routing[source];
+        if (only_source >= 0 && source != only_source)
+            routing[source].token_count = 0;
+    }
+    plain.routing = routing;
+    plain.layout = MOXIE_LAYOUT_RANK_MAJOR;
+    int64_t count = -1;
+    (void)moxie_reference_recv_rows(&plain, rank, &count);
+    free(routing);
+    return count;
+}
+
+static bool expect_count(trial_t *trial, const char *name, int64_t got, int64_t expected)
+{
+    if (got == expected)
+        return true;
+    world_fail(trial->self, "%s: %s is %" PRId64 ", not %" PRId64, trial->what, name, got,
+               expected);
+    return false;
+}
+
+static bool check_extent(trial_t *trial)
+{
+    const int32_t rank = trial->self->rank;
+    moxie_route_extent_t extent = MOXIE_ROUTE_EXTENT_INIT;
+    int64_t need = -1;
+    if (!trial_expect(trial, "extent", moxie_route_extent(trial->route, &extent)) ||
+        !trial_expect(trial, "reference_recv_rows",
+                      moxie_reference_recv_rows(&trial->world.world, rank, &need)))
+        return false;
+    trial->token_count = trial->world.routing[rank].token_count;
+    trial->recv_row_count = need;
+    trial->row_capacity =
+        need + (int64_t)(payload_hash(trial->scenario.seed, 77, (uint64_t)rank, 0) % 4);
+    const int64_t logical = pairs_at(&trial->world, rank, -1);
+    const int64_t wire = logical - pairs_at(&trial->world, rank, rank);
+    return expect_count(trial, "token_count", extent.token_count, trial->token_count) &&
+           expect_count(trial, "recv_row_count", extent.recv_row_count, need) &&
+           expect_count(trial, "logical_row_count", extent.logical_row_count, logical) &&
+           expect_count(trial, "wire_row_count", extent.wire_row_count, wire) &&
+           expect_count(trial, "local_expert_count", extent.local_expert_count,
+                        moxie_placement_local_count(trial->world.placement, rank));
+}
+
+/* The routing is read during the update only: it is scrambled afterwards. */
+static bool update(trial_t *trial)
+{
+    const moxie_routing_t *mine = &trial->world.routing[trial->self->rank];
+    const size_t slot_count = (size_t)(mine->token_count * trial->scenario.topk);
+    const size_t id_bytes =
+        slot_count * (mine->index_type == MOXIE_INDEX_INT64 ? sizeof(int64_t) : sizeof(int32_t));
+    void *ids = calloc(1, id_bytes + 1);
+    float *weights = mine->topk_weights == NULL ? NULL : calloc(slot_count + 1, sizeof(float));
+    if (ids == NULL || (weights == NULL && mine->topk_weights != NULL))
+        abort();
+    memcpy(ids, mine->topk_idx, id_bytes);
+    if (weights != NULL)
+        memcpy(weights, mine->topk_weights, slot_count * sizeof(float));
+    moxie_routing_t routing = *mine;
+    routing.topk_idx = ids;
+    routing.topk_weights = weights;
+    const trial_fenv_t fenv = trial_fenv_enter(trial);
+    const moxie_status_t status = moxie_route_update(trial->route, &routing, NULL);
+    const bool kept = trial_fenv_leave(trial, fenv);
+    memset(ids, 0x5A, id_bytes + 1);
+    free(ids);
+    free(weights);
+    return kept && trial_expect(trial, "route_update", status) &&
+           trial_expect(trial, "route_status", moxie_route_status(trial->route)) &&
+           trial_expect(trial, "layout_check", moxie_layout_check(trial->route));
+}
+
+bool trial_open(trial_t *trial, world_rank_t *self, moxie_group_t *group,
+                const scenario_t *scenario, const trial_memory_t *memory)
+{
+    *trial = (trial_t){.self = self, .group = group, .scenario = scenario_complete(scenario)};
+    scenario_describe(&trial->scenario, trial->what, sizeof(trial->what));
+    scenario_build(&trial->scenario, self->options->rank_count, &trial->world);
+    const moxie_route_options_t options = scenario_route_options(&trial->scenario, &trial->world);
+    if (!trial_expect(trial, "route_create", moxie_route_create(group, &options, &trial->route)) ||
+        !update(trial) || !check_extent(trial))
+        return false;
+    if (memory == NULL)
+        return allocate_windows(trial);
+    trial->memory = *memory;
+    return true;
+}
+
+void trial_close(trial_t *trial)
+{
+    moxie_route_destroy(trial->route);
+    if (trial->owns_memory) {
+        moxie_window_free(trial->memory.inputs);
+        moxie_window_free(trial->memory.outputs);
+    }
+    scenario_free(&trial->world);
+}
+
+bool trial_step(trial_t *trial, int step, uint64_t round)
+{
+    switch (step) {
+    case 0:
+        return trial_dispatch(trial, round);
+    case 1:
+        return trial_combine(trial, round);
+    case 2:
+        return trial_dispatch_backward(trial, round);
+    default:
+        return trial_combine_backward(trial, round);
+    }
+}
+
+bool trial_play(world_rank_t *self, moxie_group_t *group, const scenario_t *scenario)
+{
+    trial_t trial;
+    bool good = trial_open(&trial, self, group, scenario, NULL);
+    for (int step = 0; good && step < TRIAL_STEP_COUNT; step++)
+        good = trial_step(&trial, step, 0);
+    trial_close(&trial);
+    return good;
+}

@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The four calls of a trial: buffers poisoned, the call, the reference, the comparison. */
+#include "support/trial_step.h"
+
+#include <fenv.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+/* Flush-to-zero and denormals-are-zero of MXCSR; the low six bits are sticky exception flags. */
+#define MXCSR_FLUSH 0x8040u
+#define MXCSR_MODES 0xFFC0u
+
+/* Regions of the dispatch arena. */
+enum { RECV_X, RECV_IDX, RECV_WEIGHTS, ROW_WEIGHT = RECV_IDX, ROW_SOURCE };
+
+bool trial_expect(trial_t *trial, const char *what, moxie_status_t status)
+{
+    char text[480];
+    snprintf(text, sizeof(text), "%s of %s", what, trial->what);
+    return world_expect(trial->self, text, status, MOXIE_OK);
+}
+
+static unsigned read_control(void)
+{
+#if defined(__SSE__)
+    return _mm_getcsr() & MXCSR_MODES;
+#else
+    return 0;
+#endif
+}
+
+trial_fenv_t trial_fenv_enter(const trial_t *trial)
+{
+    trial_fenv_t saved = {fegetround(), read_control()};
+    if (trial->scenario.odd_fenv) {
+        fesetround(FE_UPWARD);
+#if defined(__SSE__)
+        _mm_setcsr(_mm_getcsr() | MXCSR_FLUSH);
+#endif
+    }
+    return saved;
+}
+
+bool trial_fenv_leave(trial_t *trial, trial_fenv_t saved)
+{
+    const int rounding = fegetround();
+    const unsigned control = read_control();
+    const int expected_rounding = trial->scenario.odd_fenv ? FE_UPWARD : saved.rounding;
+#if defined(__SSE__)
+    const bool flush_kept = !trial->scenario.odd_fenv || (control & MXCSR_FLUSH) == MXCSR_FLUSH;
+    _mm_setcsr((_mm_getcsr() & ~MXCSR_MODES) | saved.control);
+#else
+    const bool flush_kept = control == saved.control;
+#endif
+    fesetround(saved.rounding);
+    if (rounding == expected_rounding && flush_kept)
+        return true;
+    world_fail(trial->self, "%s: the caller's floating-point modes were changed", trial->what);
+    return false;
+}
+
+static bool is_expert_major(const trial_t *trial)
+{
+    return trial->scenario.layout == MOXIE_LAYOUT_EXPERT_MAJOR;
+}
+
+static uint64_t salt(const trial_t *trial)
+{
+    return payload_hash(trial->scenario.seed, 78, (uint64_t)trial->self->rank, 0);
+}
+
+/* Whether `rank` leaves an optional output out. */
+static bool leaves_out(const trial_t *trial, int32_t rank, uint64_t output)
+{
+    return trial->scenario.null_outputs &&
+           payload_hash(trial->scenario.seed, 79, (uint64_t)rank, output) % 3 == 0;
+}
+
+void trial_plan_dispatch(const trial_t *trial, arena_t *arena)
+{
+    const scenario_t *scenario = &trial->scenario;
+    *arena = (arena_t){.region_count = 0};
+    arena_add(arena, salt(trial), "recv_x", moxie_dtype_bytes(scenario->x_dtype), scenario->hidden,
+              trial->row_capacity);
+    if (is_expert_major(trial)) {
+        arena_add(arena, salt(trial), "row_weight", sizeof(float), 1, trial->row_capacity);
+        arena_add(arena, salt(trial), "row_source", sizeof(int32_t), 3, trial->row_capacity);
+    } else {
+        arena_add(arena, salt(trial), "recv_topk_idx", sizeof(int32_t), scenario->topk,
+                  trial->row_capacity);
+        arena_add(arena, salt(trial), "recv_topk_weights", sizeof(float), scenario->topk,
+                  trial->row_capacity);
+    }
+    arena_finish(arena);
+}
+
+void trial_plan_d_y(const trial_t *trial, arena_t *arena)
+{
+    *arena = (arena_t){.region_count = 0};
+    arena_add(arena, salt(trial), "d_y", moxie_dtype_bytes(trial->scenario.y_dtype),
+              trial->scenario.hidden, trial->row_capacity);
+    arena_finish(arena);
+}
+
+void trial_plan_y(const trial_t *trial, arena_t *arena)
+{
+    *arena = (arena_t){.region_count = 0};
+    arena_add(arena, salt(trial), "y", moxie_dtype_bytes(trial->scenario.y_dtype),
+              trial->scenario.hidden, trial->recv_row_count);
+    arena_finish(arena);
+}
+
+void trial_plan_d_recv(const trial_t *trial, arena_t *arena)
+{
+    *arena = (arena_t){.region_count = 0};
+    arena_add(arena, salt(trial), "d_recv_x", moxie_dtype_bytes(trial->scenario.y_dtype),
+              trial->scenario.hidden, trial->recv_row_count);
+    arena_add(arena, salt(trial), "d_recv_weights", sizeof(float),
+              is_expert_major(trial) ? 1 : trial->scenario.topk, trial->recv_row_count);
+    arena_finish(arena);
+}
+
+/* Rows and weight gradients at home. */
+static void plan_home(const trial_t *trial, const char *name, moxie_dtype_t dtype,
+                      const char *weights_name, arena_t *arena)
+{
+    *arena = (arena_t){.region_count = 0};
+    arena_add(arena, salt(trial), name, moxie_dtype_bytes(dtype), trial->scenario.hidden,
+              trial->token_count);
+    if (weights_name != NULL)
+        arena_add(arena, salt(trial), weights_name, sizeof(float), trial->scenario.topk,
+                  trial->token_count);
+    arena_finish(arena);
+}
+
+static payload_t payload_of(const trial_t *trial, enum payload_stream stream, moxie_dtype_t dtype,
+                            uint64_t round)
+{
+    return (payload_t){.seed = payload_hash(trial->scenario.seed, 80, round, 0),
+                       .stream = stream,
+                       .dtype = dtype,
+                       .column_count = trial->scenario.hidden,
+                       .special = trial->scenario.special};
+}
+
+static payload_t weight_payload(const trial_t *trial, uint64_t round)
+{
+    payload_t payload = payload_of(trial, PAYLOAD_D_RECV_WEIGHTS, MOXIE_DTYPE_FP32, round);
+    payload.column_count = is_expert_major(trial) ? 1 : trial->scenario.topk;
+    return payload;
+}
+
+/* Whose row this is, for a row that lies in the wrong place. */
+static void name_row(const trial_t *trial, const payload_t *payload, const void *row, char *text,
+                     size_t bytes)
+{
+    payload_reader_t reader;
+    payload_reader_open(&reader, payload);
+    snprintf(text, bytes, "; no rank sent this row");
+    for (int32_t rank = 0; rank < trial->world.rank_count; rank++)
+        for (int64_t token = 0; token < trial->world.routing[rank].token_count; token++)
+            if (memcmp(reader.reader.row(&reader, rank, token), row, payload_row_bytes(payload)) ==
+                0)
+                snprintf(text, bytes, "; this is token %" PRId64 " of rank %d", token, rank);
+    payload_reader_close(&reader);
+}
+
+/* `sent` is what the first region's rows are copies of, or NULL. */
+static bool compare(trial_t *trial, const char *call, const arena_t *arena, const void *got,
+                    const void *expected, const payload_t *sent)
+{
+    arena_difference_t difference;
+    if (!arena_differs(arena, got, expected, &difference))
+        return true;
+    if (difference.region == NULL) {
+        world_fail(trial->self, "%s of %s: wrote outside of its buffers, at byte %zu", call,
+                   trial->what, difference.offset);
+        return false;
+    }
+    char owner[80] = "";
+    if (sent != NULL && difference.region == &arena->regions[0])
+        name_row(trial, sent,
+                 (const char *)got + difference.region->offset +
+                     (size_t)difference.row * payload_row_bytes(sent),
+                 owner, sizeof(owner));
+    world_fail(trial->self,
+               "%s of %s: %s row %" PRId64 " column %" PRId64 " is 0x%" PRIx64 ", not 0x%" PRIx64
+               "%s",
+               call, trial->what, difference.region->name, difference.row, difference.column,
+               difference.got, difference.expected, owner);
+    return false;
+}
+
+/* Inputs may be changed as soon as the call returned: peers must have read what they need. */
+static void scramble(const arena_t *arena, void *base)
+{
+    memset(base, 0x5A, arena->bytes);
+}
+
+static void point_dispatch(const trial_t *trial, const arena_t *arena, void *base, int64_t *counts,
+                           int64_t *starts, moxie_dispatch_out_t *out)
+{
+    const int32_t rank = trial->self->rank;
+    *out = (moxie_dispatch_out_t)MOXIE_DISPATCH_OUT_INIT;
+    out->row_capacity = trial->row_capacity;
+    if (!leaves_out(trial, rank, 0))
+        out->recv_x = arena_at(arena, RECV_X, base);
+    if (!leaves_out(trial, rank, 1))
+        out->expert_count = counts;
+    if (is_expert_major(trial)) {
+        if (!leaves_out(trial, rank, 2))
+            out->row_weight = arena_at(arena, ROW_WEIGHT, base);
+        if (!leaves_out(trial, rank, 3))
+            out->row_source = arena_at(arena, ROW_SOURCE, base);
+        if (!leaves_out(trial, rank, 4))
+            out->expert_start = starts;
+        return;
+    }
+    if (!leaves_out(trial, rank, 2))
+        out->recv_topk_idx = arena_at(arena, RECV_IDX, base);
+    if (!leaves_out(trial, rank, 3))
+        out->recv_topk_weights = arena_at(arena, RECV_WEIGHTS, base);
+}
+
+static bool compare_counts(trial_t *trial, const int64_t *got, const int64_t *expected,
+                           size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (got[i] != expected[i]) {
+            world_fail(trial->self, "dispatch of %s: %s[%zu] is %" PRId64 ", not %" PRId64,
+                       trial->what, name, i, got[i], expected[i]);
+            return false;
+        }
+    return true;
+}
+
+/* Runs the reference into a second piece of memory and compares. */
+static bool check_dispatch(trial_t *trial, const arena_t *arena, const payload_t *x,
+                           const int64_t *counts, const int64_t *starts, size_t count)
+{
+    int64_t *expected_counts = calloc(2 * count, sizeof(int64_t));
+    if (expected_counts == NULL)
+        abort();
+    memset(expected_counts, 0xA5, 2 * count * sizeof(int64_t));
+    void *expected = arena_allocate(arena);
+    moxie_dispatch_out_t out;
+    point_dispatch(trial, arena, expected, expected_counts, expected_counts + count, &out);
+    payload_reader_t reader;
+    payload_reader_open(&reader, x);
+    const bool good =
+        trial_expect(trial, "reference_dispatch",
+                     moxie_reference_dispatch(&trial->world.world, trial->self->rank,
+                                              &reader.reader, &out)) &&
+        compare(trial, "dispatch", arena, moxie_window_base(trial->memory.outputs), expected, x) &&
+        compare_counts(trial, counts, expected_counts, count, "expert_count") &&
+        compare_counts(trial, starts, expected_counts + count, count, "expert_start");
+    payload_reader_close(&reader);
+    free(expected);
+    free(expected_counts);
+    return good;
+}
+
+bool trial_dispatch(trial_t *trial, uint64_t round)
+{
+    const payload_t payload = payload_of(trial, PAYLOAD_X, trial->scenario.x_dtype, round);
+    arena_t arena, home;
+    trial_plan_dispatch(trial, &arena);
+    plan_home(trial, "x", trial->scenario.x_dtype, NULL, &home);
+    void *x = arena_allocate(&home);
+    payload_fill_rows(&payload, trial->self->rank, trial->token_count, arena_at(&home, 0, x));
+    /* One more than there can be, so that writing too many is seen. */
+    const size_t count =
+        (size_t)moxie_placement_local_count(trial->world.placement, trial->self->rank) + 2;
+    int64_t *counts = calloc(2 * count, sizeof(int64_t));
+    if (counts == NULL)
+        abort();
+    memset(counts, 0xA5, 2 * count * sizeof(int64_t));
+    void *base = moxie_window_base(trial->memory.outputs);
+    arena_poison(&arena, base);
+
+    moxie_dispatch_in_t in = MOXIE_DISPATCH_IN_INIT;
+    in.x = trial->token_count == 0 && trial->scenario.null_outputs ? NULL : arena_at(&home, 0, x);
+    in.dtype = trial->scenario.x_dtype;
+    moxie_dispatch_out_t out;
+    point_dispatch(trial, &arena, base, counts, counts + count, &out);
+    const trial_fenv_t fenv = trial_fenv_enter(trial);
+    const moxie_status_t status = moxie_dispatch(trial->route, &in, &out, NULL);
+    const bool kept = trial_fenv_leave(trial, fenv);
+    scramble(&home, x);
+    const bool good = kept && trial_expect(trial, "dispatch", status) &&
+                      check_dispatch(trial, &arena, &payload, counts, counts + count, count);
+    free(counts);
+    free(x);
+    return good;
+}
+
+/* Fills the window of inputs; the copy shows later whether the call changed them. */
+static void *fill_inputs(const trial_t *trial, const arena_t *arena, const payload_t *rows,
+                         const payload_t *weights)
+{
+    void *base = moxie_window_base(trial->memory.inputs);
+    arena_poison(arena, base);
+    payload_fill_rows(rows, trial->self->rank, trial->recv_row_count, arena_at(arena, 0, base));
+    if (weights != NULL)
+        payload_fill_rows(weights, trial->self->rank, trial->recv_row_count,
+                          arena_at(arena, 1, base));
+    void *copy = arena_allocate(arena);
+    memcpy(copy, base, arena->bytes);
+    return copy;
+}
+
+static bool inputs_kept(trial_t *trial, const char *call, const arena_t *arena, void *copy)
+{
+    void *base = moxie_window_base(trial->memory.inputs);
+    const bool kept = compare(trial, call, arena, base, copy, NULL);
+    scramble(arena, base);
+    free(copy);
+    return kept;
+}
+
+bool trial_combine(trial_t *trial, uint64_t round)
+{
+    const scenario_t *scenario = &trial->scenario;
+    const payload_t payload = payload_of(trial, PAYLOAD_Y, scenario->y_dtype, round);
+    arena_t arena, home;
+    trial_plan_y(trial, &arena);
+    plan_home(trial, "out", scenario->out_dtype, NULL, &home);
+    void *result = arena_allocate(&home);
+    void *expected = arena_allocate(&home);
+    void *copy = fill_inputs(trial, &arena, &payload, NULL);
+
+    moxie_combine_in_t in = MOXIE_COMBINE_IN_INIT;
+    in.y = arena_at(&arena, 0, moxie_window_base(trial->memory.inputs));
+    in.dtype = scenario->y_dtype;
+    in.wire_dtype = scenario->wire_dtype;
+    in.unweighted = scenario->unweighted;
+    moxie_combine_out_t out = MOXIE_COMBINE_OUT_INIT;
+    out.out = arena_at(&home, 0, result);
+    out.dtype = scenario->out_dtype;
+    const trial_fenv_t fenv = trial_fenv_enter(trial);
+    const moxie_status_t status = moxie_combine(trial->route, &in, &out, NULL);
+    bool good = trial_fenv_leave(trial, fenv) && trial_expect(trial, "combine", status);
+    good = inputs_kept(trial, "combine", &arena, copy) && good;
+
+    payload_reader_t reader;
+    payload_reader_open(&reader, &payload);
+    out.out = arena_at(&home, 0, expected);
+    good = good &&
+           trial_expect(trial, "reference_combine",
+                        moxie_reference_combine(&trial->world.world, trial->self->rank,
+                                                &reader.reader, &in, &out)) &&
+           compare(trial, "combine", &home, result, expected, NULL);
+    payload_reader_close(&reader);
+    free(result);
+    free(expected);
+    return good;
+}
+
+/* Whether any rank asks for the gradients of its weights: then all ranks give what they need. */
+static bool anyone_asks(const trial_t *trial)
+{
+    for (int32_t rank = 0; rank < trial->world.rank_count; rank++)
+        if (!leaves_out(trial, rank, 5))
+            return true;
+    return false;
+}
+
+/* The call, or with readers the reference, of the backward of dispatch into `result`. */
+static moxie_status_t run_dispatch_backward(trial_t *trial, const arena_t *arena,
+                                            const arena_t *home, void *result,
+                                            const payload_reader_t *rows,
+                                            const payload_reader_t *weights)
+{
+    const scenario_t *scenario = &trial->scenario;
+    void *base = moxie_window_base(trial->memory.inputs);
+    moxie_dispatch_backward_in_t in = MOXIE_DISPATCH_BACKWARD_IN_INIT;
+    in.d_recv_x = arena_at(arena, 0, base);
+    in.dtype = scenario->y_dtype;
+    in.wire_dtype = scenario->wire_dtype;
+    if (anyone_asks(trial))
+        in.d_recv_weights = arena_at(arena, 1, base);
+    moxie_dispatch_backward_out_t out = MOXIE_DISPATCH_BACKWARD_OUT_INIT;
+    out.d_x = arena_at(home, 0, result);
+    out.dtype = scenario->out_dtype;
+    if (!leaves_out(trial, trial->self->rank, 5))
+        out.d_topk_weights = arena_at(home, 1, result);
+    if (rows == NULL)
+        return moxie_dispatch_backward(trial->route, &in, &out, NULL);
+    return moxie_reference_dispatch_backward(&trial->world.world, trial->self->rank, &rows->reader,
+                                             &weights->reader, &in, &out);
+}
+
+bool trial_dispatch_backward(trial_t *trial, uint64_t round)
+{
+    const scenario_t *scenario = &trial->scenario;
+    const payload_t rows = payload_of(trial, PAYLOAD_D_RECV_X, scenario->y_dtype, round);
+    const payload_t weights = weight_payload(trial, round);
+    arena_t arena, home;
+    trial_plan_d_recv(trial, &arena);
+    plan_home(trial, "d_x", scenario->out_dtype, "d_topk_weights", &home);
+    void *result = arena_allocate(&home);
+    void *expected = arena_allocate(&home);
+    void *copy = fill_inputs(trial, &arena, &rows, &weights);
+    const trial_fenv_t fenv = trial_fenv_enter(trial);
+    const moxie_status_t status = run_dispatch_backward(trial, &arena, &home, result, NULL, NULL);
+    bool good = trial_fenv_leave(trial, fenv) && trial_expect(trial, "dispatch_backward", status);
+    good = inputs_kept(trial, "dispatch_backward", &arena, copy) && good;
+
+    payload_reader_t row_reader, weight_reader;
+    payload_reader_open(&row_reader, &rows);
+    payload_reader_open(&weight_reader, &weights);
+    good = good &&
+           trial_expect(trial, "reference_dispatch_backward",
+                        run_dispatch_backward(trial, &arena, &home, expected, &row_reader,
+                                              &weight_reader)) &&
+           compare(trial, "dispatch_backward", &home, result, expected, NULL);
+    payload_reader_close(&row_reader);
+    payload_reader_close(&weight_reader);
+    free(result);
+    free(expected);
+    return good;
+}
+
+/* Memory of one run of the backward of combine: what the peers write, and what is written here. */
+typedef struct backward_memory {
+    const arena_t *d_y_arena;
+    void *d_y;
+    const arena_t *home_arena; /* d_out and d_topk_weights */
+    void *home;
+} backward_memory_t;
+
+static moxie_status_t run_combine_backward(trial_t *trial, const arena_t *y_arena,
+                                           const backward_memory_t *memory,
+                                           const payload_reader_t *d_out, const payload_reader_t *y)
+{
+    const bool has_weights = is_expert_major(trial) && !trial->scenario.unweighted;
+    moxie_combine_backward_in_t in = MOXIE_COMBINE_BACKWARD_IN_INIT;
+    in.d_out = arena_at(memory->home_arena, 0, memory->home);
+    in.dtype = trial->scenario.y_dtype;
+    in.unweighted = trial->scenario.unweighted;
+    if (has_weights && anyone_asks(trial))
+        in.y = arena_at(y_arena, 0, moxie_window_base(trial->memory.inputs));
+    moxie_combine_backward_out_t out = MOXIE_COMBINE_BACKWARD_OUT_INIT;
+    out.row_capacity = trial->row_capacity;
+    out.d_y = arena_at(memory->d_y_arena, 0, memory->d_y);
+    if (has_weights && !leaves_out(trial, trial->self->rank, 5))
+        out.d_topk_weights = arena_at(memory->home_arena, 1, memory->home);
+    if (d_out == NULL)
+        return moxie_combine_backward(trial->route, &in, &out, NULL);
+    return moxie_reference_combine_backward(&trial->world.world, trial->self->rank, &d_out->reader,
+                                            &y->reader, &in, &out);
+}
+
+static bool check_combine_backward(trial_t *trial, const arena_t *y_arena,
+                                   const backward_memory_t *got, const payload_t *d_out,
+                                   const payload_t *y)
+{
+    backward_memory_t expected = *got;
+    expected.d_y = arena_allocate(got->d_y_arena);
+    expected.home = arena_allocate(got->home_arena);
+    payload_fill_rows(d_out, trial->self->rank, trial->token_count,
+                      arena_at(got->home_arena, 0, expected.home));
+    payload_reader_t d_out_reader, y_reader;
+    payload_reader_open(&d_out_reader, d_out);
+    payload_reader_open(&y_reader, y);
+    const bool good =
+        trial_expect(trial, "reference_combine_backward",
+                     run_combine_backward(trial, y_arena, &expected, &d_out_reader, &y_reader)) &&
+        compare(trial, "combine_backward", got->d_y_arena, got->d_y, expected.d_y, d_out) &&
+        compare(trial, "combine_backward", got->home_arena, got->home, expected.home, NULL);
+    payload_reader_close(&d_out_reader);
+    payload_reader_close(&y_reader);
+    free(expected.d_y);
+    free(expected.home);
+    return good;
+}
+
+bool trial_combine_backward(trial_t *trial, uint64_t round)
+{
+    const scenario_t *scenario = &trial->scenario;
+    const payload_t d_out = payload_of(trial, PAYLOAD_D_OUT, scenario->y_dtype, round);
+    const payload_t y = payload_of(trial, PAYLOAD_Y, scenario->y_dtype, round);
+    arena_t y_arena, d_y_arena, home_arena;
+    trial_plan_y(trial, &y_arena);
+    trial_plan_d_y(trial, &d_y_arena);
+    plan_home(trial, "d_out", scenario->y_dtype, "d_topk_weights", &home_arena);
+    const backward_memory_t memory = {&d_y_arena, moxie_window_base(trial->memory.outputs),
+                                      &home_arena, arena_allocate(&home_arena)};
+    arena_poison(&d_y_arena, memory.d_y);
+    payload_fill_rows(&d_out, trial->self->rank, trial->token_count,
+                      arena_at(&home_arena, 0, memory.home));
+    void *copy = fill_inputs(trial, &y_arena, &y, NULL);
+    const trial_fenv_t fenv = trial_fenv_enter(trial);
+    const moxie_status_t status = run_combine_backward(trial, &y_arena, &memory, NULL, NULL);
+    bool good = trial_fenv_leave(trial, fenv) && trial_expect(trial, "combine_backward", status);
+    good = inputs_kept(trial, "combine_backward", &y_arena, copy) && good;
+    good = good && check_combine_backward(trial, &y_arena, &memory, &d_out, &y);
+    free(memory.home);
+    return good;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What trial.c and trial_step.c share. */
+#ifndef SUPPORT_TRIAL_STEP_H
+#define SUPPORT_TRIAL_STEP_H
+
+#include "support/trial.h"
+
+/* True when `status` is MOXIE_OK. */
+bool trial_expect(trial_t *trial, const char *what, moxie_status_t status);
+
+/* The buffers of each call. */
+void trial_plan_dispatch(const trial_t *trial, arena_t *arena);
+void trial_plan_d_y(const trial_t *trial, arena_t *arena);
+void trial_plan_y(const trial_t *trial, arena_t *arena);
+void trial_plan_d_recv(const trial_t *trial, arena_t *arena);
+
+/* The floating-point modes of the caller, around a call. */
+typedef struct trial_fenv {
+    int rounding;
+    unsigned control; /* MXCSR */
+} trial_fenv_t;
+
+/* Rounding upward and flushing subnormals, when the scenario wants it. */
+trial_fenv_t trial_fenv_enter(const trial_t *trial);
+
+/* Restores the modes; false when the call had not left them as it found them. */
+bool trial_fenv_leave(trial_t *trial, trial_fenv_t saved);
+
+#endif
