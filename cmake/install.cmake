@@ -14,5 +14,5 @@ install(DIRECTORY include/moxie DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES ${PROJECT_BINARY_DIR}/moxie.pc DESTINATION ${pc_folder})
 # The pages that were built: those of the commands always, those of the API after `make docs`.
 install(DIRECTORY ${PROJECT_BINARY_DIR}/docs/man/ DESTINATION ${CMAKE_INSTALL_MANDIR} OPTIONAL
-    FILES_MATCHING PATTERN "moxie*.[13]")
+    FILES_MATCHING PATTERN "moxie*.1" PATTERN "moxie*.3" PATTERN "MOXIE*.3")
 install(FILES LICENSE README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR})

@@ -9,8 +9,10 @@
 #define MOXIE_API __attribute__((visibility("default")))
 
 #ifdef __cplusplus
+/** Opens C linkage in C++; nothing in C. */
 #define MOXIE_BEGIN_DECLS extern "C" {
-#define MOXIE_END_DECLS   }
+/** Closes what MOXIE_BEGIN_DECLS opened. */
+#define MOXIE_END_DECLS }
 #else
 #define MOXIE_BEGIN_DECLS
 #define MOXIE_END_DECLS

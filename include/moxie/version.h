@@ -9,9 +9,9 @@
 
 MOXIE_BEGIN_DECLS
 
-#define MOXIE_VERSION_MAJOR 0
-#define MOXIE_VERSION_MINOR 1
-#define MOXIE_VERSION_PATCH 0
+#define MOXIE_VERSION_MAJOR 0 /**< changes with the ABI, from 1 on */
+#define MOXIE_VERSION_MINOR 1 /**< changes with every feature, and before 1.0 with the ABI */
+#define MOXIE_VERSION_PATCH 0 /**< changes with every release that only repairs */
 /** The headers' version as one number that grows: major · 10000 + minor · 100 + patch. */
 #define MOXIE_VERSION                                                                              \
     (MOXIE_VERSION_MAJOR * 10000 + MOXIE_VERSION_MINOR * 100 + MOXIE_VERSION_PATCH)
