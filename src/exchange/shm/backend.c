@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the shared-memory backend is: its knobs, its group, and its table of functions. */
+#include "core/error.h"
+#include "exchange/shm/shm.h"
+#include "transport/shm/signal.h"
+#include "transport/shm/window.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+    KNOB_SPIN_COUNT,
+    KNOB_YIELD_COUNT,
+    KNOB_STREAM_MIN_BYTES,
+};
+
+static const knob_t knobs[] = {
+    [KNOB_SPIN_COUNT] = {"spin_count", "pauses a wait spins before it yields the processor", 20, 0,
+                         1000000},
+    [KNOB_YIELD_COUNT] = {"yield_count", "yields of a wait before it sleeps in the kernel", 100, 0,
+                          1000000},
+    [KNOB_STREAM_MIN_BYTES] = {"stream_min_bytes",
+                               "bytes a rank sends from which rows are written past the caches",
+                               4 << 20, 0, INT64_MAX},
+};
+
+static void probe(moxie_backend_info_t *out)
+{
+    const int memfd = memfd_create("moxie-probe", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    const int pid_fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    out->available = memfd >= 0 && pid_fd >= 0;
+    if (memfd < 0) {
+        snprintf(out->reason, sizeof(out->reason), "memfd_create is not allowed here");
+    } else if (pid_fd < 0) {
+        snprintf(out->reason, sizeof(out->reason),
+                 "pidfd_open does not work here (Linux 5.3 or newer is needed)");
+    }
+    snprintf(out->detail, sizeof(out->detail), "row kernels: %s, the best this processor has",
+             rows_select()->name);
+    if (memfd >= 0) {
+        close(memfd);
+    }
+    if (pid_fd >= 0) {
+        close(pid_fd);
+    }
+}
+
+static void group_quote(int32_t rank_count, memory_account_t *out)
+{
+    out->host_bytes += memory_charge(sizeof(shm_exchange_t));
+    shm_transport_quote(rank_count, out);
+}
+
+static moxie_status_t group_open(moxie_group_t *group, const moxie_group_options_t *options)
+{
+    void *memory;
+    moxie_status_t status =
+        memory_allocate(&group->account, sizeof(shm_exchange_t), "a group", &memory);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    shm_exchange_t *shm = memory;
+    status = shm_transport_open(options, &group->account, &group->counters, &shm->transport);
+    if (status != MOXIE_OK) {
+        memory_release(&group->account, shm, sizeof(*shm));
+        return status;
+    }
+    shm->transport->spin_count = (int32_t)group->knobs.value[KNOB_SPIN_COUNT];
+    shm->transport->yield_count = (int32_t)group->knobs.value[KNOB_YIELD_COUNT];
+    shm->stream_min_bytes = group->knobs.value[KNOB_STREAM_MIN_BYTES];
+    shm->rows = rows_select();
+    group->implementation = shm;
+    return MOXIE_OK;
+}
+
+static void group_close(moxie_group_t *group)
+{
+    shm_exchange_t *shm = shm_of(group);
+    shm_transport_close(shm->transport);
+    memory_release(&group->account, shm, sizeof(*shm));
+}
+
+static moxie_status_t barrier(moxie_group_t *group)
+{
+    shm_transport_t *transport = shm_of(group)->transport;
+    shm_message_t *message;
+    const moxie_status_t status = signal_begin(transport, SHM_OP_BARRIER, 0, &message);
+    return status != MOXIE_OK ? status : signal_meet(transport, MOXIE_OK);
+}
+
+/* One message of an allgather: `bytes` of the whole, which all ranks must agree on. */
+typedef struct allgather_body {
+    uint64_t total_bytes;
+    unsigned char data[];
+} allgather_body_t;
+
+static moxie_status_t gather_piece(shm_transport_t *transport, const char *in, size_t total_bytes,
+                                   size_t done, size_t bytes, char *out)
+{
+    shm_message_t *message;
+    moxie_status_t status = signal_begin(transport, SHM_OP_ALLGATHER, 0, &message);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    allgather_body_t *body = (allgather_body_t *)message->body;
+    message->body_bytes = (uint32_t)(sizeof(*body) + bytes);
+    body->total_bytes = total_bytes;
+    memcpy(body->data, in + done, bytes);
+    status = signal_meet(transport, MOXIE_OK);
+    for (int32_t rank = 0; rank < transport->rank_count && status == MOXIE_OK; rank++) {
+        const allgather_body_t *theirs =
+            (const allgather_body_t *)signal_message(transport, rank)->body;
+        const allgather_body_t *first =
+            (const allgather_body_t *)signal_message(transport, 0)->body;
+        if (theirs->total_bytes != first->total_bytes) {
+            error_set(MOXIE_ERR_MISMATCH, "allgather: rank %d gives %llu bytes and rank 0 %llu",
+                      rank, (unsigned long long)theirs->total_bytes,
+                      (unsigned long long)first->total_bytes);
+            error_detail()->rank = 0;
+            error_detail()->peer = rank;
+            return MOXIE_ERR_MISMATCH;
+        }
+        memcpy(out + (size_t)rank * total_bytes + done, theirs->data, bytes);
+    }
+    return status;
+}
+
+static moxie_status_t allgather(moxie_group_t *group, const void *in, size_t bytes, void *out)
+{
+    const size_t piece_bytes = SHM_BODY_BYTES - sizeof(allgather_body_t);
+    moxie_status_t status = MOXIE_OK;
+    size_t done = 0;
+    do {
+        const size_t left = bytes - done;
+        const size_t piece = left < piece_bytes ? left : piece_bytes;
+        status = gather_piece(shm_of(group)->transport, in, bytes, done, piece, out);
+        done += piece;
+    } while (status == MOXIE_OK && done < bytes);
+    return status;
+}
+
+static moxie_status_t window_allocate(moxie_group_t *group, size_t bytes, moxie_window_t **out)
+{
+    return shm_window_allocate(shm_of(group)->transport, bytes, out);
+}
+
+static moxie_status_t window_register(moxie_group_t *group, const moxie_memory_t *memory,
+                                      moxie_window_t **out)
+{
+    return shm_window_register(shm_of(group)->transport, memory, out);
+}
+
+const backend_t shm_backend = {
+    .name = "shm",
+    .capabilities = MOXIE_CAP_STANDARD | MOXIE_CAP_BACKWARD | MOXIE_CAP_RANK_MAJOR |
+                    MOXIE_CAP_EXPERT_MAJOR | MOXIE_CAP_REGISTER_MEMORY,
+    .knobs = knobs,
+    .knob_count = sizeof(knobs) / sizeof(knobs[0]),
+    .probe = probe,
+    .group_quote = group_quote,
+    .window_quote = shm_window_quote,
+    .group_open = group_open,
+    .group_close = group_close,
+    .barrier = barrier,
+    .allgather = allgather,
+    .window_allocate = window_allocate,
+    .window_register = window_register,
+    .window_free = shm_window_free,
+    .route_update = shm_route_update,
+    .dispatch = shm_dispatch,
+    .combine = shm_combine,
+    .dispatch_backward = shm_dispatch_backward,
+    .combine_backward = shm_combine_backward,
+    .ceiling = shm_ceiling,
+};

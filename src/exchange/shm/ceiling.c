@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The ceiling: rows copied to all peers at once, through the same windows and with the same two
+ * waits as an exchange, but with no routing, no metadata and no sums.
+ */
+#include "core/error.h"
+#include "exchange/shm/shm.h"
+#include "transport/deadline.h"
+#include "transport/shm/signal.h"
+#include "transport/shm/window.h"
+
+#include <string.h>
+
+typedef struct ceiling_body {
+    shm_buffer_t destination;
+    int64_t row_count; /* that the destination holds */
+    int64_t row_bytes;
+    int32_t streaming;
+    int32_t reserved;
+    int64_t rows_to_peer[]; /* [rank_count] */
+} ceiling_body_t;
+
+static moxie_status_t check(const moxie_group_t *group, const moxie_ceiling_in_t *in)
+{
+    int64_t total = 0;
+    for (int32_t rank = 0; in->rows_to_peer != NULL && rank < group->rank_count; rank++) {
+        total += in->rows_to_peer[rank] > 0 ? in->rows_to_peer[rank] : 0;
+    }
+    if (in->rows_to_peer == NULL || in->row_bytes < 1 || in->destination_row_count < 0 ||
+        (total > 0 && (in->source == NULL || in->source_row_count < 1))) {
+        return error_set(MOXIE_ERR_ARGUMENT, "rank %d: ceiling: rows are missing", group->rank);
+    }
+    return MOXIE_OK;
+}
+
+static moxie_status_t write_body(const moxie_group_t *group, const moxie_ceiling_in_t *in,
+                                 shm_message_t *message)
+{
+    ceiling_body_t *body = (ceiling_body_t *)message->body;
+    moxie_status_t status = check(group, in);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    message->body_bytes = (uint32_t)(sizeof(*body) + sizeof(int64_t) * (size_t)group->rank_count);
+    body->row_count = in->destination_row_count;
+    body->row_bytes = in->row_bytes;
+    body->streaming = in->streaming;
+    memcpy(body->rows_to_peer, in->rows_to_peer, sizeof(int64_t) * (size_t)group->rank_count);
+    return shm_buffer_name(shm_of(group)->transport, in->destination,
+                           (uint64_t)(in->destination_row_count * in->row_bytes), "destination",
+                           &body->destination);
+}
+
+static const ceiling_body_t *body_of(const shm_transport_t *transport, int32_t rank)
+{
+    return (const ceiling_body_t *)signal_message(transport, rank)->body;
+}
+
+/* Rows to one peer, behind those of the ranks before this one. */
+static moxie_status_t copy_to_peer(const moxie_group_t *group, const moxie_ceiling_in_t *in,
+                                   int32_t peer, int64_t *next_source)
+{
+    shm_transport_t *transport = shm_of(group)->transport;
+    const ceiling_body_t *body = body_of(transport, peer);
+    const size_t row_bytes = (size_t)in->row_bytes;
+    void *base;
+    const moxie_status_t status = shm_buffer_map(
+        transport, peer, &body->destination, (uint64_t)(body->row_count * in->row_bytes), &base);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    int64_t row = 0;
+    for (int32_t rank = 0; rank < group->rank; rank++) {
+        row += body_of(transport, rank)->rows_to_peer[peer];
+    }
+    for (int64_t i = 0; base != NULL && i < in->rows_to_peer[peer]; i++, row++) {
+        char *to = (char *)base + (size_t)(row % body->row_count) * row_bytes;
+        const char *from = (const char *)in->source + (size_t)*next_source * row_bytes;
+        if (in->streaming) {
+            shm_of(group)->rows->copy_stream(to, from, row_bytes);
+        } else {
+            memcpy(to, from, row_bytes);
+        }
+        *next_source = *next_source + 1 < in->source_row_count ? *next_source + 1 : 0;
+    }
+    return MOXIE_OK;
+}
+
+moxie_status_t shm_ceiling(moxie_group_t *group, const moxie_ceiling_in_t *in, uint64_t *time_ns)
+{
+    shm_transport_t *transport = shm_of(group)->transport;
+    shm_message_t *message;
+    moxie_status_t status = signal_begin(transport, SHM_OP_CEILING, 0, &message);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    status = signal_meet(transport, write_body(group, in, message));
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    const uint64_t start_ns = clock_now_ns();
+    int64_t next_source = 0;
+    for (int32_t i = 0; i < group->rank_count; i++) {
+        status = copy_to_peer(group, in, (group->rank + i) % group->rank_count, &next_source);
+        if (status != MOXIE_OK) {
+            return signal_revoke(transport);
+        }
+    }
+    rows_fence();
+    status = signal_finish(transport);
+    *time_ns = clock_now_ns() - start_ns;
+    return status;
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Combine, and backward of dispatch, which is the same sum: every rank reads its tokens' rows out
+ * of the experts' ranks and sums them at home. On one machine the rows need not travel first: a
+ * partial is rounded to the wire type where it is summed, with the same bits.
+ */
+#include "core/dtype.h"
+#include "core/error.h"
+#include "exchange/shm/offer.h"
+
+#include <string.h>
+
+typedef struct pull {
+    const moxie_route_t *route;
+    const rows_kernels_t *kernels;
+    char **bases; /* [rank_count] rows at the experts' ranks */
+    size_t row_bytes;
+    rows_types_t types;
+    int is_weighted;
+} pull_t;
+
+/* The rows of one token, ascending by (rank, slot). */
+static void collect_terms(const pull_t *pull, int64_t token, rows_sum_t *terms)
+{
+    const route_state_t *state = pull->route->state;
+    const route_hop_t *hops = route_hops(state) + route_hop_start(state)[token];
+    const float *weights = route_weights(state, token);
+    terms->count = (int32_t)(route_hop_start(state)[token + 1] - route_hop_start(state)[token]);
+    for (int32_t i = 0; i < terms->count; i++) {
+        terms->rows[i] = pull->bases[hops[i].rank] + (size_t)hops[i].row * pull->row_bytes;
+        terms->weights[i] = pull->is_weighted ? weights[hops[i].slot] : 1.0f;
+        terms->ends_partial[i] = i + 1 == terms->count || hops[i + 1].rank != hops[i].rank;
+    }
+}
+
+static void pull_rows(const pull_t *pull, void *out)
+{
+    const route_state_t *state = pull->route->state;
+    const size_t out_row_bytes = (size_t)state->shape.hidden * moxie_dtype_bytes(pull->types.out);
+    const rows_modes_t modes = rows_enter_modes();
+    rows_sum_t terms;
+    for (int64_t token = 0; token < state->token_count; token++) {
+        collect_terms(pull, token, &terms);
+        pull->kernels->sum(&terms, &pull->types, (char *)out + (size_t)token * out_row_bytes,
+                           (size_t)state->shape.hidden);
+    }
+    rows_leave_modes(modes);
+}
+
+/* A partial is one row and exact: then neither weight nor rounding changes it. */
+static int is_plain(const moxie_route_t *route, moxie_dtype_t in, moxie_dtype_t wire)
+{
+    return route->state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR &&
+           (in == MOXIE_DTYPE_BF16 || wire == MOXIE_DTYPE_FP32);
+}
+
+static moxie_status_t check_out(const moxie_route_t *route, const void *out, const char *name,
+                                moxie_dtype_t dtype)
+{
+    if (out == NULL && route->state->token_count > 0) {
+        return error_set(MOXIE_ERR_ARGUMENT, "rank %d: %s is NULL", route->group->rank, name);
+    }
+    if (!dtype_is_summable(dtype)) {
+        return error_set(MOXIE_ERR_ARGUMENT, "rank %d: %s cannot be of type %d (%s)",
+                         route->group->rank, name, (int)dtype, moxie_dtype_name(dtype));
+    }
+    return MOXIE_OK;
+}
+
+static int64_t row_bytes_of(const moxie_route_t *route, moxie_dtype_t dtype)
+{
+    return route->state->shape.hidden * (int64_t)moxie_dtype_bytes(dtype);
+}
+
+moxie_status_t shm_combine(moxie_route_t *route, const moxie_combine_in_t *in,
+                           const moxie_combine_out_t *out, moxie_stream_t stream)
+{
+    (void)stream; /* the processor has none */
+    shm_exchange_op_t op;
+    moxie_status_t status = offer_begin(route, SHM_OP_COMBINE, &op);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    status = offer_check(&op, in->dtype, in->wire_dtype);
+    if (status == MOXIE_OK) {
+        status = check_out(route, out->out, "out", out->dtype);
+    }
+    if (status == MOXIE_OK) {
+        op.offer->unweighted = in->unweighted != 0;
+        status =
+            offer_name(&op, (offer_buffer_t[]){{in->y, row_bytes_of(route, in->dtype), "y"}}, 1);
+    }
+    status = offer_meet(&op, status);
+    char *bases[MOXIE_RANK_COUNT_MAX];
+    if (status == MOXIE_OK) {
+        status = offer_map(&op, 0, bases);
+    }
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    const pull_t pull = {.route = route,
+                         .kernels = shm_of(route->group)->rows,
+                         .bases = bases,
+                         .row_bytes = (size_t)op.row_bytes[0],
+                         .types = {in->dtype, in->wire_dtype, out->dtype,
+                                   is_plain(route, in->dtype, in->wire_dtype)},
+                         .is_weighted = route->state->shape.layout == MOXIE_LAYOUT_EXPERT_MAJOR &&
+                                        !in->unweighted};
+    pull_rows(&pull, out->out);
+    return signal_finish(op.transport);
+}
+
+/* d_topk_weights: every slot's gradient comes from the row that served it. */
+static void pull_weights(const moxie_route_t *route, char **bases, float *d_topk_weights)
+{
+    const route_state_t *state = route->state;
+    const int32_t topk = state->shape.topk;
+    const int by_rank = state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR;
+    memset(d_topk_weights, 0, sizeof(float) * (size_t)(state->token_count * topk));
+    for (int64_t token = 0; token < state->token_count; token++) {
+        const int32_t *experts = route_experts(state, token);
+        float *mine = d_topk_weights + token * topk;
+        for (int64_t h = route_hop_start(state)[token]; h < route_hop_start(state)[token + 1];
+             h++) {
+            const route_hop_t *hop = &route_hops(state)[h];
+            const float *theirs = (const float *)bases[hop->rank];
+            if (!by_rank) {
+                mine[hop->slot] = theirs[hop->row];
+                continue;
+            }
+            for (int32_t slot = 0; slot < topk; slot++) {
+                if (experts[slot] >= 0 &&
+                    route->placement->rank_of_expert[experts[slot]] == hop->rank) {
+                    mine[slot] = theirs[hop->row * topk + slot];
+                }
+            }
+        }
+    }
+}
+
+static moxie_status_t offer_gradients(shm_exchange_op_t *op, const moxie_dispatch_backward_in_t *in,
+                                      const moxie_dispatch_backward_out_t *out)
+{
+    moxie_status_t status = offer_check(op, in->dtype, in->wire_dtype);
+    if (status == MOXIE_OK) {
+        status = check_out(op->route, out->d_x, "d_x", out->dtype);
+    }
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    const route_shape_t *shape = &op->route->state->shape;
+    const int64_t weight_count = shape->layout == MOXIE_LAYOUT_RANK_MAJOR ? shape->topk : 1;
+    const offer_buffer_t buffers[] = {
+        {in->d_recv_x, row_bytes_of(op->route, in->dtype), "d_recv_x"},
+        {in->d_recv_weights, weight_count * (int64_t)sizeof(float), "d_recv_weights"}};
+    op->offer->wants_gradient = out->d_topk_weights != NULL;
+    return offer_name(op, buffers, 2);
+}
+
+moxie_status_t shm_dispatch_backward(moxie_route_t *route, const moxie_dispatch_backward_in_t *in,
+                                     const moxie_dispatch_backward_out_t *out,
+                                     moxie_stream_t stream)
+{
+    (void)stream; /* the processor has none */
+    shm_exchange_op_t op;
+    moxie_status_t status = offer_begin(route, SHM_OP_DISPATCH_BACKWARD, &op);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    status = offer_meet(&op, offer_gradients(&op, in, out));
+    char *bases[2][MOXIE_RANK_COUNT_MAX];
+    for (int32_t i = 0; i < 2 && status == MOXIE_OK; i++) {
+        status = offer_map(&op, i, bases[i]);
+    }
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    const pull_t pull = {.route = route,
+                         .kernels = shm_of(route->group)->rows,
+                         .bases = bases[0],
+                         .row_bytes = (size_t)op.row_bytes[0],
+                         .types = {in->dtype, in->wire_dtype, out->dtype,
+                                   is_plain(route, in->dtype, in->wire_dtype)}};
+    pull_rows(&pull, out->d_x);
+    if (out->d_topk_weights != NULL) {
+        pull_weights(route, bases[1], out->d_topk_weights);
+    }
+    return signal_finish(op.transport);
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Dispatch: every rank writes its tokens' rows straight into their final place in the receivers'
+ * memory. A row is read once and written to each of its places while it is in the cache.
+ */
+#include "core/error.h"
+#include "core/layout.h"
+#include "core/segment.h"
+#include "exchange/shm/offer.h"
+#include "exchange/shm/push.h"
+
+#include <string.h>
+
+/* The receivers' buffers, by rank, and what goes into them. */
+typedef struct dispatch_push {
+    const moxie_route_t *route;
+    push_t rows;
+    char **weights; /* rank_major: float [N, K]; expert_major: float [M]; entries may be NULL */
+    char **labels;  /* rank_major: int32_t [N, K]; expert_major: moxie_row_source_t [M] */
+} dispatch_push_t;
+
+/* rank_major: the slots of a token that are served on one rank. */
+static void push_slots(const dispatch_push_t *push, const route_hop_t *hop, int64_t token)
+{
+    const route_state_t *state = push->route->state;
+    const moxie_placement_t *placement = push->route->placement;
+    const int32_t topk = state->shape.topk;
+    const int32_t *experts = route_experts(state, token);
+    const float *weights = route_weights(state, token);
+    int32_t *idx_row = (int32_t *)push->labels[hop->rank];
+    float *weight_row = (float *)push->weights[hop->rank];
+    for (int32_t slot = 0; slot < topk; slot++) {
+        const int32_t expert = experts[slot];
+        const int is_here = expert >= 0 && placement->rank_of_expert[expert] == hop->rank;
+        if (idx_row != NULL) {
+            idx_row[hop->row * topk + slot] = is_here ? placement->local_of_expert[expert] : -1;
+        }
+        if (weight_row != NULL) {
+            weight_row[hop->row * topk + slot] = is_here ? weights[slot] : 0.0f;
+        }
+    }
+}
+
+/* expert_major: the one slot a row is for. */
+static void push_source(const dispatch_push_t *push, const source_segment_t *segment,
+                        const route_hop_t *hop, int64_t token)
+{
+    moxie_row_source_t *sources = (moxie_row_source_t *)push->labels[hop->rank];
+    float *weights = (float *)push->weights[hop->rank];
+    if (sources != NULL) {
+        sources[hop->row] = (moxie_row_source_t){
+            .rank = segment->source_rank, .token = (int32_t)token, .slot = hop->slot};
+    }
+    if (weights != NULL) {
+        weights[hop->row] = route_weights(push->route->state, token)[hop->slot];
+    }
+}
+
+static void push_segment(const dispatch_push_t *push, const source_segment_t *segment)
+{
+    const route_state_t *state = push->route->state;
+    const int by_rank = state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR;
+    const int64_t *hop_start = route_hop_start(state);
+    const route_hop_t *hops = route_hops(state);
+    const char *row = segment->rows;
+    for (int64_t i = 0; i < segment->token_count; i++, row += push->rows.row_bytes) {
+        const int64_t token = segment->token_start + i;
+        for (int64_t h = hop_start[token]; h < hop_start[token + 1]; h++) {
+            push_row(&push->rows, &hops[h], row);
+            if (by_rank) {
+                push_slots(push, &hops[h], token);
+            } else {
+                push_source(push, segment, &hops[h], token);
+            }
+        }
+    }
+}
+
+/* This rank's own padding rows: zero rows of weight +0 that come from nowhere. */
+static void clear_padding(const moxie_route_t *route, const moxie_dispatch_out_t *out,
+                          size_t row_bytes)
+{
+    padding_t padding = padding_first(route);
+    for (; padding_is_there(&padding); padding_next(&padding)) {
+        const int64_t row_count = padding.end - padding.start;
+        memset((char *)out->recv_x + (size_t)padding.start * row_bytes, 0,
+               (size_t)row_count * row_bytes);
+        for (int64_t row = padding.start; row < padding.end; row++) {
+            if (out->row_weight != NULL) {
+                out->row_weight[row] = 0.0f;
+            }
+            if (out->row_source != NULL) {
+                out->row_source[row] = (moxie_row_source_t){-1, -1, -1};
+            }
+        }
+    }
+}
+
+/* What a receiver knows of its experts without being told. */
+static void write_counts(const moxie_route_t *route, const moxie_dispatch_out_t *out)
+{
+    const route_state_t *state = route->state;
+    const int32_t rank = state->shape.rank;
+    const int32_t count = moxie_placement_local_count(route->placement, rank);
+    for (int32_t local = 0; local < count; local++) {
+        const int32_t expert = moxie_placement_expert(route->placement, rank, local);
+        if (out->expert_count != NULL) {
+            out->expert_count[local] = layout_expert_total(state, expert);
+        }
+        if (out->expert_start != NULL) {
+            out->expert_start[local] = route_block_start(state)[expert];
+        }
+    }
+    if (out->expert_start != NULL) {
+        out->expert_start[count] = state->recv_row_count;
+    }
+}
+
+/* Metadata that the layout does not have is a mistake, not something to ignore. */
+static moxie_status_t check_outputs(const moxie_route_t *route, const moxie_dispatch_in_t *in,
+                                    const moxie_dispatch_out_t *out)
+{
+    const int by_rank = route->state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR;
+    const int32_t rank = route->group->rank;
+    if (in->x == NULL && route->state->token_count > 0) {
+        return error_set(MOXIE_ERR_ARGUMENT, "rank %d: x is NULL", rank);
+    }
+    if (by_rank &&
+        (out->row_weight != NULL || out->row_source != NULL || out->expert_start != NULL)) {
+        return error_set(MOXIE_ERR_ARGUMENT,
+                         "rank %d: row_weight, row_source and expert_start are of expert_major, "
+                         "the route is rank_major",
+                         rank);
+    }
+    if (!by_rank && (out->recv_topk_idx != NULL || out->recv_topk_weights != NULL)) {
+        return error_set(MOXIE_ERR_ARGUMENT,
+                         "rank %d: recv_topk_idx and recv_topk_weights are of rank_major, the "
+                         "route is expert_major",
+                         rank);
+    }
+    return offer_check_capacity(route, out->row_capacity);
+}
+
+static moxie_status_t make_offer(shm_exchange_op_t *op, const moxie_dispatch_in_t *in,
+                                 const moxie_dispatch_out_t *out)
+{
+    moxie_status_t status = offer_check(op, in->dtype, MOXIE_DTYPE_FP32);
+    if (status == MOXIE_OK) {
+        status = check_outputs(op->route, in, out);
+    }
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    const route_shape_t *shape = &op->route->state->shape;
+    const int64_t row_bytes = shape->hidden * (int64_t)moxie_dtype_bytes(in->dtype);
+    const int64_t slots_bytes = shape->topk * (int64_t)sizeof(float);
+    if (shape->layout == MOXIE_LAYOUT_RANK_MAJOR) {
+        const offer_buffer_t buffers[] = {
+            {out->recv_x, row_bytes, "recv_x"},
+            {out->recv_topk_weights, slots_bytes, "recv_topk_weights"},
+            {out->recv_topk_idx, slots_bytes, "recv_topk_idx"}};
+        return offer_name(op, buffers, 3);
+    }
+    const offer_buffer_t buffers[] = {{out->recv_x, row_bytes, "recv_x"},
+                                      {out->row_weight, sizeof(float), "row_weight"},
+                                      {out->row_source, sizeof(moxie_row_source_t), "row_source"}};
+    return offer_name(op, buffers, 3);
+}
+
+moxie_status_t shm_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in,
+                            const moxie_dispatch_out_t *out, moxie_stream_t stream)
+{
+    (void)stream; /* the processor has none */
+    shm_exchange_op_t op;
+    moxie_status_t status = offer_begin(route, SHM_OP_DISPATCH, &op);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    status = offer_meet(&op, make_offer(&op, in, out));
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    char *bases[OFFER_BUFFER_COUNT][MOXIE_RANK_COUNT_MAX];
+    for (int32_t i = 0; i < OFFER_BUFFER_COUNT && status == MOXIE_OK; i++) {
+        status = offer_map(&op, i, bases[i]);
+    }
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    const dispatch_push_t push = {.route = route,
+                                  .rows = push_open(route, bases[0], (size_t)op.row_bytes[0]),
+                                  .weights = bases[1],
+                                  .labels = bases[2]};
+    const source_segment_t segment = {
+        .source_rank = route->group->rank, .token_count = route->state->token_count, .rows = in->x};
+    push_segment(&push, &segment);
+    clear_padding(route, out, (size_t)op.row_bytes[0]);
+    write_counts(route, out);
+    push_close(&push.rows);
+    return signal_finish(op.transport);
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Row kernels: copying, summing, scaling and multiplying rows, compiled once an instruction set
+ * from the same source (rows_kernels.h) and chosen at run time by cpuid.
+ */
+#ifndef MOXIE_EXCHANGE_SHM_ROWS_H
+#define MOXIE_EXCHANGE_SHM_ROWS_H
+
+#include "moxie/dtype.h"
+#include "moxie/route.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The rows that make one token's output, ascending by (rank, slot). */
+typedef struct rows_sum {
+    const void *rows[MOXIE_TOPK_MAX];
+    float weights[MOXIE_TOPK_MAX];
+    unsigned char ends_partial[MOXIE_TOPK_MAX]; /* 1: the last row of its rank */
+    int32_t count;
+} rows_sum_t;
+
+/* Element types of a sum. */
+typedef struct rows_types {
+    moxie_dtype_t in;
+    moxie_dtype_t wire;
+    moxie_dtype_t out;
+    int is_plain; /* every partial is one row of weight 1 that its wire type holds exactly */
+} rows_types_t;
+
+typedef struct rows_kernels {
+    const char *name;
+
+    /* Copies past the caches; rows_fence() before anyone is told. */
+    void (*copy_stream)(void *destination, const void *source, size_t bytes);
+
+    /* out = Σ over ranks of round_wire(Σ fmaf(weight, row)), in fp32, rounded once. */
+    void (*sum)(const rows_sum_t *terms, const rows_types_t *types, void *out, size_t columns);
+
+    /* destination = weight · source, one rounding. */
+    void (*scale)(void *destination, const void *source, float weight, moxie_dtype_t dtype,
+                  size_t columns);
+
+    /* 256 strided partials, then pairwise halving. */
+    float (*dot)(const void *a, const void *b, moxie_dtype_t dtype, size_t columns);
+} rows_kernels_t;
+
+extern const rows_kernels_t rows_portable;
+extern const rows_kernels_t rows_avx2;
+extern const rows_kernels_t rows_avx512;
+
+/* The best kernels that this processor runs. */
+const rows_kernels_t *rows_select(void);
+
+/* Makes streamed copies visible before what is stored next. */
+void rows_fence(void);
+
+/* The floating-point modes that the arithmetic is defined in, whatever the caller has set. */
+typedef struct rows_modes {
+    uint32_t saved;
+} rows_modes_t;
+
+rows_modes_t rows_enter_modes(void);
+void rows_leave_modes(rows_modes_t modes);
+
+#endif

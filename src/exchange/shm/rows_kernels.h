@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The row kernels' source, included by one file an instruction set, which defines
+ *   ROWS_KERNELS   the table to fill in
+ *   ROWS_NAME      its name
+ *   ROWS_FMA       vector fused multiply-add of (w, y, acc)
+ *   ROWS_STREAM    a 64-byte store past the caches to an aligned address, from any address
+ * Everything else is GCC vector arithmetic. Each operation rounds by itself, so the bits do not
+ * depend on the instruction set.
+ */
+#include "core/dtype.h"
+#include "exchange/shm/rows.h"
+
+#include <math.h>
+#include <string.h>
+
+#define LANES       16
+#define BLOCK       4 /* vectors summed at a time */
+#define BLOCK_LANES (BLOCK * LANES)
+#define DOT_LANES   256
+#define INLINE      static inline __attribute__((always_inline))
+
+typedef float floats_t __attribute__((vector_size(64)));
+typedef uint32_t words_t __attribute__((vector_size(64)));
+typedef uint16_t halves_t __attribute__((vector_size(32)));
+
+INLINE floats_t load(const void *row, size_t column, moxie_dtype_t dtype)
+{
+    if (dtype == MOXIE_DTYPE_BF16) {
+        halves_t halves;
+        memcpy(&halves, (const uint16_t *)row + column, sizeof(halves));
+        return (floats_t)(__builtin_convertvector(halves, words_t) << 16);
+    }
+    floats_t floats;
+    memcpy(&floats, (const float *)row + column, sizeof(floats));
+    return floats;
+}
+
+/* The upper halves are the rounded bfloat16; the lower ones are not cleared. */
+INLINE words_t round_to_upper(floats_t values)
+{
+    const words_t bits = (words_t)values;
+    const words_t rounded = bits + 0x7FFFu + ((bits >> 16) & 1u);
+    const words_t is_nan = (words_t)((bits & 0x7FFFFFFFu) > 0x7F800000u);
+    return (rounded & ~is_nan) | (is_nan & (BF16_NAN << 16));
+}
+
+INLINE floats_t round_to(floats_t values, moxie_dtype_t dtype)
+{
+    if (dtype == MOXIE_DTYPE_BF16) {
+        return (floats_t)(round_to_upper(values) & 0xFFFF0000u);
+    }
+    return values;
+}
+
+INLINE void store(void *row, size_t column, floats_t values, moxie_dtype_t dtype)
+{
+    if (dtype == MOXIE_DTYPE_BF16) {
+        const halves_t halves = __builtin_convertvector(round_to_upper(values) >> 16, halves_t);
+        memcpy((uint16_t *)row + column, &halves, sizeof(halves));
+        return;
+    }
+    const words_t bits = (words_t)values;
+    const words_t is_nan = (words_t)((bits & 0x7FFFFFFFu) > 0x7F800000u);
+    const words_t canonical = (bits & ~is_nan) | (is_nan & FP32_NAN);
+    memcpy((float *)row + column, &canonical, sizeof(canonical));
+}
+
+/* Sums `vectors` vectors from `column` on; all types are constants where this is inlined. */
+INLINE void sum_vectors(const rows_sum_t *terms, rows_types_t types, void *out, size_t column,
+                        int vectors)
+{
+    floats_t total[BLOCK] = {0};
+    floats_t partial[BLOCK] = {0};
+    for (int32_t i = 0; i < terms->count; i++) {
+        const void *row = terms->rows[i];
+        if (types.is_plain) {
+            for (int v = 0; v < vectors; v++) {
+                total[v] += load(row, column + (size_t)v * LANES, types.in);
+            }
+            continue;
+        }
+        const floats_t weight = terms->weights[i] - (floats_t){0};
+        for (int v = 0; v < vectors; v++) {
+            partial[v] =
+                ROWS_FMA(weight, load(row, column + (size_t)v * LANES, types.in), partial[v]);
+        }
+        if (terms->ends_partial[i]) {
+            for (int v = 0; v < vectors; v++) {
+                total[v] += round_to(partial[v], types.wire);
+                partial[v] = (floats_t){0};
+            }
+        }
+    }
+    for (int v = 0; v < vectors; v++) {
+        store(out, column + (size_t)v * LANES, total[v], types.out);
+    }
+}
+
+/* The last columns, fewer than a vector: through rows of one vector, zeroes behind them. */
+INLINE void sum_tail(const rows_sum_t *terms, rows_types_t types, void *out, size_t column,
+                     size_t columns)
+{
+    float rows[MOXIE_TOPK_MAX][LANES];
+    float result[LANES];
+    rows_sum_t tail;
+    const size_t in_bytes = types.in == MOXIE_DTYPE_BF16 ? 2 : 4;
+    const size_t out_bytes = types.out == MOXIE_DTYPE_BF16 ? 2 : 4;
+    tail.count = terms->count;
+    for (int32_t i = 0; i < terms->count; i++) {
+        memset(rows[i], 0, sizeof(rows[i]));
+        memcpy(rows[i], (const char *)terms->rows[i] + column * in_bytes,
+               (columns - column) * in_bytes);
+        tail.rows[i] = rows[i];
+        tail.weights[i] = terms->weights[i];
+        tail.ends_partial[i] = terms->ends_partial[i];
+    }
+    sum_vectors(&tail, types, result, 0, 1);
+    memcpy((char *)out + column * out_bytes, result, (columns - column) * out_bytes);
+}
+
+INLINE void sum_row(const rows_sum_t *terms, rows_types_t types, void *out, size_t columns)
+{
+    size_t column = 0;
+    for (; column + BLOCK_LANES <= columns; column += BLOCK_LANES) {
+        sum_vectors(terms, types, out, column, BLOCK);
+    }
+    for (; column + LANES <= columns; column += LANES) {
+        sum_vectors(terms, types, out, column, 1);
+    }
+    if (column < columns) {
+        sum_tail(terms, types, out, column, columns);
+    }
+}
+
+#define BF16 MOXIE_DTYPE_BF16
+#define FP32 MOXIE_DTYPE_FP32
+
+/* One branch a combination of types, so that each has a loop of its own. */
+static void sum(const rows_sum_t *terms, const rows_types_t *types, void *out, size_t columns)
+{
+#define CASE(in_type, wire_type, out_type, plain)                                                  \
+    if (types->in == (in_type) && types->wire == (wire_type) && types->out == (out_type) &&        \
+        types->is_plain == (plain)) {                                                              \
+        sum_row(terms, (rows_types_t){in_type, wire_type, out_type, plain}, out, columns);         \
+        return;                                                                                    \
+    }
+    CASE(BF16, BF16, BF16, 1)
+    CASE(BF16, BF16, BF16, 0)
+    CASE(BF16, BF16, FP32, 1)
+    CASE(BF16, BF16, FP32, 0)
+    CASE(BF16, FP32, BF16, 1)
+    CASE(BF16, FP32, BF16, 0)
+    CASE(BF16, FP32, FP32, 1)
+    CASE(BF16, FP32, FP32, 0)
+    CASE(FP32, BF16, BF16, 0)
+    CASE(FP32, BF16, FP32, 0)
+    CASE(FP32, FP32, BF16, 1)
+    CASE(FP32, FP32, BF16, 0)
+    CASE(FP32, FP32, FP32, 1)
+    CASE(FP32, FP32, FP32, 0)
+#undef CASE
+}
+
+INLINE void scale_row(void *destination, const void *source, float weight, moxie_dtype_t dtype,
+                      size_t columns)
+{
+    size_t column = 0;
+    for (; column + LANES <= columns; column += LANES) {
+        store(destination, column, weight * load(source, column, dtype), dtype);
+    }
+    for (; column < columns; column++) {
+        if (dtype == MOXIE_DTYPE_BF16) {
+            ((uint16_t *)destination)[column] =
+                bf16_from_float(weight * bf16_to_float(((const uint16_t *)source)[column]));
+        } else {
+            ((float *)destination)[column] =
+                fp32_canonical(weight * ((const float *)source)[column]);
+        }
+    }
+}
+
+static void scale(void *destination, const void *source, float weight, moxie_dtype_t dtype,
+                  size_t columns)
+{
+    if (dtype == MOXIE_DTYPE_BF16) {
+        scale_row(destination, source, weight, MOXIE_DTYPE_BF16, columns);
+    } else {
+        scale_row(destination, source, weight, MOXIE_DTYPE_FP32, columns);
+    }
+}
+
+INLINE float element(const void *row, size_t column, moxie_dtype_t dtype)
+{
+    return dtype == MOXIE_DTYPE_BF16 ? bf16_to_float(((const uint16_t *)row)[column])
+                                     : ((const float *)row)[column];
+}
+
+INLINE float dot_rows(const void *a, const void *b, moxie_dtype_t dtype, size_t columns)
+{
+    floats_t partial[DOT_LANES / LANES] = {0};
+    size_t column = 0;
+    for (; column + DOT_LANES <= columns; column += DOT_LANES) {
+        for (size_t v = 0; v < DOT_LANES / LANES; v++) {
+            partial[v] = ROWS_FMA(load(a, column + v * LANES, dtype),
+                                  load(b, column + v * LANES, dtype), partial[v]);
+        }
+    }
+    float lanes[DOT_LANES];
+    memcpy(lanes, partial, sizeof(lanes));
+    for (size_t lane = 0; column < columns; column++, lane++) {
+        lanes[lane] = fmaf(element(a, column, dtype), element(b, column, dtype), lanes[lane]);
+    }
+    for (size_t half = DOT_LANES / 2; half > 0; half /= 2) {
+        for (size_t lane = 0; lane < half; lane++) {
+            lanes[lane] += lanes[lane + half];
+        }
+    }
+    return fp32_canonical(lanes[0]);
+}
+
+static float dot(const void *a, const void *b, moxie_dtype_t dtype, size_t columns)
+{
+    return dtype == MOXIE_DTYPE_BF16 ? dot_rows(a, b, MOXIE_DTYPE_BF16, columns)
+                                     : dot_rows(a, b, MOXIE_DTYPE_FP32, columns);
+}
+
+/* Ordinary stores up to the first cache line of the destination and after the last. */
+static void copy_stream(void *destination, const void *source, size_t bytes)
+{
+    char *to = destination;
+    const char *from = source;
+    const size_t head = (size_t)(-(uintptr_t)to & 63u);
+    if (bytes < head + 64) {
+        memcpy(to, from, bytes);
+        return;
+    }
+    memcpy(to, from, head);
+    size_t done = head;
+    for (; done + 64 <= bytes; done += 64) {
+        ROWS_STREAM(to + done, from + done);
+    }
+    memcpy(to + done, from + done, bytes - done);
+}
+
+const rows_kernels_t ROWS_KERNELS = {
+    .name = ROWS_NAME,
+    .copy_stream = copy_stream,
+    .sum = sum,
+    .scale = scale,
+    .dot = dot,
+};
