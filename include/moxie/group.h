@@ -100,7 +100,7 @@ MOXIE_API moxie_status_t moxie_group_allgather(moxie_group_t *group, const void 
                                                void *out);
 
 /** What a group has done so far; differences of two readings describe what lay between. */
-typedef struct moxie_group_counters {
+typedef struct {
     size_t size;             /**< sizeof(moxie_group_counters_t), set by the caller */
     uint64_t op_count;       /**< collective operations finished */
     uint64_t wait_ns;        /**< time this rank waited for peers in them */

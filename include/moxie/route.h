@@ -99,7 +99,7 @@ MOXIE_API moxie_status_t moxie_route_update(moxie_route_t *route, const moxie_ro
 MOXIE_API moxie_status_t moxie_route_status(const moxie_route_t *route);
 
 /** How many rows a routing moves. */
-typedef struct moxie_route_extent {
+typedef struct {
     size_t size;                /**< sizeof(moxie_route_extent_t), set by the caller */
     int64_t token_count;        /**< tokens of this rank */
     int64_t recv_row_count;     /**< rows this rank's buffers need: N, or M with padding */

@@ -52,6 +52,9 @@ static moxie_status_t check_meeting(const moxie_group_options_t *options)
 
 moxie_status_t moxie_group_create(const moxie_group_options_t *callers, moxie_group_t **out)
 {
+    if (out == NULL) {
+        return error_set(MOXIE_ERR_ARGUMENT, "out is NULL");
+    }
     moxie_group_options_t options;
     const backend_t *backend;
     moxie_status_t status = read_options(callers, &options);
