@@ -60,6 +60,7 @@ scenario_t scenario_random(uint64_t seed, int64_t token_count_max, int64_t hidde
         .special = choose(seed, 20, 2) == 0,
         .null_outputs = choose(seed, 21, 3) == 0,
         .odd_fenv = choose(seed, 22, 3) == 0,
+        .own_state = choose(seed, 23, 4) == 0,
     };
     return scenario;
 }
@@ -131,6 +132,12 @@ static moxie_placement_t *build_placement(const scenario_t *scenario, int32_t ra
     return placement;
 }
 
+/* The seed of ids, weights and token counts; the placement depends on the scenario's alone. */
+static uint64_t routing_seed(const scenario_t *scenario)
+{
+    return payload_hash(scenario->seed, 81, scenario->variant, 0);
+}
+
 static int64_t choose_token_count(const scenario_t *scenario, int32_t rank)
 {
     switch (scenario->tokens) {
@@ -143,7 +150,7 @@ static int64_t choose_token_count(const scenario_t *scenario, int32_t rank)
     case TOKENS_RAGGED:
         break;
     }
-    return choose(scenario->seed, 200 + (uint64_t)rank, scenario->token_count_max + 1);
+    return choose(routing_seed(scenario), 200 + (uint64_t)rank, scenario->token_count_max + 1);
 }
 
 void scenario_set_id(scenario_world_t *world, int32_t rank, int64_t token, int32_t slot, int64_t id)
@@ -161,9 +168,9 @@ static void route_token(const scenario_t *scenario, scenario_world_t *world, int
 {
     const bool is_unused =
         scenario->routing == ROUTING_HOLES &&
-        payload_hash(scenario->seed, 900, (uint64_t)rank, (uint64_t)token) % 5 == 0;
+        payload_hash(routing_seed(scenario), 900, (uint64_t)rank, (uint64_t)token) % 5 == 0;
     for (int32_t slot = 0; slot < scenario->topk; slot++) {
-        const uint64_t hash = payload_hash(scenario->seed, PAYLOAD_ROUTING, (uint64_t)rank,
+        const uint64_t hash = payload_hash(routing_seed(scenario), PAYLOAD_ROUTING, (uint64_t)rank,
                                            (uint64_t)token * MOXIE_TOPK_MAX + (uint64_t)slot);
         const int32_t left = scenario->expert_count - slot;
         int32_t expert = -1;
@@ -186,7 +193,7 @@ static float choose_weight(const scenario_t *scenario, int32_t rank, int64_t ind
     static const float odd[] = {0.0f, -0.0f,  -1.5f,   INFINITY, -INFINITY,
                                 NAN,  1e-41f, -1e-44f, 3e38f,    1e-30f};
     const uint64_t hash =
-        payload_hash(scenario->seed, PAYLOAD_WEIGHTS, (uint64_t)rank, (uint64_t)index);
+        payload_hash(routing_seed(scenario), PAYLOAD_WEIGHTS, (uint64_t)rank, (uint64_t)index);
     if (scenario->weights == WEIGHTS_ODD && hash % 3 == 0)
         return odd[(hash >> 8) % 10];
     return (float)(1 + (hash >> 40)) / 16777216.0f;
@@ -272,17 +279,18 @@ moxie_route_options_t scenario_route_options(const scenario_t *scenario,
 
 void scenario_describe(const scenario_t *scenario, char *text, size_t bytes)
 {
-    snprintf(text, bytes,
-             "seed %llu %s T<=%lld H %lld E %d K %d align %lld tokens %d routing %d placement %d "
-             "weights %d ids %d dtypes %s,%s,%s,%s%s%s%s%s",
-             (unsigned long long)scenario->seed,
-             scenario->layout == MOXIE_LAYOUT_RANK_MAJOR ? "rank_major" : "expert_major",
-             (long long)scenario->token_count_max, (long long)scenario->hidden,
-             scenario->expert_count, scenario->topk, (long long)scenario->alignment,
-             (int)scenario->tokens, (int)scenario->routing, (int)scenario->placement,
-             (int)scenario->weights, (int)scenario->ids, moxie_dtype_name(scenario->x_dtype),
-             moxie_dtype_name(scenario->y_dtype), moxie_dtype_name(scenario->wire_dtype),
-             moxie_dtype_name(scenario->out_dtype), scenario->unweighted ? " unweighted" : "",
-             scenario->special ? " special" : "", scenario->null_outputs ? " null_outputs" : "",
-             scenario->odd_fenv ? " odd_fenv" : "");
+    snprintf(
+        text, bytes,
+        "seed %llu.%llu %s T<=%lld H %lld E %d K %d align %lld tokens %d routing %d placement %d "
+        "weights %d ids %d dtypes %s,%s,%s,%s%s%s%s%s%s",
+        (unsigned long long)scenario->seed, (unsigned long long)scenario->variant,
+        scenario->layout == MOXIE_LAYOUT_RANK_MAJOR ? "rank_major" : "expert_major",
+        (long long)scenario->token_count_max, (long long)scenario->hidden, scenario->expert_count,
+        scenario->topk, (long long)scenario->alignment, (int)scenario->tokens,
+        (int)scenario->routing, (int)scenario->placement, (int)scenario->weights,
+        (int)scenario->ids, moxie_dtype_name(scenario->x_dtype),
+        moxie_dtype_name(scenario->y_dtype), moxie_dtype_name(scenario->wire_dtype),
+        moxie_dtype_name(scenario->out_dtype), scenario->unweighted ? " unweighted" : "",
+        scenario->special ? " special" : "", scenario->null_outputs ? " null_outputs" : "",
+        scenario->own_state ? " own_state" : "", scenario->odd_fenv ? " odd_fenv" : "");
 }

@@ -43,6 +43,7 @@ typedef enum scenario_ids {
 
 typedef struct scenario {
     uint64_t seed;
+    uint64_t variant; /* another routing on the same placement */
     int64_t hidden;
     int64_t token_count_max;
     int64_t alignment;
@@ -61,6 +62,7 @@ typedef struct scenario {
     bool unweighted;
     bool special;      /* odd values among the payload */
     bool null_outputs; /* some ranks leave optional outputs out */
+    bool own_state;    /* the route's state lies in memory of the caller */
     bool odd_fenv;     /* the caller runs with other rounding and flush-to-zero */
 } scenario_t;
 

@@ -110,13 +110,34 @@ static bool update(trial_t *trial)
            trial_expect(trial, "layout_check", moxie_layout_check(trial->route));
 }
 
+/* A route whose state takes exactly what the quote says, in memory of ours. */
+static void provide_state(trial_t *trial, moxie_route_options_t *options)
+{
+    moxie_group_options_t group = MOXIE_GROUP_OPTIONS_INIT;
+    group.rank = trial->self->rank;
+    group.rank_count = trial->self->options->rank_count;
+    group.backend = trial->self->options->backend;
+    moxie_route_quote_t quote = MOXIE_ROUTE_QUOTE_INIT;
+    if (!trial_expect(trial, "route_memory_quote",
+                      moxie_route_memory_quote(&group, options, &quote)))
+        return;
+    trial->state = aligned_alloc(64, (quote.state_bytes + 63) / 64 * 64);
+    if (trial->state == NULL)
+        abort();
+    memset(trial->state, 0xA5, quote.state_bytes);
+    options->state = trial->state;
+    options->state_bytes = quote.state_bytes;
+}
+
 bool trial_open(trial_t *trial, world_rank_t *self, moxie_group_t *group,
                 const scenario_t *scenario, const trial_memory_t *memory)
 {
     *trial = (trial_t){.self = self, .group = group, .scenario = scenario_complete(scenario)};
     scenario_describe(&trial->scenario, trial->what, sizeof(trial->what));
     scenario_build(&trial->scenario, self->options->rank_count, &trial->world);
-    const moxie_route_options_t options = scenario_route_options(&trial->scenario, &trial->world);
+    moxie_route_options_t options = scenario_route_options(&trial->scenario, &trial->world);
+    if (trial->scenario.own_state)
+        provide_state(trial, &options);
     if (!trial_expect(trial, "route_create", moxie_route_create(group, &options, &trial->route)) ||
         !update(trial) || !check_extent(trial))
         return false;
@@ -126,13 +147,30 @@ bool trial_open(trial_t *trial, world_rank_t *self, moxie_group_t *group,
     return true;
 }
 
-void trial_close(trial_t *trial)
+static void free_windows(trial_t *trial)
 {
-    moxie_route_destroy(trial->route);
     if (trial->owns_memory) {
         moxie_window_free(trial->memory.inputs);
         moxie_window_free(trial->memory.outputs);
     }
+    trial->memory = (trial_memory_t){NULL, NULL};
+}
+
+bool trial_reroute(trial_t *trial, const scenario_t *scenario)
+{
+    scenario_free(&trial->world);
+    free_windows(trial);
+    trial->scenario = scenario_complete(scenario);
+    scenario_describe(&trial->scenario, trial->what, sizeof(trial->what));
+    scenario_build(&trial->scenario, trial->self->options->rank_count, &trial->world);
+    return update(trial) && check_extent(trial) && allocate_windows(trial);
+}
+
+void trial_close(trial_t *trial)
+{
+    moxie_route_destroy(trial->route);
+    free(trial->state);
+    free_windows(trial);
     scenario_free(&trial->world);
 }
 

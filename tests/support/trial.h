@@ -22,6 +22,7 @@ typedef struct trial {
     scenario_t scenario;
     scenario_world_t world;
     moxie_route_t *route;
+    void *state; /* the route's, when the scenario wants it here */
     int64_t token_count;
     int64_t recv_row_count;
     int64_t row_capacity; /* of the buffers: some more than needed */
@@ -34,6 +35,10 @@ typedef struct trial {
  * functions return false when something was wrong, and have recorded it. */
 bool trial_open(trial_t *trial, world_rank_t *self, moxie_group_t *group,
                 const scenario_t *scenario, const trial_memory_t *memory);
+
+/* Gives the route another routing: `scenario` differs from the first in variant, tokens, routing,
+ * ids and weights at most. */
+bool trial_reroute(trial_t *trial, const scenario_t *scenario);
 
 /* Each call with the payload of a round. */
 bool trial_dispatch(trial_t *trial, uint64_t round);

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs the suite over every backend that works here. Argument: processes or threads; without one
+ * the environment variable MOXIE_TEST_RANKS decides. */
+#include "conformance/conformance.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WORLD_DEADLINE_S 100
+#define EXIT_SKIPPED     77
+
+static moxie_backend_info_t backend;
+static world_mode_t mode;
+
+static world_options_t world_options(int32_t rank_count)
+{
+    return (world_options_t){.rank_count = rank_count,
+                             .mode = mode,
+                             .backend = backend.name,
+                             .deadline_s = WORLD_DEADLINE_S};
+}
+
+void conformance_run(int32_t rank_count, world_fn fn, void *arg)
+{
+    if (!backend.available)
+        skip();
+    const world_options_t options = world_options(rank_count);
+    world_run(&options, fn, arg);
+}
+
+void conformance_require(uint32_t capabilities)
+{
+    if ((backend.capabilities & capabilities) != capabilities)
+        skip();
+}
+
+static void play_list(world_rank_t *self)
+{
+    const scenario_list_t *list = self->arg;
+    moxie_group_t *group = world_group(self, "play");
+    for (size_t i = 0; group != NULL && i < list->count && !self->failed; i++)
+        trial_play(self, group, &list->scenarios[i]);
+    moxie_group_destroy(group);
+}
+
+void conformance_play(int32_t rank_count, const scenario_t *scenarios, size_t count)
+{
+    scenario_t *both = calloc(2 * count, sizeof(*both));
+    assert_non_null(both);
+    for (size_t i = 0; i < count; i++) {
+        both[2 * i] = both[2 * i + 1] = scenarios[i];
+        both[2 * i].layout = MOXIE_LAYOUT_RANK_MAJOR;
+        both[2 * i + 1].layout = MOXIE_LAYOUT_EXPERT_MAJOR;
+    }
+    scenario_list_t list = {both, 2 * count};
+    conformance_run(rank_count, play_list, &list);
+    free(both);
+}
+
+static int run_suite(void)
+{
+    int failed = 0;
+    failed += _cmocka_run_group_tests("shapes", shape_tests, shape_test_count, NULL, NULL);
+    failed += _cmocka_run_group_tests("values", value_tests, value_test_count, NULL, NULL);
+    failed += _cmocka_run_group_tests("routes", route_tests, route_test_count, NULL, NULL);
+    failed += _cmocka_run_group_tests("refusals", refusal_tests, refusal_test_count, NULL, NULL);
+    failed += _cmocka_run_group_tests("refused calls", call_refusal_tests, call_refusal_test_count,
+                                      NULL, NULL);
+    failed += _cmocka_run_group_tests("windows", window_tests, window_test_count, NULL, NULL);
+    return failed;
+}
+
+int main(int argc, char **argv)
+{
+    mode = world_mode_from_environment();
+    if (argc > 1)
+        mode = strcmp(argv[1], "threads") == 0 ? WORLD_THREADS : WORLD_PROCESSES;
+    int failed = 0;
+    int played = 0;
+    for (int32_t i = 0; i < moxie_backend_count(); i++) {
+        backend = (moxie_backend_info_t)MOXIE_BACKEND_INFO_INIT;
+        if (moxie_backend_probe(i, &backend) != MOXIE_OK)
+            return 1;
+        if (!backend.available) {
+            printf("backend %s: every test SKIPPED: %s\n", backend.name, backend.reason);
+            continue;
+        }
+        printf("backend %s, ranks as %s: %s\n", backend.name,
+               mode == WORLD_THREADS ? "threads" : "processes", backend.detail);
+        failed += run_suite();
+        played++;
+    }
+    if (played == 0)
+        return EXIT_SKIPPED;
+    return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Wrong arguments of dispatch, combine and their backward on one rank: every rank is refused alike,
+ * no output is written, and the group goes on. */
+#include "conformance/conformance.h"
+
+#include "conformance/refusal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define ODD_RANK     1
+
+static const scenario_t base = {.seed = 8500,
+                                .hidden = 20,
+                                .expert_count = 6,
+                                .topk = 2,
+                                .token_count_max = 15,
+                                .tokens = TOKENS_FULL,
+                                .layout = MOXIE_LAYOUT_EXPERT_MAJOR};
+
+/* All structs of the four calls, right before one rank spoils them. */
+typedef struct calls {
+    moxie_dispatch_in_t dispatch_in;
+    moxie_dispatch_out_t dispatch_out;
+    moxie_combine_in_t combine_in;
+    moxie_combine_out_t combine_out;
+    moxie_dispatch_backward_in_t dispatch_backward_in;
+    moxie_dispatch_backward_out_t dispatch_backward_out;
+    moxie_combine_backward_in_t combine_backward_in;
+    moxie_combine_backward_out_t combine_backward_out;
+    char *outputs; /* in a window */
+    char *inputs;  /* in a window */
+    char *home;
+    size_t rows_bytes; /* of all received rows */
+    size_t home_bytes; /* of all rows at home */
+    int64_t need;
+} calls_t;
+
+static void prepare(const trial_t *trial, char *home, calls_t *calls)
+{
+    const size_t row_bytes = (size_t)trial->scenario.hidden * sizeof(uint16_t);
+    *calls = (calls_t){.dispatch_in = MOXIE_DISPATCH_IN_INIT,
+                       .dispatch_out = MOXIE_DISPATCH_OUT_INIT,
+                       .combine_in = MOXIE_COMBINE_IN_INIT,
+                       .combine_out = MOXIE_COMBINE_OUT_INIT,
+                       .dispatch_backward_in = MOXIE_DISPATCH_BACKWARD_IN_INIT,
+                       .dispatch_backward_out = MOXIE_DISPATCH_BACKWARD_OUT_INIT,
+                       .combine_backward_in = MOXIE_COMBINE_BACKWARD_IN_INIT,
+                       .combine_backward_out = MOXIE_COMBINE_BACKWARD_OUT_INIT,
+                       .outputs = moxie_window_base(trial->memory.outputs),
+                       .inputs = moxie_window_base(trial->memory.inputs),
+                       .home = home,
+                       .rows_bytes = (size_t)trial->recv_row_count * row_bytes,
+                       .home_bytes = (size_t)trial->token_count * row_bytes,
+                       .need = trial->recv_row_count};
+    calls->dispatch_in.x = home;
+    calls->dispatch_out.row_capacity = calls->need;
+    calls->dispatch_out.recv_x = calls->outputs;
+    calls->combine_in.y = calls->inputs;
+    calls->combine_out.out = home;
+    calls->dispatch_backward_in.d_recv_x = calls->inputs;
+    calls->dispatch_backward_in.d_recv_weights = (const float *)(void *)calls->inputs;
+    calls->dispatch_backward_out.d_x = home;
+    calls->dispatch_backward_out.d_topk_weights =
+        (float *)(void *)(home + (calls->home_bytes + 3) / 4 * 4);
+    calls->combine_backward_in.d_out = home;
+    calls->combine_backward_in.y = calls->inputs;
+    calls->combine_backward_out.row_capacity = calls->need;
+    calls->combine_backward_out.d_y = calls->outputs;
+    calls->combine_backward_out.d_topk_weights = calls->dispatch_backward_out.d_topk_weights;
+}
+
+enum call { DISPATCH, COMBINE, DISPATCH_BACKWARD, COMBINE_BACKWARD };
+
+static moxie_status_t run_call(moxie_route_t *route, enum call call, const calls_t *calls)
+{
+    switch (call) {
+    case DISPATCH:
+        return moxie_dispatch(route, &calls->dispatch_in, &calls->dispatch_out, NULL);
+    case COMBINE:
+        return moxie_combine(route, &calls->combine_in, &calls->combine_out, NULL);
+    case DISPATCH_BACKWARD:
+        return moxie_dispatch_backward(route, &calls->dispatch_backward_in,
+                                       &calls->dispatch_backward_out, NULL);
+    case COMBINE_BACKWARD:
+        break;
+    }
+    return moxie_combine_backward(route, &calls->combine_backward_in, &calls->combine_backward_out,
+                                  NULL);
+}
+
+static void capacity_of_dispatch(calls_t *calls)
+{
+    calls->dispatch_out.row_capacity--;
+}
+
+static void capacity_of_combine_backward(calls_t *calls)
+{
+    calls->combine_backward_out.row_capacity--;
+}
+
+static void recv_x_in_no_window(calls_t *calls)
+{
+    calls->dispatch_out.recv_x = calls->home;
+}
+
+static void recv_x_over_the_end(calls_t *calls)
+{
+    calls->dispatch_out.row_capacity += 1 << 20;
+}
+
+static void y_in_no_window(calls_t *calls)
+{
+    calls->combine_in.y = calls->home;
+}
+
+static void d_recv_x_in_no_window(calls_t *calls)
+{
+    calls->dispatch_backward_in.d_recv_x = calls->home;
+}
+
+static void d_y_in_no_window(calls_t *calls)
+{
+    calls->combine_backward_out.d_y = calls->home;
+}
+
+static void other_x_type(calls_t *calls)
+{
+    calls->dispatch_in.dtype = MOXIE_DTYPE_FP32;
+    calls->dispatch_out.recv_x = NULL; /* twice the bytes would not fit */
+}
+
+static void other_wire_type(calls_t *calls)
+{
+    calls->combine_in.wire_dtype = MOXIE_DTYPE_FP32;
+}
+
+static void other_weighting(calls_t *calls)
+{
+    calls->combine_in.unweighted = 1;
+}
+
+static void x_is_no_type(calls_t *calls)
+{
+    calls->dispatch_in.dtype = (moxie_dtype_t)17;
+}
+
+static void wire_is_no_sum_type(calls_t *calls)
+{
+    calls->combine_in.wire_dtype = MOXIE_DTYPE_FP8_E4M3;
+}
+
+static void out_is_no_type(calls_t *calls)
+{
+    calls->combine_out.dtype = (moxie_dtype_t)0;
+}
+
+static void x_is_missing(calls_t *calls)
+{
+    calls->dispatch_in.x = NULL;
+}
+
+static void y_is_missing(calls_t *calls)
+{
+    calls->combine_in.y = NULL;
+}
+
+static void out_is_missing(calls_t *calls)
+{
+    calls->combine_out.out = NULL;
+}
+
+static const struct {
+    const char *name;
+    enum call call;
+    void (*spoil)(calls_t *calls);
+    moxie_status_t wanted;
+} spoilt[] = {
+    {"small capacity of dispatch", DISPATCH, capacity_of_dispatch, MOXIE_ERR_CAPACITY},
+    {"small capacity of d_y", COMBINE_BACKWARD, capacity_of_combine_backward, MOXIE_ERR_CAPACITY},
+    {"recv_x in no window", DISPATCH, recv_x_in_no_window, MOXIE_ERR_WINDOW},
+    {"recv_x beyond its window", DISPATCH, recv_x_over_the_end, MOXIE_ERR_WINDOW},
+    {"y in no window", COMBINE, y_in_no_window, MOXIE_ERR_WINDOW},
+    {"d_recv_x in no window", DISPATCH_BACKWARD, d_recv_x_in_no_window, MOXIE_ERR_WINDOW},
+    {"d_y in no window", COMBINE_BACKWARD, d_y_in_no_window, MOXIE_ERR_WINDOW},
+    {"another type of x", DISPATCH, other_x_type, MOXIE_ERR_MISMATCH},
+    {"another wire type", COMBINE, other_wire_type, MOXIE_ERR_MISMATCH},
+    {"weighted and not", COMBINE, other_weighting, MOXIE_ERR_MISMATCH},
+    {"x of no type", DISPATCH, x_is_no_type, MOXIE_ERR_ARGUMENT},
+    {"a wire type that has no sums", COMBINE, wire_is_no_sum_type, MOXIE_ERR_ARGUMENT},
+    {"out of no type", COMBINE, out_is_no_type, MOXIE_ERR_ARGUMENT},
+    {"x is missing", DISPATCH, x_is_missing, MOXIE_ERR_ARGUMENT},
+    {"y is missing", COMBINE, y_is_missing, MOXIE_ERR_ARGUMENT},
+    {"out is missing", COMBINE, out_is_missing, MOXIE_ERR_ARGUMENT},
+};
+
+static bool is_poison(const char *memory, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        if (memory[i] != 0x77)
+            return false;
+    return true;
+}
+
+static void check_spoilt(trial_t *trial, size_t index)
+{
+    const size_t home_bytes = ((size_t)trial->token_count + 1) *
+                              ((size_t)trial->scenario.hidden + (size_t)trial->scenario.topk + 1) *
+                              sizeof(float);
+    char *home = malloc(home_bytes);
+    if (home == NULL)
+        abort();
+    calls_t calls;
+    prepare(trial, home, &calls);
+    if (trial->self->rank == ODD_RANK)
+        spoilt[index].spoil(&calls);
+    memset(home, 0x77, home_bytes);
+    memset(calls.outputs, 0x77, calls.rows_bytes);
+    refusal_is_shared(trial->self, trial->group, spoilt[index].name,
+                      run_call(trial->route, spoilt[index].call, &calls), spoilt[index].wanted);
+    moxie_error_t error = MOXIE_ERROR_INIT;
+    (void)moxie_last_error(&error);
+    if (!trial->self->failed && spoilt[index].wanted != MOXIE_ERR_MISMATCH &&
+        error.peer != ODD_RANK)
+        world_fail(trial->self, "%s: the error names rank %d, not %d: %s", spoilt[index].name,
+                   error.peer, ODD_RANK, error.message);
+    if (!is_poison(home, home_bytes) || !is_poison(calls.outputs, calls.rows_bytes))
+        world_fail(trial->self, "%s: outputs were written", spoilt[index].name);
+    free(home);
+}
+
+/* After each refusal the same route goes on. */
+static void play_spoilt(world_rank_t *self)
+{
+    moxie_group_t *group = world_group(self, "spoilt");
+    if (group == NULL)
+        return;
+    trial_t trial;
+    if (trial_open(&trial, self, group, &base, NULL))
+        for (size_t i = 0; i < COUNT(spoilt) && !self->failed; i++) {
+            check_spoilt(&trial, i);
+            for (int step = 0; !self->failed && step < TRIAL_STEP_COUNT; step++)
+                trial_step(&trial, step, i);
+        }
+    trial_close(&trial);
+    moxie_group_destroy(group);
+}
+
+static void test_spoilt_calls(void **state)
+{
+    (void)state;
+    conformance_run(2, play_spoilt, NULL);
+    conformance_run(3, play_spoilt, NULL);
+}
+
+/* One rank calls something else than its peers: all learn it, nobody waits for ever. */
+static void play_different_calls(world_rank_t *self)
+{
+    moxie_group_t *group = world_group(self, "different");
+    if (group == NULL)
+        return;
+    trial_t trial;
+    if (trial_open(&trial, self, group, &base, NULL)) {
+        _Alignas(64) char home[4096];
+        calls_t calls;
+        prepare(&trial, home, &calls);
+        const moxie_status_t status = self->rank == ODD_RANK
+                                          ? run_call(trial.route, COMBINE, &calls)
+                                          : run_call(trial.route, DISPATCH, &calls);
+        world_expect(self, "different calls", status, MOXIE_ERR_MISMATCH);
+    }
+    trial_close(&trial);
+    moxie_group_destroy(group);
+}
+
+static void test_different_calls(void **state)
+{
+    (void)state;
+    conformance_run(3, play_different_calls, NULL);
+}
+
+/* The same call, on different routes. */
+static void play_different_routes(world_rank_t *self)
+{
+    moxie_group_t *group = world_group(self, "routes");
+    if (group == NULL)
+        return;
+    trial_t trials[2];
+    memset(trials, 0, sizeof(trials));
+    if (trial_open(&trials[0], self, group, &base, NULL) &&
+        trial_open(&trials[1], self, group, &base, NULL)) {
+        _Alignas(64) char home[4096];
+        calls_t calls;
+        const trial_t *mine = &trials[self->rank == ODD_RANK];
+        prepare(mine, home, &calls);
+        world_expect(self, "different routes", run_call(mine->route, DISPATCH, &calls),
+                     MOXIE_ERR_MISMATCH);
+    }
+    for (size_t i = 0; i < 2; i++)
+        if (trials[i].self != NULL)
+            trial_close(&trials[i]);
+    moxie_group_destroy(group);
+}
+
+static void test_different_routes(void **state)
+{
+    (void)state;
+    conformance_run(3, play_different_routes, NULL);
+}
+
+const struct CMUnitTest call_refusal_tests[] = {
+    cmocka_unit_test(test_spoilt_calls),
+    cmocka_unit_test(test_different_calls),
+    cmocka_unit_test(test_different_routes),
+};
+const size_t call_refusal_test_count = COUNT(call_refusal_tests);

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Wrong routings, differing shapes and small capacities: every rank gets the same error with the
+ * same details, and the group goes on. */
+#include "conformance/conformance.h"
+
+#include "conformance/refusal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static const scenario_t base = {.seed = 8000,
+                                .hidden = 12,
+                                .expert_count = 10,
+                                .topk = 4,
+                                .token_count_max = 20,
+                                .tokens = TOKENS_FULL};
+
+/* One wrong id of a routing. */
+typedef struct wrong_id {
+    int32_t rank;
+    int64_t token;
+    int32_t slot;
+    int64_t id; /* TWICE: what the token's first slot has */
+} wrong_id_t;
+
+#define TWICE INT64_MIN
+
+typedef struct wrong_routing {
+    scenario_ids_t ids;
+    wrong_id_t wrong[3];
+    size_t wrong_count;
+} wrong_routing_t;
+
+static int64_t first_id(const scenario_world_t *world, int32_t rank, int64_t token)
+{
+    const moxie_routing_t *routing = &world->routing[rank];
+    const int64_t index = token * world->world.topk;
+    return routing->index_type == MOXIE_INDEX_INT64 ? ((const int64_t *)routing->topk_idx)[index]
+                                                    : ((const int32_t *)routing->topk_idx)[index];
+}
+
+/* The expected error is the reference's, which looks at all ranks' routings. */
+static bool check_wrong_routing(world_rank_t *self, moxie_group_t *group,
+                                const wrong_routing_t *wrong)
+{
+    scenario_t scenario = scenario_complete(&base);
+    scenario.ids = wrong->ids;
+    scenario_world_t world;
+    scenario_build(&scenario, self->options->rank_count, &world);
+    for (size_t i = 0; i < wrong->wrong_count; i++) {
+        const wrong_id_t *id = &wrong->wrong[i];
+        const int32_t rank = id->rank % self->options->rank_count;
+        scenario_set_id(&world, rank, id->token, id->slot,
+                        id->id == TWICE ? first_id(&world, rank, id->token) : id->id);
+    }
+    moxie_error_t expected = MOXIE_ERROR_INIT;
+    if (moxie_reference_check(&world.world) != MOXIE_ERR_ROUTING)
+        world_fail(self, "the reference accepts the wrong routing");
+    (void)moxie_last_error(&expected);
+
+    const moxie_route_options_t options = scenario_route_options(&scenario, &world);
+    moxie_route_t *route = NULL;
+    bool good =
+        world_expect(self, "route_create", moxie_route_create(group, &options, &route), MOXIE_OK);
+    if (good) {
+        const moxie_status_t status = moxie_route_update(route, &world.routing[self->rank], NULL);
+        good = refusal_is_shared(self, group, "wrong routing", status, MOXIE_ERR_ROUTING) &&
+               refusal_is_like(self, "wrong routing", &expected);
+    }
+    moxie_route_extent_t extent = MOXIE_ROUTE_EXTENT_INIT;
+    good = good &&
+           world_expect(self, "status of a refused route", moxie_route_status(route),
+                        MOXIE_ERR_ROUTING) &&
+           refusal_is_like(self, "route_status", &expected);
+    if (good && moxie_route_extent(route, &extent) == MOXIE_OK) {
+        world_fail(self, "a refused route has an extent");
+        good = false;
+    }
+    moxie_route_destroy(route);
+    scenario_free(&world);
+    return good;
+}
+
+static void play_wrong_routings(world_rank_t *self)
+{
+    const wrong_routing_t cases[] = {
+        {IDS_INT32, {{0, 0, 0, 10}}, 1},
+        {IDS_INT32, {{1, 19, 3, -2}}, 1},
+        {IDS_INT64, {{2, 7, 1, (int64_t)1 << 32}}, 1},
+        {IDS_INT64, {{2, 7, 1, INT64_MAX}}, 1},
+        {IDS_INT32, {{1, 5, 2, TWICE}}, 1},
+        {IDS_MIXED, {{2, 19, 3, TWICE}}, 1},
+        {IDS_MIXED, {{2, 3, 2, TWICE}, {1, 18, 3, 99}, {1, 18, 1, TWICE}}, 3},
+        {IDS_INT32, {{0, 9, 0, INT32_MIN}, {1, 1, 0, 10}, {2, 0, 0, 10}}, 3},
+    };
+    moxie_group_t *group = world_group(self, "wrong");
+    if (group == NULL)
+        return;
+    for (size_t i = 0; i < COUNT(cases) && !self->failed; i++)
+        if (check_wrong_routing(self, group, &cases[i]))
+            trial_play(self, group, &base); /* the group works on */
+    moxie_group_destroy(group);
+}
+
+static void test_wrong_routings(void **state)
+{
+    (void)state;
+    conformance_run(1, play_wrong_routings, NULL);
+    conformance_run(3, play_wrong_routings, NULL);
+}
+
+/* The n-th way in which one rank's shape can differ. */
+#define SHAPE_COUNT 7
+
+static scenario_t differing(const scenario_t *scenario, int n)
+{
+    scenario_t other = *scenario;
+    switch (n) {
+    case 0:
+        other.hidden++;
+        break;
+    case 1:
+        other.expert_count++;
+        break;
+    case 2:
+        other.topk--;
+        break;
+    case 3:
+        other.token_count_max++;
+        break;
+    case 4:
+        other.alignment = 8;
+        break;
+    case 5:
+        other.layout = MOXIE_LAYOUT_EXPERT_MAJOR;
+        break;
+    default:
+        other.placement = PLACEMENT_MAP;
+        break;
+    }
+    other.tokens = TOKENS_NONE; /* so that ids fit every shape */
+    return other;
+}
+
+static void play_differing_shapes(world_rank_t *self)
+{
+    moxie_group_t *group = world_group(self, "shapes");
+    if (group == NULL)
+        return;
+    for (int n = 0; n < 2 * SHAPE_COUNT && !self->failed; n++) {
+        const int32_t odd_one = n < SHAPE_COUNT ? self->options->rank_count - 1 : 0;
+        const scenario_t complete = scenario_complete(&base);
+        const scenario_t scenario =
+            self->rank == odd_one ? differing(&complete, n % SHAPE_COUNT) : complete;
+        scenario_world_t world;
+        scenario_build(&scenario, self->options->rank_count, &world);
+        const moxie_route_options_t options = scenario_route_options(&scenario, &world);
+        moxie_route_t *route = NULL;
+        char what[40];
+        snprintf(what, sizeof(what), "differing shape %d", n);
+        if (world_expect(self, what, moxie_route_create(group, &options, &route), MOXIE_OK))
+            refusal_is_shared(self, group, what,
+                              moxie_route_update(route, &world.routing[self->rank], NULL),
+                              MOXIE_ERR_MISMATCH);
+        moxie_route_destroy(route);
+        scenario_free(&world);
+        if (!self->failed)
+            trial_play(self, group, &base);
+    }
+    moxie_group_destroy(group);
+}
+
+static void test_differing_shapes(void **state)
+{
+    (void)state;
+    conformance_run(3, play_differing_shapes, NULL);
+}
+
+/* Updates a route whose capacity is `capacity_change` rows more than rank `narrow` needs. */
+static bool check_capacity(world_rank_t *self, moxie_group_t *group, moxie_layout_t layout,
+                           int32_t narrow, int64_t capacity_change)
+{
+    scenario_t scenario = scenario_complete(&base);
+    scenario.layout = layout;
+    scenario.alignment = layout == MOXIE_LAYOUT_EXPERT_MAJOR ? 16 : 1;
+    scenario_world_t world;
+    scenario_build(&scenario, self->options->rank_count, &world);
+    int64_t need = -1;
+    bool good = world_expect(self, "reference_recv_rows",
+                             moxie_reference_recv_rows(&world.world, narrow, &need), MOXIE_OK);
+    moxie_route_options_t options = scenario_route_options(&scenario, &world);
+    if (self->rank == narrow)
+        options.row_capacity = need + capacity_change;
+    moxie_route_t *route = NULL;
+    good = good && world_expect(self, "route_create", moxie_route_create(group, &options, &route),
+                                MOXIE_OK);
+    if (good) {
+        const moxie_status_t status = moxie_route_update(route, &world.routing[self->rank], NULL);
+        if (capacity_change >= 0) {
+            good = world_expect(self, "capacity of exactly the need", status, MOXIE_OK);
+        } else {
+            moxie_error_t expected = refusal_of(narrow, -1, -1, need, need + capacity_change);
+            good = refusal_is_shared(self, group, "capacity", status, MOXIE_ERR_CAPACITY) &&
+                   refusal_is_like(self, "capacity", &expected);
+        }
+    }
+    moxie_route_destroy(route);
+    scenario_free(&world);
+    return good;
+}
+
+static void play_small_capacities(world_rank_t *self)
+{
+    moxie_group_t *group = world_group(self, "capacity");
+    if (group == NULL)
+        return;
+    const moxie_layout_t layouts[] = {MOXIE_LAYOUT_RANK_MAJOR, MOXIE_LAYOUT_EXPERT_MAJOR};
+    for (size_t i = 0; i < COUNT(layouts); i++)
+        for (int32_t narrow = 0; narrow < self->options->rank_count; narrow++)
+            for (int64_t change = -2; change <= 0; change++)
+                if (!self->failed && check_capacity(self, group, layouts[i], narrow, change))
+                    trial_play(self, group, &base);
+    moxie_group_destroy(group);
+}
+
+static void test_small_capacities(void **state)
+{
+    (void)state;
+    conformance_run(1, play_small_capacities, NULL);
+    conformance_run(3, play_small_capacities, NULL);
+}
+
+/* More tokens on one rank than the shape allows. */
+static void play_too_many_tokens(world_rank_t *self)
+{
+    moxie_group_t *group = world_group(self, "tokens");
+    if (group == NULL)
+        return;
+    const scenario_t scenario = scenario_complete(&base);
+    scenario_world_t world;
+    scenario_build(&scenario, self->options->rank_count, &world);
+    moxie_route_options_t options = scenario_route_options(&scenario, &world);
+    options.token_count_max -= 1;
+    moxie_routing_t routing = world.routing[self->rank];
+    if (self->rank != 1)
+        routing.token_count = options.token_count_max;
+    moxie_route_t *route = NULL;
+    const moxie_error_t expected =
+        refusal_of(1, -1, -1, options.token_count_max, options.token_count_max + 1);
+    if (world_expect(self, "route_create", moxie_route_create(group, &options, &route), MOXIE_OK) &&
+        refusal_is_shared(self, group, "too many tokens", moxie_route_update(route, &routing, NULL),
+                          MOXIE_ERR_ARGUMENT) &&
+        refusal_is_like(self, "too many tokens", &expected))
+        trial_play(self, group, &base);
+    moxie_route_destroy(route);
+    scenario_free(&world);
+    moxie_group_destroy(group);
+}
+
+static void test_too_many_tokens(void **state)
+{
+    (void)state;
+    conformance_run(3, play_too_many_tokens, NULL);
+}
+
+/* A route that had a routing and is given a wrong one keeps none. */
+static void play_a_route_loses_its_routing(world_rank_t *self)
+{
+    moxie_group_t *group = world_group(self, "loses");
+    if (group == NULL)
+        return;
+    trial_t trial;
+    if (trial_open(&trial, self, group, &base, NULL)) {
+        moxie_routing_t wrong = trial.world.routing[self->rank];
+        if (self->rank == 1)
+            scenario_set_id(&trial.world, 1, 2, 1, 4711);
+        refusal_is_shared(self, group, "wrong routing",
+                          moxie_route_update(trial.route, &wrong, NULL), MOXIE_ERR_ROUTING);
+        moxie_route_extent_t extent = MOXIE_ROUTE_EXTENT_INIT;
+        if (moxie_route_extent(trial.route, &extent) == MOXIE_OK ||
+            moxie_layout_check(trial.route) == MOXIE_OK)
+            world_fail(self, "a refused route has a routing");
+        if (!self->failed && trial_reroute(&trial, &base))
+            trial_dispatch(&trial, 1);
+    }
+    trial_close(&trial);
+    moxie_group_destroy(group);
+}
+
+static void test_a_route_loses_its_routing(void **state)
+{
+    (void)state;
+    conformance_run(3, play_a_route_loses_its_routing, NULL);
+}
+
+const struct CMUnitTest refusal_tests[] = {
+    cmocka_unit_test(test_wrong_routings),
+    cmocka_unit_test(test_differing_shapes),
+    cmocka_unit_test(test_small_capacities),
+    cmocka_unit_test(test_too_many_tokens),
+    cmocka_unit_test(test_a_route_loses_its_routing),
+};
+const size_t refusal_test_count = COUNT(refusal_tests);
