@@ -301,6 +301,9 @@ moxie_status_t signal_meet(shm_transport_t *transport, moxie_status_t local)
         if (error->rank < 0) {
             error->rank = transport->rank;
         }
+        if (error->peer < 0) {
+            error->peer = transport->rank; /* its own arguments are the cause */
+        }
         if (error->op[0] == '\0') {
             error_set_phase(transport->op_name, PHASE_MEET);
         }
