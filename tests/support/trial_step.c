@@ -208,8 +208,7 @@ static void point_dispatch(const trial_t *trial, const arena_t *arena, void *bas
     const int32_t rank = trial->self->rank;
     *out = (moxie_dispatch_out_t)MOXIE_DISPATCH_OUT_INIT;
     out->row_capacity = trial->row_capacity;
-    if (!leaves_out(trial, rank, 0))
-        out->recv_x = arena_at(arena, RECV_X, base);
+    out->recv_x = arena_at(arena, RECV_X, base);
     if (!leaves_out(trial, rank, 1))
         out->expert_count = counts;
     if (is_expert_major(trial)) {
