@@ -19,6 +19,23 @@ typedef struct pull {
     int is_weighted;
 } pull_t;
 
+/* What kind of sum a combine is: types, and what follows from them and from the volume. */
+static rows_types_t sum_types(const moxie_route_t *route, moxie_dtype_t in, moxie_dtype_t wire,
+                              moxie_dtype_t out)
+{
+    const route_state_t *state = route->state;
+    const int64_t out_bytes =
+        state->token_count * state->shape.hidden * (int64_t)moxie_dtype_bytes(out);
+    return (rows_types_t){
+        .in = in,
+        .wire = wire,
+        .out = out,
+        /* One row a rank, and exact on the wire: neither weight nor rounding changes it. */
+        .is_plain = state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR &&
+                    (in == MOXIE_DTYPE_BF16 || wire == MOXIE_DTYPE_FP32),
+        .is_streamed = out_bytes >= shm_of(route->group)->stream_min_bytes};
+}
+
 /* The rows of one token, ascending by (rank, slot). */
 static void collect_terms(const pull_t *pull, int64_t token, rows_sum_t *terms)
 {
@@ -38,20 +55,23 @@ static void pull_rows(const pull_t *pull, void *out)
     const route_state_t *state = pull->route->state;
     const size_t out_row_bytes = (size_t)state->shape.hidden * moxie_dtype_bytes(pull->types.out);
     const rows_modes_t modes = rows_enter_modes();
-    rows_sum_t terms;
+    rows_sum_t terms[2]; /* of a token, and of the one after it */
+    terms[0].count = terms[1].count = 0;
+    if (state->token_count > 0) {
+        collect_terms(pull, 0, &terms[0]);
+    }
     for (int64_t token = 0; token < state->token_count; token++) {
-        collect_terms(pull, token, &terms);
-        pull->kernels->sum(&terms, &pull->types, (char *)out + (size_t)token * out_row_bytes,
+        rows_sum_t *next = &terms[(token + 1) % 2];
+        next->count = 0;
+        if (token + 1 < state->token_count) {
+            collect_terms(pull, token + 1, next);
+        }
+        pull->kernels->sum(&terms[token % 2], next, &pull->types,
+                           (char *)out + (size_t)token * out_row_bytes,
                            (size_t)state->shape.hidden);
     }
     rows_leave_modes(modes);
-}
-
-/* A partial is one row and exact: then neither weight nor rounding changes it. */
-static int is_plain(const moxie_route_t *route, moxie_dtype_t in, moxie_dtype_t wire)
-{
-    return route->state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR &&
-           (in == MOXIE_DTYPE_BF16 || wire == MOXIE_DTYPE_FP32);
+    rows_fence();
 }
 
 static moxie_status_t check_out(const moxie_route_t *route, const void *out, const char *name,
@@ -102,8 +122,7 @@ moxie_status_t shm_combine(moxie_route_t *route, const moxie_combine_in_t *in,
                          .kernels = shm_of(route->group)->rows,
                          .bases = bases,
                          .row_bytes = (size_t)op.row_bytes[0],
-                         .types = {in->dtype, in->wire_dtype, out->dtype,
-                                   is_plain(route, in->dtype, in->wire_dtype)},
+                         .types = sum_types(route, in->dtype, in->wire_dtype, out->dtype),
                          .is_weighted = route->state->shape.layout == MOXIE_LAYOUT_EXPERT_MAJOR &&
                                         !in->unweighted};
     pull_rows(&pull, out->out);
@@ -179,8 +198,7 @@ moxie_status_t shm_dispatch_backward(moxie_route_t *route, const moxie_dispatch_
                          .kernels = shm_of(route->group)->rows,
                          .bases = bases[0],
                          .row_bytes = (size_t)op.row_bytes[0],
-                         .types = {in->dtype, in->wire_dtype, out->dtype,
-                                   is_plain(route, in->dtype, in->wire_dtype)}};
+                         .types = sum_types(route, in->dtype, in->wire_dtype, out->dtype)};
     pull_rows(&pull, out->d_x);
     if (out->d_topk_weights != NULL) {
         pull_weights(route, bases[1], out->d_topk_weights);

@@ -18,16 +18,29 @@ typedef struct gradient_push {
     moxie_dtype_t dtype;
 } gradient_push_t;
 
+/* One hop's share of d_topk_weights. The row of the hop after it is fetched meanwhile. */
+static void multiply(const gradient_push_t *push, int64_t hop_index, int64_t token,
+                     const char *d_out)
+{
+    const route_state_t *state = push->route->state;
+    const route_hop_t *hop = &route_hops(state)[hop_index];
+    const size_t row_bytes = push->rows.row_bytes;
+    const int is_last = hop_index + 1 == route_hop_start(state)[state->token_count];
+    const void *next = is_last ? NULL : push->y[hop[1].rank] + (size_t)hop[1].row * row_bytes;
+    push->d_topk_weights[token * state->shape.topk + hop->slot] =
+        push->rows.shm->rows->dot(d_out, push->y[hop->rank] + (size_t)hop->row * row_bytes, next,
+                                  push->dtype, (size_t)state->shape.hidden);
+}
+
 static void push_gradients(const gradient_push_t *push, const char *d_out)
 {
     const route_state_t *state = push->route->state;
-    const size_t row_bytes = push->rows.row_bytes;
-    const int32_t topk = state->shape.topk;
     if (push->d_topk_weights != NULL) {
-        memset(push->d_topk_weights, 0, sizeof(float) * (size_t)(state->token_count * topk));
+        memset(push->d_topk_weights, 0,
+               sizeof(float) * (size_t)(state->token_count * state->shape.topk));
     }
     const rows_modes_t modes = rows_enter_modes();
-    for (int64_t token = 0; token < state->token_count; token++, d_out += row_bytes) {
+    for (int64_t token = 0; token < state->token_count; token++, d_out += push->rows.row_bytes) {
         const float *weights = route_weights(state, token);
         for (int64_t h = route_hop_start(state)[token]; h < route_hop_start(state)[token + 1];
              h++) {
@@ -38,9 +51,7 @@ static void push_gradients(const gradient_push_t *push, const char *d_out)
                 push_row(&push->rows, hop, d_out);
             }
             if (push->d_topk_weights != NULL) {
-                push->d_topk_weights[token * topk + hop->slot] = push->rows.shm->rows->dot(
-                    d_out, push->y[hop->rank] + (size_t)hop->row * row_bytes, push->dtype,
-                    (size_t)state->shape.hidden);
+                multiply(push, h, token, d_out);
             }
         }
     }

@@ -25,7 +25,8 @@ typedef struct rows_types {
     moxie_dtype_t in;
     moxie_dtype_t wire;
     moxie_dtype_t out;
-    int is_plain; /* every partial is one row of weight 1 that its wire type holds exactly */
+    int is_plain;    /* every partial is one row of weight 1 that its wire type holds exactly */
+    int is_streamed; /* the result goes past the caches where it is aligned */
 } rows_types_t;
 
 typedef struct rows_kernels {
@@ -34,15 +35,20 @@ typedef struct rows_kernels {
     /* Copies past the caches; rows_fence() before anyone is told. */
     void (*copy_stream)(void *destination, const void *source, size_t bytes);
 
-    /* out = Σ over ranks of round_wire(Σ fmaf(weight, row)), in fp32, rounded once. */
-    void (*sum)(const rows_sum_t *terms, const rows_types_t *types, void *out, size_t columns);
+    /*
+     * out = Σ over ranks of round_wire(Σ fmaf(weight, row)), in fp32, rounded once. Fetches the
+     * rows of `next` meanwhile: rows lie a page apart, where the processor's own prefetching stops.
+     */
+    void (*sum)(const rows_sum_t *terms, const rows_sum_t *next, const rows_types_t *types,
+                void *out, size_t columns);
 
     /* destination = weight · source, one rounding. */
     void (*scale)(void *destination, const void *source, float weight, moxie_dtype_t dtype,
                   size_t columns);
 
-    /* 256 strided partials, then pairwise halving. */
-    float (*dot)(const void *a, const void *b, moxie_dtype_t dtype, size_t columns);
+    /* 256 strided partials, then pairwise halving. Fetches the row `next`, when not NULL. */
+    float (*dot)(const void *a, const void *b, const void *next, moxie_dtype_t dtype,
+                 size_t columns);
 } rows_kernels_t;
 
 extern const rows_kernels_t rows_portable;

@@ -66,6 +66,37 @@ INLINE void store(void *row, size_t column, floats_t values, moxie_dtype_t dtype
     memcpy((float *)row + column, &canonical, sizeof(canonical));
 }
 
+/* Fetches the cache lines of `columns` columns of a row that will be needed soon. */
+INLINE void fetch(const void *row, size_t column, size_t columns, moxie_dtype_t dtype)
+{
+    const size_t element_bytes = dtype == MOXIE_DTYPE_BF16 ? 2 : 4;
+    const char *first = (const char *)row + column * element_bytes;
+    for (size_t done = 0; done < columns * element_bytes; done += 64) {
+        __builtin_prefetch(first + done, 0, 3);
+    }
+}
+
+/* Stores a block of results: through a buffer and past the caches where it is streamed. */
+INLINE void store_block(void *out, size_t column, const floats_t *values, int vectors,
+                        rows_types_t types)
+{
+    if (!types.is_streamed) {
+        for (int v = 0; v < vectors; v++) {
+            store(out, column + (size_t)v * LANES, values[v], types.out);
+        }
+        return;
+    }
+    _Alignas(64) char block[BLOCK_LANES * sizeof(float)];
+    for (int v = 0; v < vectors; v++) {
+        store(block, (size_t)v * LANES, values[v], types.out);
+    }
+    const size_t element_bytes = types.out == MOXIE_DTYPE_BF16 ? 2 : 4;
+    char *to = (char *)out + column * element_bytes;
+    for (size_t done = 0; done < (size_t)vectors * LANES * element_bytes; done += 64) {
+        ROWS_STREAM(to + done, block + done);
+    }
+}
+
 /* Sums `vectors` vectors from `column` on; all types are constants where this is inlined. */
 INLINE void sum_vectors(const rows_sum_t *terms, rows_types_t types, void *out, size_t column,
                         int vectors)
@@ -92,9 +123,7 @@ INLINE void sum_vectors(const rows_sum_t *terms, rows_types_t types, void *out, 
             }
         }
     }
-    for (int v = 0; v < vectors; v++) {
-        store(out, column + (size_t)v * LANES, total[v], types.out);
-    }
+    store_block(out, column, total, vectors, types);
 }
 
 /* The last columns, fewer than a vector: through rows of one vector, zeroes behind them. */
@@ -115,16 +144,22 @@ INLINE void sum_tail(const rows_sum_t *terms, rows_types_t types, void *out, siz
         tail.weights[i] = terms->weights[i];
         tail.ends_partial[i] = terms->ends_partial[i];
     }
+    types.is_streamed = 0;
     sum_vectors(&tail, types, result, 0, 1);
     memcpy((char *)out + column * out_bytes, result, (columns - column) * out_bytes);
 }
 
-INLINE void sum_row(const rows_sum_t *terms, rows_types_t types, void *out, size_t columns)
+INLINE void sum_row(const rows_sum_t *terms, const rows_sum_t *next, rows_types_t types, void *out,
+                    size_t columns)
 {
     size_t column = 0;
     for (; column + BLOCK_LANES <= columns; column += BLOCK_LANES) {
+        for (int32_t i = 0; i < next->count; i++) {
+            fetch(next->rows[i], column, BLOCK_LANES, types.in);
+        }
         sum_vectors(terms, types, out, column, BLOCK);
     }
+    types.is_streamed = 0;
     for (; column + LANES <= columns; column += LANES) {
         sum_vectors(terms, types, out, column, 1);
     }
@@ -137,12 +172,15 @@ INLINE void sum_row(const rows_sum_t *terms, rows_types_t types, void *out, size
 #define FP32 MOXIE_DTYPE_FP32
 
 /* One branch a combination of types, so that each has a loop of its own. */
-static void sum(const rows_sum_t *terms, const rows_types_t *types, void *out, size_t columns)
+static void sum(const rows_sum_t *terms, const rows_sum_t *next, const rows_types_t *types,
+                void *out, size_t columns)
 {
+    const int is_streamed = types->is_streamed && ((uintptr_t)out & 63u) == 0;
 #define CASE(in_type, wire_type, out_type, plain)                                                  \
     if (types->in == (in_type) && types->wire == (wire_type) && types->out == (out_type) &&        \
         types->is_plain == (plain)) {                                                              \
-        sum_row(terms, (rows_types_t){in_type, wire_type, out_type, plain}, out, columns);         \
+        sum_row(terms, next, (rows_types_t){in_type, wire_type, out_type, plain, is_streamed},     \
+                out, columns);                                                                     \
         return;                                                                                    \
     }
     CASE(BF16, BF16, BF16, 1)
@@ -196,11 +234,15 @@ INLINE float element(const void *row, size_t column, moxie_dtype_t dtype)
                                      : ((const float *)row)[column];
 }
 
-INLINE float dot_rows(const void *a, const void *b, moxie_dtype_t dtype, size_t columns)
+INLINE float dot_rows(const void *a, const void *b, const void *next, moxie_dtype_t dtype,
+                      size_t columns)
 {
     floats_t partial[DOT_LANES / LANES] = {0};
     size_t column = 0;
     for (; column + DOT_LANES <= columns; column += DOT_LANES) {
+        if (next != NULL) {
+            fetch(next, column, DOT_LANES, dtype);
+        }
         for (size_t v = 0; v < DOT_LANES / LANES; v++) {
             partial[v] = ROWS_FMA(load(a, column + v * LANES, dtype),
                                   load(b, column + v * LANES, dtype), partial[v]);
@@ -219,10 +261,11 @@ INLINE float dot_rows(const void *a, const void *b, moxie_dtype_t dtype, size_t 
     return fp32_canonical(lanes[0]);
 }
 
-static float dot(const void *a, const void *b, moxie_dtype_t dtype, size_t columns)
+static float dot(const void *a, const void *b, const void *next, moxie_dtype_t dtype,
+                 size_t columns)
 {
-    return dtype == MOXIE_DTYPE_BF16 ? dot_rows(a, b, MOXIE_DTYPE_BF16, columns)
-                                     : dot_rows(a, b, MOXIE_DTYPE_FP32, columns);
+    return dtype == MOXIE_DTYPE_BF16 ? dot_rows(a, b, next, MOXIE_DTYPE_BF16, columns)
+                                     : dot_rows(a, b, next, MOXIE_DTYPE_FP32, columns);
 }
 
 /* Ordinary stores up to the first cache line of the destination and after the last. */
