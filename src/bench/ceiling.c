@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Measures the ceiling through the library's own copy loop over the same windows. */
+#include "bench/ceiling.h"
+
+#include "bench/stats.h"
+
+#include <stdlib.h>
+
+bool ceiling_init(ceiling_t *ceiling, int64_t count)
+{
+    *ceiling = (ceiling_t){.count = count};
+    for (int32_t method = 0; method < CEILING_METHOD_COUNT; method++) {
+        ceiling->time_ns[method] = calloc((size_t)count, sizeof(double));
+        if (ceiling->time_ns[method] == NULL)
+            return false;
+    }
+    return true;
+}
+
+static bool measure_once(const session_t *session, int32_t method, int64_t turn, uint64_t *times_ns,
+                         double *largest_ns, failure_t *failure)
+{
+    const plan_t *plan = session->plan;
+    moxie_ceiling_in_t in = MOXIE_CEILING_IN_INIT;
+    in.source = buffers_home(&session->buffers, session_home_set(session, turn));
+    in.source_row_count = routing_token_count(&plan->routing, session->rank);
+    in.rows_to_peer = plan->rows_to_peer + (int64_t)session->rank * plan->rank_count;
+    in.row_bytes = plan_row_bytes(plan);
+    in.destination = buffers_dispatch_out(&session->buffers).recv_x;
+    in.destination_row_count = session->buffers.row_capacity;
+    in.streaming = method;
+    uint64_t time_ns = 0;
+    if (moxie_ceiling_measure(session->group, &in, &time_ns) != MOXIE_OK ||
+        moxie_group_allgather(session->group, &time_ns, sizeof(time_ns), times_ns) != MOXIE_OK)
+        return failure_from_library(failure, session->rank, "ceiling");
+    uint64_t largest = 0;
+    for (int32_t rank = 0; rank < plan->rank_count; rank++)
+        largest = times_ns[rank] > largest ? times_ns[rank] : largest;
+    *largest_ns = (double)largest;
+    link_alive(session->link);
+    return true;
+}
+
+bool ceiling_measure(const session_t *session, ceiling_t *ceiling, int64_t first, int64_t last,
+                     failure_t *failure)
+{
+    uint64_t times_ns[MOXIE_RANK_COUNT_MAX];
+    double unused = 0.0;
+    for (int32_t method = 0; method < CEILING_METHOD_COUNT; method++)
+        if (!measure_once(session, method, first, times_ns, &unused, failure)) /* warms up */
+            return false;
+    for (int64_t turn = first; turn < last; turn++)
+        for (int32_t method = 0; method < CEILING_METHOD_COUNT; method++)
+            if (!measure_once(session, method, turn, times_ns, &ceiling->time_ns[method][turn],
+                              failure))
+                return false;
+    return true;
+}
+
+double ceiling_best_ns(ceiling_t *ceiling, int32_t *method)
+{
+    double plain = stats_describe(ceiling->time_ns[0], ceiling->count).p50;
+    double streaming = stats_describe(ceiling->time_ns[1], ceiling->count).p50;
+    *method = streaming < plain;
+    return streaming < plain ? streaming : plain;
+}
+
+void ceiling_release(ceiling_t *ceiling)
+{
+    for (int32_t method = 0; method < CEILING_METHOD_COUNT; method++)
+        free(ceiling->time_ns[method]);
+    *ceiling = (ceiling_t){0};
+}

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Starts ranks with fork and watches them: messages over a socket each, ends by SIGCHLD, silence by
+ * the clock. */
+#include "bench/launch.h"
+
+#include "bench/link.h"
+#include "bench/meeting.h"
+#include "bench/progress.h"
+#include "bench/run.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Once a rank failed the others have this long to say what they saw. */
+enum { GRACE_MS = 2000 };
+
+/* A busy rank says so every second; this is what an overloaded machine may delay it. */
+enum { SILENCE_MARGIN_MS = 10000 };
+
+/* How often silence is looked for. */
+enum { TICK_MS = 250 };
+
+/* A rank as its parent sees it. */
+typedef struct child {
+    pid_t pid;         /* 0: not started, or ended and collected */
+    pid_t started_pid; /* for messages, also afterwards */
+    int fd;            /* -1: closed */
+    bool is_at_gate;
+    int64_t heard_ms; /* when it last said something */
+    char *text;       /* a line that is not complete yet */
+    size_t text_count;
+} child_t;
+
+/* A run in progress. */
+typedef struct launch {
+    const plan_t *plan;
+    meeting_t meeting;
+    child_t *children;   /* [rank_count] */
+    struct pollfd *poll; /* [rank_count + 1], the last one is signal_fd */
+    int signal_fd;
+    sigset_t old_signals;
+    int64_t gates_passed;
+    int64_t failed_ms; /* when the first failure was seen; 0: none */
+    failure_t *failure;
+    launch_result_t *result;
+} launch_t;
+
+static void note_failure(launch_t *launch, const failure_t *failure)
+{
+    /* A rank that fails takes the others with it: what they report as a lost peer says less. */
+    bool says_more = launch->failed_ms == 0 ||
+                     (launch->failure->exit_code == EXIT_PEER && failure->exit_code != EXIT_PEER);
+    if (says_more) {
+        *launch->failure = *failure;
+    } else if (launch->failure->op[0] == '\0') {
+        memcpy(launch->failure->op, failure->op, sizeof(failure->op));
+        memcpy(launch->failure->phase, failure->phase, sizeof(failure->phase));
+    }
+    if (launch->failed_ms == 0)
+        launch->failed_ms = link_now_ms();
+}
+
+static void note_lost(launch_t *launch, int32_t rank, const char *how)
+{
+    failure_t failure;
+    pid_t pid = launch->children[rank].started_pid;
+    failure_set(&failure, EXIT_PEER, "rank %d (process %d) %s", rank, (int)pid, how);
+    failure.status = MOXIE_ERR_PEER_LOST;
+    failure_blame(&failure, rank, pid);
+    if (launch->failed_ms != 0 && launch->failure->exit_code == EXIT_PEER) {
+        /* A peer saw it first: its op and phase stay, the process is named better here. */
+        memcpy(failure.op, launch->failure->op, sizeof(failure.op));
+        memcpy(failure.phase, launch->failure->phase, sizeof(failure.phase));
+        for (int32_t i = 0; i < launch->failure->peer_count; i++)
+            if (launch->failure->status == MOXIE_ERR_PEER_LOST)
+                failure_blame(&failure, launch->failure->peers[i].rank,
+                              launch->failure->peers[i].pid);
+        *launch->failure = failure;
+        return;
+    }
+    note_failure(launch, &failure);
+}
+
+/* The child's side. */
+static _Noreturn void be_rank(launch_t *launch, int32_t rank, int fd, pid_t parent)
+{
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(EXIT_FAILED); /* the parent ended before it could be watched */
+    for (int32_t other = 0; other < rank; other++)
+        (void)close(launch->children[other].fd);
+    (void)close(launch->signal_fd);
+    (void)signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole terminal: the parent decides */
+    sigset_t none;
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    link_t link = {.fd = fd, .rank = rank};
+    failure_t failure = {.exit_code = EXIT_DONE};
+    if (!run_rank(launch->plan, rank, launch->meeting.socket_path, &link, &failure))
+        (void)link_send(&link, "failure", link_failure_to_json(&failure));
+    _exit(failure.exit_code);
+}
+
+static bool start_rank(launch_t *launch, int32_t rank)
+{
+    int ends[2];
+    child_t *child = &launch->children[rank];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+        return failure_set(launch->failure, EXIT_FAILED, "no socket for rank %d: %s", rank,
+                           strerror(errno));
+    pid_t parent = getpid();
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)close(ends[0]);
+        be_rank(launch, rank, ends[1], parent);
+    }
+    (void)close(ends[1]);
+    child->fd = ends[0];
+    child->heard_ms = link_now_ms();
+    if (pid < 0)
+        return failure_set(launch->failure, EXIT_FAILED, "rank %d cannot be started: %s", rank,
+                           strerror(errno));
+    child->pid = pid;
+    child->started_pid = pid;
+    return true;
+}
+
+static void open_gate_when_all_are_there(launch_t *launch)
+{
+    for (int32_t rank = 0; rank < launch->plan->rank_count; rank++)
+        if (!launch->children[rank].is_at_gate)
+            return;
+    launch->gates_passed++;
+    for (int32_t rank = 0; rank < launch->plan->rank_count; rank++) {
+        launch->children[rank].is_at_gate = false;
+        launch->children[rank].heard_ms = link_now_ms();
+    }
+    for (int32_t rank = 0; rank < launch->plan->rank_count; rank++)
+        (void)send(launch->children[rank].fd, "g", 1, MSG_NOSIGNAL);
+}
+
+static void take_record(launch_t *launch, const json_t *record)
+{
+    const char *mismatch = json_string_value(json_object_get(record, "mismatch"));
+    (void)snprintf(launch->result->mismatch, sizeof(launch->result->mismatch), "%s",
+                   mismatch == NULL ? "" : mismatch);
+    launch->result->record = json_incref(json_object_get(record, "document"));
+}
+
+static void take_message(launch_t *launch, int32_t rank, const char *line, size_t length)
+{
+    json_t *message = json_loadb(line, length, 0, NULL);
+    const json_t *progress = json_object_get(message, "progress");
+    const json_t *failed = json_object_get(message, "failure");
+    const json_t *record = json_object_get(message, "record");
+    launch->children[rank].heard_ms = link_now_ms();
+    if (json_object_get(message, "gate") != NULL) {
+        launch->children[rank].is_at_gate = true;
+        open_gate_when_all_are_there(launch);
+    } else if (progress != NULL) {
+        progress_draw(json_string_value(json_array_get(progress, 0)),
+                      json_integer_value(json_array_get(progress, 1)),
+                      json_integer_value(json_array_get(progress, 2)));
+    } else if (failed != NULL) {
+        failure_t failure;
+        link_failure_from_json(failed, &failure);
+        note_failure(launch, &failure);
+    } else if (record != NULL && launch->result->record == NULL) {
+        take_record(launch, record);
+    }
+    json_decref(message);
+}
+
+/* Takes the complete lines out of what a child has sent so far. */
+static void take_lines(launch_t *launch, int32_t rank)
+{
+    child_t *child = &launch->children[rank];
+    size_t start = 0;
+    for (;;) {
+        const char *end = memchr(child->text + start, '\n', child->text_count - start);
+        if (end == NULL)
+            break;
+        size_t length = (size_t)(end - child->text) - start;
+        take_message(launch, rank, child->text + start, length);
+        start += length + 1;
+    }
+    child->text_count -= start;
+    memmove(child->text, child->text + start, child->text_count);
+}
+
+static void read_child(launch_t *launch, int32_t rank)
+{
+    enum { CHUNK_BYTES = 65536 };
+    child_t *child = &launch->children[rank];
+    char *text = realloc(child->text, child->text_count + CHUNK_BYTES);
+    ssize_t got = -1;
+    if (text != NULL) {
+        child->text = text;
+        got = read(child->fd, child->text + child->text_count, CHUNK_BYTES);
+    }
+    if (got > 0) {
+        child->text_count += (size_t)got;
+        take_lines(launch, rank);
+    } else if (got == 0 || errno != EINTR) {
+        (void)close(child->fd);
+        child->fd = -1;
+    }
+}
+
+/* A child has ended: reads what it still said, then judges how it ended. */
+static void collect(launch_t *launch, int32_t rank, int status)
+{
+    child_t *child = &launch->children[rank];
+    char how[128];
+    child->pid = 0;
+    while (child->fd >= 0)
+        read_child(launch, rank);
+    if (WIFSIGNALED(status)) {
+        (void)snprintf(how, sizeof(how), "was ended by signal %d (%s)", WTERMSIG(status),
+                       strsignal(WTERMSIG(status)));
+        note_lost(launch, rank, how);
+    } else if (WEXITSTATUS(status) != 0 && launch->failed_ms == 0) {
+        (void)snprintf(how, sizeof(how), "ended with exit code %d", WEXITSTATUS(status));
+        note_lost(launch, rank, how);
+    }
+}
+
+static int32_t collect_ended(launch_t *launch)
+{
+    int32_t running = 0;
+    for (int32_t rank = 0; rank < launch->plan->rank_count; rank++) {
+        int status = 0;
+        if (launch->children[rank].pid == 0)
+            continue;
+        if (waitpid(launch->children[rank].pid, &status, WNOHANG) == launch->children[rank].pid)
+            collect(launch, rank, status);
+        else
+            running++;
+    }
+    return running;
+}
+
+/* Every call of a rank has a deadline, and between calls it says that it is busy. */
+static void look_for_silence(launch_t *launch)
+{
+    moxie_group_options_t group = plan_group_options(launch->plan, 0, NULL);
+    int64_t limit_us = launch->gates_passed == 0 ? group.first_timeout_us : group.timeout_us * 2;
+    int64_t limit_ms = limit_us / 1000 + SILENCE_MARGIN_MS;
+    for (int32_t rank = 0; rank < launch->plan->rank_count; rank++) {
+        const child_t *child = &launch->children[rank];
+        char how[128];
+        if (child->pid == 0 || child->is_at_gate || launch->failed_ms != 0 ||
+            link_now_ms() - child->heard_ms < limit_ms)
+            continue;
+        (void)snprintf(how, sizeof(how), "gave no sign of life for %lld s",
+                       (long long)(limit_ms / 1000));
+        note_lost(launch, rank, how);
+        launch->failure->status = MOXIE_ERR_TIMEOUT;
+    }
+}
+
+static void take_signal(launch_t *launch)
+{
+    struct signalfd_siginfo info;
+    while (read(launch->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        if (info.ssi_signo == SIGCHLD)
+            continue; /* the loop looks at all children anyway */
+        failure_set(launch->failure, 128 + (int)info.ssi_signo, "stopped by signal %u (%s)",
+                    info.ssi_signo, strsignal((int)info.ssi_signo));
+        launch->failure->signal = (int)info.ssi_signo;
+        launch->failed_ms = link_now_ms() - GRACE_MS; /* no grace: somebody waits at a keyboard */
+    }
+}
+
+static void watch_once(launch_t *launch)
+{
+    int32_t rank_count = launch->plan->rank_count;
+    for (int32_t rank = 0; rank < rank_count; rank++)
+        launch->poll[rank] = (struct pollfd){.fd = launch->children[rank].fd, .events = POLLIN};
+    launch->poll[rank_count] = (struct pollfd){.fd = launch->signal_fd, .events = POLLIN};
+    (void)poll(launch->poll, (nfds_t)rank_count + 1, TICK_MS);
+    if (launch->poll[rank_count].revents != 0)
+        take_signal(launch);
+    for (int32_t rank = 0; rank < rank_count; rank++)
+        if (launch->poll[rank].revents != 0 && launch->children[rank].fd >= 0)
+            read_child(launch, rank);
+    look_for_silence(launch);
+}
+
+static void watch(launch_t *launch)
+{
+    while (collect_ended(launch) > 0) {
+        if (launch->failed_ms != 0 && link_now_ms() - launch->failed_ms >= GRACE_MS)
+            return;
+        watch_once(launch);
+    }
+}
+
+static void end_all(launch_t *launch)
+{
+    for (int32_t rank = 0; rank < launch->plan->rank_count; rank++) {
+        child_t *child = &launch->children[rank];
+        if (child->pid != 0) {
+            (void)kill(child->pid, SIGKILL);
+            (void)waitpid(child->pid, NULL, 0);
+        }
+        if (child->fd >= 0)
+            (void)close(child->fd);
+        free(child->text);
+    }
+}
+
+void stop_signals(sigset_t *signals)
+{
+    static const int stopping[] = {SIGINT, SIGTERM, SIGHUP};
+    (void)sigemptyset(signals);
+    for (size_t i = 0; i < sizeof(stopping) / sizeof(stopping[0]); i++) {
+        struct sigaction action;
+        if (sigaction(stopping[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
+            (void)sigaddset(signals, stopping[i]);
+    }
+}
+
+static bool open_launch(launch_t *launch)
+{
+    sigset_t signals;
+    int32_t rank_count = launch->plan->rank_count;
+    stop_signals(&signals);
+    (void)sigaddset(&signals, SIGCHLD);
+    (void)sigprocmask(SIG_BLOCK, &signals, &launch->old_signals);
+    launch->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    launch->children = calloc((size_t)rank_count, sizeof(*launch->children));
+    launch->poll = calloc((size_t)rank_count + 1, sizeof(*launch->poll));
+    if (launch->signal_fd < 0 || launch->children == NULL || launch->poll == NULL)
+        return failure_set(launch->failure, EXIT_FAILED, "the ranks cannot be watched: %s",
+                           strerror(errno));
+    for (int32_t rank = 0; rank < rank_count; rank++)
+        launch->children[rank].fd = -1;
+    return meeting_open(&launch->meeting, launch->failure);
+}
+
+static void close_launch(launch_t *launch)
+{
+    if (launch->children != NULL)
+        end_all(launch);
+    meeting_close(&launch->meeting);
+    free(launch->children);
+    free(launch->poll);
+    if (launch->signal_fd >= 0)
+        (void)close(launch->signal_fd);
+    (void)sigprocmask(SIG_SETMASK, &launch->old_signals, NULL);
+    progress_clear();
+}
+
+/* Gives the processes of blamed ranks their numbers. */
+static void name_processes(const launch_t *launch)
+{
+    failure_t *failure = launch->failure;
+    for (int32_t i = 0; i < failure->peer_count; i++) {
+        int32_t rank = failure->peers[i].rank;
+        if (rank >= 0 && rank < launch->plan->rank_count)
+            failure->peers[i].pid = launch->children[rank].started_pid;
+    }
+}
+
+bool launch_run(const plan_t *plan, launch_result_t *out, failure_t *failure)
+{
+    launch_t launch = {.plan = plan, .signal_fd = -1, .failure = failure, .result = out};
+    *out = (launch_result_t){.record = NULL};
+    (void)fflush(NULL); /* or the children would write it again */
+    bool is_started = open_launch(&launch);
+    for (int32_t rank = 0; is_started && rank < plan->rank_count; rank++)
+        is_started = start_rank(&launch, rank);
+    if (is_started) {
+        watch(&launch);
+        name_processes(&launch);
+    }
+    close_launch(&launch);
+    if (is_started && launch.failed_ms == 0 && out->record == NULL)
+        failure_set(failure, EXIT_FAILED, "the ranks ended without a result");
+    else if (is_started && launch.failed_ms == 0)
+        return true;
+    json_decref(out->record);
+    out->record = NULL;
+    return false;
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A rank's end of the line to the process that started it. */
+#include "bench/link.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+/* How often a rank says that it is busy. */
+enum { ALIVE_PERIOD_MS = 1000 };
+
+int64_t link_now_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static bool send_fully(int fd, const char *bytes, size_t count)
+{
+    while (count > 0) {
+        ssize_t sent = send(fd, bytes, count, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0)
+            return false;
+        bytes += sent;
+        count -= (size_t)sent;
+    }
+    return true;
+}
+
+bool link_send(link_t *link, const char *key, json_t *value)
+{
+    json_t *message = json_object();
+    if (json_object_set_new(message, key, value) != 0) {
+        json_decref(message);
+        return false;
+    }
+    char *line = json_dumps(message, JSON_COMPACT);
+    json_decref(message);
+    if (line == NULL)
+        return false;
+    size_t length = strlen(line);
+    line[length] = '\n'; /* in place of the NUL: the line is sent by its length */
+    bool is_sent = send_fully(link->fd, line, length + 1);
+    free(line);
+    link->told_ms = link_now_ms();
+    return is_sent;
+}
+
+void link_alive(link_t *link)
+{
+    if (link_now_ms() - link->told_ms >= ALIVE_PERIOD_MS)
+        (void)link_send(link, "alive", json_integer(0));
+}
+
+void link_progress(link_t *link, const char *what, int64_t done, int64_t count)
+{
+    (void)link_send(link, "progress",
+                    json_pack("[s,I,I]", what, (json_int_t)done, (json_int_t)count));
+}
+
+bool link_gate(link_t *link, failure_t *failure)
+{
+    char go = 0;
+    if (!link_send(link, "gate", json_integer(0)))
+        return failure_set(failure, EXIT_FAILED, "rank %d: the starting process is gone",
+                           link->rank);
+    ssize_t got = 0;
+    do
+        got = read(link->fd, &go, 1);
+    while (got < 0 && errno == EINTR);
+    return got == 1 ||
+           failure_set(failure, EXIT_FAILED, "rank %d: the starting process is gone", link->rank);
+}
+
+json_t *link_failure_to_json(const failure_t *failure)
+{
+    json_t *peers = json_array();
+    for (int32_t i = 0; i < failure->peer_count; i++)
+        json_array_append_new(peers, json_integer(failure->peers[i].rank));
+    return json_pack("{s:i,s:i,s:s,s:s,s:s,s:o}", "exit_code", failure->exit_code, "status",
+                     (int)failure->status, "op", failure->op, "phase", failure->phase, "sentence",
+                     failure->sentence, "peers", peers);
+}
+
+void link_failure_from_json(const json_t *json, failure_t *failure)
+{
+    int exit_code = EXIT_FAILED;
+    int status = MOXIE_OK;
+    const char *op = "";
+    const char *phase = "";
+    const char *sentence = "a rank failed and could not say why";
+    const json_t *peers = NULL;
+    (void)json_unpack_ex((json_t *)(uintptr_t)json, NULL, 0, "{s:i,s:i,s:s,s:s,s:s,s:o}",
+                         "exit_code", &exit_code, "status", &status, "op", &op, "phase", &phase,
+                         "sentence", &sentence, "peers", &peers);
+    failure_set(failure, exit_code, "%s", sentence);
+    failure->status = (moxie_status_t)status;
+    (void)strncpy(failure->op, op, sizeof(failure->op) - 1);
+    (void)strncpy(failure->phase, phase, sizeof(failure->phase) - 1);
+    for (size_t i = 0; i < json_array_size(peers); i++)
+        failure_blame(failure, (int32_t)json_integer_value(json_array_get(peers, i)), 0);
+}

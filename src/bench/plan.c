@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Decides what a run will do: shape, ranks, routing, rows, memory; checks one against the other. */
+#include "bench/plan.h"
+
+#include "bench/launcher.h"
+#include "bench/memory_need.h"
+#include "bench/recording.h"
+#include "bench/shape.h"
+#include "moxie/backend.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_given(const plan_t *plan, option_id_t id)
+{
+    return option_is_given(plan->options, id);
+}
+
+static bool check_backend(const plan_t *plan, failure_t *failure)
+{
+    char word[OPTION_WHERE_BYTES];
+    const char *wanted = option_word(plan->options, OPTION_BACKEND, word);
+    bool any = plan->options->backend == BACKEND_AUTO;
+    char reason[160] = "no backend is built";
+    for (int32_t i = 0; i < moxie_backend_count(); i++) {
+        moxie_backend_info_t info = MOXIE_BACKEND_INFO_INIT;
+        if (moxie_backend_probe(i, &info) != MOXIE_OK)
+            return failure_from_library(failure, 0, "backend probe");
+        if (!any && strcmp(info.name, wanted) != 0)
+            continue;
+        if (info.available)
+            return true;
+        memcpy(reason, info.reason, sizeof(reason));
+    }
+    return failure_set(failure, EXIT_UNAVAILABLE, "backend %s is not available here: %s", wanted,
+                       reason);
+}
+
+/* Without a launcher the ranks are started here; many ranks of a launcher come later. */
+static bool decide_ranks(plan_t *plan, failure_t *failure)
+{
+    launcher_t launcher;
+    if (!launcher_find(&launcher, failure))
+        return false;
+    plan->rank_count = (int32_t)plan->options->ranks;
+    if (launcher.name == NULL)
+        return true;
+    if (is_given(plan, OPTION_RANKS) && plan->rank_count != launcher.rank_count)
+        return failure_set(failure, EXIT_USAGE, "%s: %d contradicts %s, whose %s is %d",
+                           plan->where[OPTION_RANKS], plan->rank_count, launcher.name,
+                           launcher.size_variable, launcher.rank_count);
+    if (launcher.rank_count > 1)
+        return failure_set(failure, EXIT_UNAVAILABLE,
+                           "running under %s is not built yet: start moxie without it, it starts "
+                           "its ranks itself",
+                           launcher.name);
+    plan->rank_count = 1;
+    return true;
+}
+
+static bool decide_shape(plan_t *plan, failure_t *failure)
+{
+    const options_t *options = plan->options;
+    const char *nearest = NULL;
+    const shape_t *shape = shape_find(options->shape, &nearest);
+    if (shape == NULL)
+        return failure_set(failure, EXIT_USAGE, "%s: there is no shape '%.100s'%s%s%s",
+                           plan->where[OPTION_SHAPE], options->shape,
+                           nearest == NULL ? "; moxie bench --help lists them" : ", is it '",
+                           nearest == NULL ? "" : nearest, nearest == NULL ? "" : "'?");
+    plan->hidden = is_given(plan, OPTION_HIDDEN) ? options->hidden : shape->hidden;
+    plan->expert_count =
+        (int32_t)(is_given(plan, OPTION_EXPERTS) ? options->experts : shape->experts);
+    plan->topk = (int32_t)(is_given(plan, OPTION_TOPK) ? options->topk : shape->topk);
+    plan->token_count_max = is_given(plan, OPTION_TOKENS) ? options->tokens : SHAPE_TOKENS;
+    bool is_changed = plan->hidden != shape->hidden || plan->expert_count != shape->experts ||
+                      plan->topk != shape->topk;
+    plan->shape_name = is_changed ? "custom" : shape->name;
+    return true;
+}
+
+/* A number of a recording against the same number from a flag, a key or a shape. */
+static bool agree(const plan_t *plan, const char *name, option_id_t id, bool is_fixed,
+                  int64_t wanted, int64_t recorded, failure_t *failure)
+{
+    if (!is_fixed || wanted == recorded)
+        return true;
+    return failure_set(failure, EXIT_USAGE, "%s: %" PRId64 " contradicts %s, which has %" PRId64,
+                       plan->where[id], wanted, name, recorded);
+}
+
+static bool adopt_recording(plan_t *plan, const routing_spec_t *spec, failure_t *failure)
+{
+    routing_set_t *set = &plan->routing;
+    if (!recording_read(spec->path, spec->where, set, failure))
+        return false;
+    bool has_shape = is_given(plan, OPTION_SHAPE);
+    option_id_t experts = is_given(plan, OPTION_EXPERTS) ? OPTION_EXPERTS : OPTION_SHAPE;
+    option_id_t topk = is_given(plan, OPTION_TOPK) ? OPTION_TOPK : OPTION_SHAPE;
+    if (!agree(plan, spec->path, OPTION_RANKS, is_given(plan, OPTION_RANKS), plan->rank_count,
+               set->rank_count, failure) ||
+        !agree(plan, spec->path, experts, experts == OPTION_EXPERTS || has_shape,
+               plan->expert_count, set->expert_count, failure) ||
+        !agree(plan, spec->path, topk, topk == OPTION_TOPK || has_shape, plan->topk, set->topk,
+               failure))
+        return false;
+    for (int32_t rank = 0; rank < set->rank_count; rank++)
+        if (!agree(plan, spec->path, OPTION_TOKENS, is_given(plan, OPTION_TOKENS),
+                   plan->token_count_max, routing_token_count(set, rank), failure))
+            return false;
+    if (plan->expert_count != set->expert_count || plan->topk != set->topk)
+        plan->shape_name = "custom";
+    plan->rank_count = set->rank_count;
+    plan->expert_count = set->expert_count;
+    plan->topk = set->topk;
+    plan->token_count_max = routing_token_count_max(set);
+    return true;
+}
+
+static bool generate_routing(plan_t *plan, const routing_spec_t *spec, failure_t *failure)
+{
+    int64_t token_count[MOXIE_RANK_COUNT_MAX];
+    for (int32_t rank = 0; rank < plan->rank_count; rank++)
+        token_count[rank] = plan->token_count_max;
+    if (!memory_check_inputs(plan, failure))
+        return false;
+    if (!routing_set_init(&plan->routing, plan->rank_count, plan->expert_count, plan->topk,
+                          token_count))
+        return failure_set(failure, EXIT_USAGE, "not enough memory for the routing");
+    return routing_generate(spec, plan->seed, &plan->routing, failure);
+}
+
+static bool decide_routing(plan_t *plan, failure_t *failure)
+{
+    routing_spec_t spec;
+    if (!routing_spec_parse(plan->options->routing, plan->where[OPTION_ROUTING], &spec, failure))
+        return false;
+    if (spec.kind == ROUTING_FILE)
+        return adopt_recording(plan, &spec, failure) && memory_check_inputs(plan, failure);
+    if (plan->topk > plan->expert_count)
+        return failure_set(failure, EXIT_USAGE, "%s: topk %d is more than the %d experts (%s)",
+                           is_given(plan, OPTION_TOPK) ? plan->where[OPTION_TOPK]
+                                                       : plan->where[OPTION_SHAPE],
+                           plan->topk, plan->expert_count,
+                           is_given(plan, OPTION_EXPERTS) ? plan->where[OPTION_EXPERTS]
+                                                          : plan->where[OPTION_SHAPE]);
+    return generate_routing(plan, &spec, failure);
+}
+
+/* Slots that name an expert of each rank. */
+static void count_slots(plan_t *plan)
+{
+    int64_t slot_count = plan->routing.token_start[plan->rank_count] * plan->topk;
+    for (int64_t slot = 0; slot < slot_count; slot++) {
+        int32_t rank = moxie_placement_rank(plan->placement, plan->routing.topk_idx[slot]);
+        if (rank >= 0)
+            plan->recv_row_count[rank]++;
+    }
+}
+
+static bool count_rows(plan_t *plan, failure_t *failure)
+{
+    size_t rank_count = (size_t)plan->rank_count;
+    if (moxie_placement_create_block(plan->expert_count, plan->rank_count, &plan->placement) !=
+        MOXIE_OK)
+        return failure_from_library(failure, 0, "placement");
+    plan->rows_to_peer = calloc(rank_count * rank_count, sizeof(int64_t));
+    plan->recv_row_count = calloc(rank_count, sizeof(int64_t));
+    if (plan->rows_to_peer == NULL || plan->recv_row_count == NULL)
+        return failure_set(failure, EXIT_USAGE, "not enough memory for the counts of rows");
+    for (int32_t rank = 0; rank < plan->rank_count; rank++)
+        routing_rows_to_peer(&plan->routing, plan->placement, rank,
+                             plan->rows_to_peer + (size_t)rank * rank_count);
+    if (plan->layout == MOXIE_LAYOUT_EXPERT_MAJOR)
+        count_slots(plan);
+    else
+        for (int32_t rank = 0; rank < plan->rank_count; rank++)
+            plan->recv_row_count[rank] = plan_dispatch_rows(plan, rank, true);
+    return true;
+}
+
+static bool check_capacity(const plan_t *plan, failure_t *failure)
+{
+    for (int32_t rank = 0; rank < plan->rank_count; rank++)
+        if (plan_row_capacity(plan, rank) < plan->recv_row_count[rank])
+            return failure_set(failure, EXIT_USAGE,
+                               "%s: %" PRId64 " rows are too few: rank %d receives %" PRId64,
+                               plan->where[OPTION_CAPACITY], plan->options->capacity, rank,
+                               plan->recv_row_count[rank]);
+    return true;
+}
+
+static bool decide_route(plan_t *plan, failure_t *failure)
+{
+    const options_t *options = plan->options;
+    plan->is_backward = options->direction == DIRECTION_BACKWARD;
+    plan->is_fresh = options->route == ROUTE_FRESH && !plan->is_backward;
+    plan->layout = options->layout == LAYOUT_EXPERT_MAJOR ? MOXIE_LAYOUT_EXPERT_MAJOR
+                                                          : MOXIE_LAYOUT_RANK_MAJOR;
+    if (plan->is_backward && options->route == ROUTE_FRESH && is_given(plan, OPTION_ROUTE))
+        return failure_set(failure, EXIT_USAGE,
+                           "%s: fresh contradicts %s backward, which uses the forward's route",
+                           plan->where[OPTION_ROUTE], plan->where[OPTION_DIRECTION]);
+    return true;
+}
+
+bool plan_make(plan_t *plan, const options_t *options, failure_t *failure)
+{
+    *plan = (plan_t){.options = options, .seed = (uint64_t)options->seed};
+    for (option_id_t id = 0; id < OPTION_COUNT; id++)
+        option_where(options, id, plan->where[id]);
+    return options_check_built(options, failure) && decide_shape(plan, failure) &&
+           decide_ranks(plan, failure) && decide_route(plan, failure) &&
+           check_backend(plan, failure) && decide_routing(plan, failure) &&
+           count_rows(plan, failure) && check_capacity(plan, failure) &&
+           memory_check_plan(plan, failure);
+}
+
+void plan_release(plan_t *plan)
+{
+    routing_set_release(&plan->routing);
+    moxie_placement_destroy(plan->placement);
+    free(plan->rows_to_peer);
+    free(plan->recv_row_count);
+    *plan = (plan_t){0};
+}
+
+moxie_group_options_t plan_group_options(const plan_t *plan, int32_t rank, const char *rendezvous)
+{
+    static const char *const backends[] = {
+        [BACKEND_AUTO] = NULL, [BACKEND_SHM] = "shm", [BACKEND_CUDA] = "cuda"};
+    moxie_group_options_t group = MOXIE_GROUP_OPTIONS_INIT;
+    group.rank = rank;
+    group.rank_count = plan->rank_count;
+    group.backend = backends[plan->options->backend];
+    group.rendezvous = plan->rank_count > 1 ? rendezvous : NULL;
+    group.timeout_us = plan->options->timeout * 1000000;
+    group.first_timeout_us = group.timeout_us * 10;
+    return group;
+}
+
+moxie_route_options_t plan_route_options(const plan_t *plan)
+{
+    moxie_route_options_t route = MOXIE_ROUTE_OPTIONS_INIT;
+    route.layout = plan->layout;
+    route.expert_count = plan->expert_count;
+    route.topk = plan->topk;
+    route.hidden = plan->hidden;
+    route.token_count_max = plan->token_count_max;
+    route.row_capacity = is_given(plan, OPTION_CAPACITY) ? plan->options->capacity : 0;
+    route.placement = plan->placement;
+    return route;
+}
+
+int64_t plan_row_capacity(const plan_t *plan, int32_t rank)
+{
+    return is_given(plan, OPTION_CAPACITY) ? plan->options->capacity : plan->recv_row_count[rank];
+}
+
+int64_t plan_dispatch_rows(const plan_t *plan, int32_t rank, bool with_own)
+{
+    int64_t row_count = 0;
+    for (int32_t source = 0; source < plan->rank_count; source++)
+        if (with_own || source != rank)
+            row_count += plan->rows_to_peer[(int64_t)source * plan->rank_count + rank];
+    return row_count;
+}
+
+int64_t plan_combine_rows(const plan_t *plan, int32_t rank, bool with_own)
+{
+    int64_t row_count = 0;
+    for (int32_t peer = 0; peer < plan->rank_count; peer++)
+        if (with_own || peer != rank)
+            row_count += plan->rows_to_peer[(int64_t)rank * plan->rank_count + peer];
+    return row_count;
+}
+
+int64_t plan_row_bytes(const plan_t *plan)
+{
+    return plan->hidden * (int64_t)moxie_dtype_bytes(MOXIE_DTYPE_BF16);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a run will do, decided and checked before anything starts. */
+#ifndef MOXIE_BENCH_PLAN_H
+#define MOXIE_BENCH_PLAN_H
+
+#include "bench/options.h"
+#include "bench/routing.h"
+#include "moxie/quote.h"
+
+/* Everything the ranks need to know; the same in all of them. */
+typedef struct plan {
+    const options_t *options;
+    const char *shape_name; /* "custom" when a flag changed the shape */
+    int32_t rank_count;
+    int32_t expert_count;
+    int32_t topk;
+    int64_t hidden;
+    int64_t token_count_max; /* of the rank that has most */
+    uint64_t seed;
+    moxie_layout_t layout;
+    bool is_backward;
+    bool is_fresh;                                /* the timed dispatch derives its route */
+    bool has_progress;                            /* somebody looks at a progress bar */
+    char where[OPTION_COUNT][OPTION_WHERE_BYTES]; /* names of options, for messages */
+    routing_set_t routing;
+    moxie_placement_t *placement;
+    int64_t *rows_to_peer;    /* [rank_count][rank_count] rows from each rank to each */
+    int64_t *recv_row_count;  /* [rank_count] rows that each rank's buffers need */
+    int32_t home_set_count;   /* input sets of the home side, used in turn */
+    int32_t expert_set_count; /* input sets of the experts' side, used in turn */
+    uint64_t need_bytes;      /* memory of all ranks together */
+} plan_t;
+
+/* Decides and checks everything; needs no group. */
+bool plan_make(plan_t *plan, const options_t *options, failure_t *failure);
+
+/* Releases a plan. A zeroed one is allowed. */
+void plan_release(plan_t *plan);
+
+/* How a rank joins the group; `rendezvous` as in the library. */
+moxie_group_options_t plan_group_options(const plan_t *plan, int32_t rank, const char *rendezvous);
+
+/* The route of a rank. */
+moxie_route_options_t plan_route_options(const plan_t *plan);
+
+/* Rows that a rank's buffers hold: --capacity, or just what its routing needs. */
+int64_t plan_row_capacity(const plan_t *plan, int32_t rank);
+
+/* Rows that a rank receives in dispatch, with and without its own: (source, token) pairs. */
+int64_t plan_dispatch_rows(const plan_t *plan, int32_t rank, bool with_own);
+
+/* Rows that a rank receives in combine: partials of its own tokens. */
+int64_t plan_combine_rows(const plan_t *plan, int32_t rank, bool with_own);
+
+/* Bytes of a row on the wire. */
+int64_t plan_row_bytes(const plan_t *plan);
+
+#endif

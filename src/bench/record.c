@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Makes the JSON record. Times are in µs, GB are 1e9 bytes, bytes are means over ranks; percentiles
+ * are by nearest rank over iterations. An iteration's time is the largest over the ranks, its wait
+ * the mean over the ranks. */
+#include "bench/record.h"
+
+#include "bench/machine.h"
+#include "bench/stats.h"
+#include "moxie/version.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One call's figures. */
+typedef struct slot_figures {
+    stats_t time_us;
+    stats_t wait_us;
+    double logical_bytes;
+    double wire_bytes;
+} slot_figures_t;
+
+static json_t *stats_json(const stats_t *stats)
+{
+    return json_pack("{s:f,s:f,s:f,s:f,s:f}", "min", stats->min, "p50", stats->p50, "p90",
+                     stats->p90, "p99", stats->p99, "max", stats->max);
+}
+
+/* Bytes that a rank receives in a call: rows of the experts' side, or rows that come home. */
+static int64_t recv_bytes(const plan_t *plan, slot_t slot, int32_t rank, bool with_own)
+{
+    bool at_experts = (slot == SLOT_DISPATCH) != plan->is_backward;
+    int64_t rows = at_experts ? plan_dispatch_rows(plan, rank, with_own)
+                              : plan_combine_rows(plan, rank, with_own);
+    return rows * plan_row_bytes(plan);
+}
+
+static slot_figures_t slot_figures(const plan_t *plan, const timing_t *timing, slot_t slot,
+                                   double *scratch)
+{
+    slot_figures_t figures = {0};
+    for (int64_t i = 0; i < timing->iteration_count; i++) {
+        scratch[i] = 0.0;
+        for (int32_t rank = 0; rank < plan->rank_count; rank++)
+            scratch[i] =
+                fmax(scratch[i], (double)timing_of_rank(timing, slot, rank)[i].time_ns / 1e3);
+    }
+    figures.time_us = stats_describe(scratch, timing->iteration_count);
+    for (int64_t i = 0; i < timing->iteration_count; i++) {
+        scratch[i] = 0.0;
+        for (int32_t rank = 0; rank < plan->rank_count; rank++)
+            scratch[i] +=
+                (double)timing_of_rank(timing, slot, rank)[i].wait_ns / 1e3 / plan->rank_count;
+    }
+    figures.wait_us = stats_describe(scratch, timing->iteration_count);
+    for (int32_t rank = 0; rank < plan->rank_count; rank++) {
+        figures.logical_bytes += (double)recv_bytes(plan, slot, rank, true) / plan->rank_count;
+        figures.wire_bytes += (double)recv_bytes(plan, slot, rank, false) / plan->rank_count;
+    }
+    return figures;
+}
+
+/* Medians of what each rank saw itself. */
+static json_t *per_rank_json(const plan_t *plan, const timing_t *timing, slot_t slot,
+                             double *scratch)
+{
+    json_t *ranks = json_array();
+    for (int32_t rank = 0; rank < plan->rank_count; rank++) {
+        const sample_t *samples = timing_of_rank(timing, slot, rank);
+        for (int64_t i = 0; i < timing->iteration_count; i++)
+            scratch[i] = (double)samples[i].time_ns / 1e3;
+        double time_us = stats_describe(scratch, timing->iteration_count).p50;
+        for (int64_t i = 0; i < timing->iteration_count; i++)
+            scratch[i] = (double)samples[i].wait_ns / 1e3;
+        double wait_us = stats_describe(scratch, timing->iteration_count).p50;
+        json_array_append_new(
+            ranks, json_pack("{s:f,s:f,s:I,s:I}", "time_us", time_us, "wait_us", wait_us,
+                             "logical_bytes", (json_int_t)recv_bytes(plan, slot, rank, true),
+                             "wire_bytes", (json_int_t)recv_bytes(plan, slot, rank, false)));
+    }
+    return ranks;
+}
+
+/* GB/s; 0 when nothing was measured. */
+static double rate(double bytes, double time_us)
+{
+    return time_us > 0.0 ? bytes / time_us / 1e3 : 0.0;
+}
+
+static json_t *slot_json(const plan_t *plan, const timing_t *timing, slot_t slot, double ceiling_us,
+                         double *scratch)
+{
+    slot_figures_t figures = slot_figures(plan, timing, slot, scratch);
+    /* The same bytes in the ceiling's time: the quotient of the rates is that of the times, and it
+     * has a value when nothing crosses between ranks. */
+    double share = figures.time_us.p50 > 0.0 ? ceiling_us / figures.time_us.p50 : 0.0;
+    return json_pack("{s:o,s:o,s:I,s:I,s:f,s:f,s:f,s:o}", "time_us", stats_json(&figures.time_us),
+                     "wait_us", stats_json(&figures.wait_us), "logical_bytes",
+                     (json_int_t)llround(figures.logical_bytes), "wire_bytes",
+                     (json_int_t)llround(figures.wire_bytes), "logical_gbps",
+                     rate(figures.logical_bytes, figures.time_us.p50), "wire_gbps",
+                     rate(figures.wire_bytes, figures.time_us.p50), "ceiling_share", share,
+                     "per_rank", per_rank_json(plan, timing, slot, scratch));
+}
+
+static json_t *ceiling_json(const plan_t *plan, ceiling_t *ceiling, double *ceiling_us)
+{
+    int32_t method = 0;
+    *ceiling_us = ceiling_best_ns(ceiling, &method) / 1e3;
+    double wire_bytes = 0.0;
+    for (int32_t rank = 0; rank < plan->rank_count; rank++)
+        wire_bytes += (double)recv_bytes(plan, SLOT_DISPATCH, rank, false) / plan->rank_count;
+    char how[512];
+    (void)snprintf(
+        how, sizeof(how),
+        "%s, the better of memcpy and non-temporal stores: the same ranks copy the same "
+        "rows to the same peers in row-sized pieces, no routing, no sums; median of "
+        "%lld in turn, half of them before and half after the timing%s",
+        method == 0 ? "memcpy" : "non-temporal stores", (long long)ceiling->count,
+        plan->rank_count > 1 ? "" : "; one rank, so nothing crosses: shares compare logical bytes");
+    return json_pack("{s:f,s:s}", "wire_gbps", rate(wire_bytes, *ceiling_us), "how", how);
+}
+
+static json_t *config_json(const session_t *session)
+{
+    json_t *config = json_object();
+    moxie_knob_info_t knob = MOXIE_KNOB_INFO_INIT;
+    for (size_t i = 0; moxie_group_knob(session->group, i, &knob) == MOXIE_OK; i++) {
+        const char *from = strcmp(knob.from, "option") == 0 ? "flag" : knob.from;
+        json_object_set_new(config, knob.name,
+                            json_pack("{s:I,s:s}", "value", (json_int_t)knob.value, "from", from));
+    }
+    return config;
+}
+
+static void set_words(json_t *record, const session_t *session)
+{
+    const options_t *options = session->plan->options;
+    char word[OPTION_WHERE_BYTES];
+    json_object_set_new(record, "schema", json_string("moxie.bench/1"));
+    json_object_set_new(record, "backend", json_string(moxie_group_backend(session->group)));
+    json_object_set_new(record, "mode", json_string(option_word(options, OPTION_MODE, word)));
+    json_object_set_new(record, "layout", json_string(option_word(options, OPTION_LAYOUT, word)));
+    json_object_set_new(record, "direction",
+                        json_string(option_word(options, OPTION_DIRECTION, word)));
+    json_object_set_new(record, "route", json_string(session->plan->is_fresh ? "fresh" : "cached"));
+    json_object_set_new(record, "launch", json_string(option_word(options, OPTION_LAUNCH, word)));
+}
+
+static void set_numbers(json_t *record, const plan_t *plan)
+{
+    char word[OPTION_WHERE_BYTES];
+    json_object_set_new(record, "ranks", json_integer(plan->rank_count));
+    json_object_set_new(record, "tokens", json_integer(plan->token_count_max));
+    json_object_set_new(record, "hidden", json_integer(plan->hidden));
+    json_object_set_new(record, "experts", json_integer(plan->expert_count));
+    json_object_set_new(record, "topk", json_integer(plan->topk));
+    json_object_set_new(record, "dtype",
+                        json_string(option_word(plan->options, OPTION_DTYPE, word)));
+    json_object_set_new(record, "routing", json_string(plan->options->routing));
+    json_object_set_new(record, "seed", json_integer(plan->options->seed));
+}
+
+json_t *record_make(const session_t *session, const timing_t *timing, ceiling_t *ceiling,
+                    bool is_verified)
+{
+    const plan_t *plan = session->plan;
+    double *scratch = calloc((size_t)timing->iteration_count, sizeof(*scratch));
+    if (scratch == NULL)
+        return NULL;
+    json_t *record = json_object();
+    double ceiling_us = 0.0;
+    json_t *ceiling_object = ceiling_json(plan, ceiling, &ceiling_us);
+    set_words(record, session);
+    set_numbers(record, plan);
+    json_object_set_new(record, "verified", json_boolean(is_verified));
+    json_object_set_new(record, "dispatch",
+                        slot_json(plan, timing, SLOT_DISPATCH, ceiling_us, scratch));
+    json_object_set_new(record, "combine",
+                        slot_json(plan, timing, SLOT_COMBINE, ceiling_us, scratch));
+    json_object_set_new(record, "ceiling", ceiling_object);
+    json_object_set_new(record, "baseline", json_null());
+    json_object_set_new(record, "config", config_json(session));
+    free(scratch);
+    return record;
+}
+
+void record_complete(json_t *record)
+{
+    json_object_set_new(record, "machine", machine_json());
+    json_object_set_new(record, "version", json_string(moxie_version_text()));
+}
+
+json_t *record_error(const failure_t *failure)
+{
+    json_t *peers = json_array();
+    for (int32_t i = 0; i < failure->peer_count; i++)
+        json_array_append_new(peers, json_pack("{s:i,s:i}", "rank", failure->peers[i].rank, "pid",
+                                               (int)failure->peers[i].pid));
+    return json_pack("{s:{s:s,s:s,s:s,s:o}}", "error", "status", moxie_status_name(failure->status),
+                     "phase", failure->phase, "op", failure->op, "peers", peers);
+}
+
+bool record_write(const json_t *document, FILE *out)
+{
+    return json_dumpf(document, out, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0 &&
+           fputc('\n', out) != EOF && fflush(out) == 0;
+}

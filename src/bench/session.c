@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The calls of the library that a rank makes, on inputs that anyone can make again. */
+#include "bench/session.h"
+
+#include "bench/random.h"
+
+const char *session_slot_name(const session_t *session, slot_t slot)
+{
+    static const char *const names[SLOT_COUNT][2] = {
+        [SLOT_DISPATCH] = {"dispatch", "dispatch backward"},
+        [SLOT_COMBINE] = {"combine", "combine backward"},
+    };
+    return names[slot][session->plan->is_backward];
+}
+
+int32_t session_home_set(const session_t *session, int64_t turn)
+{
+    return (int32_t)(turn % session->plan->home_set_count);
+}
+
+int32_t session_expert_set(const session_t *session, int64_t turn)
+{
+    return (int32_t)(turn % session->plan->expert_set_count);
+}
+
+payload_t session_home_payload(const session_t *session, int32_t set)
+{
+    return (payload_t){session->plan->seed, RANDOM_FOR_HOME_ROWS,
+                       session->buffers.home_input_set[set]};
+}
+
+payload_t session_expert_payload(const session_t *session, int32_t set)
+{
+    return (payload_t){session->plan->seed, RANDOM_FOR_EXPERT_ROWS,
+                       session->buffers.expert_input_set[set]};
+}
+
+payload_t session_weights_payload(const session_t *session)
+{
+    return (payload_t){session->plan->seed, RANDOM_FOR_WEIGHTS, session->buffers.weights_input_set};
+}
+
+static void fill_rows(const session_t *session, const payload_t *payload, int64_t row_count,
+                      uint16_t *rows)
+{
+    int64_t hidden = session->plan->hidden;
+    for (int64_t row = 0; row < row_count; row++) {
+        payload_row_bf16(payload, session->rank, row, 0, hidden, rows + row * hidden);
+        link_alive(session->link);
+    }
+}
+
+static void fill_weights(const session_t *session)
+{
+    const plan_t *plan = session->plan;
+    payload_t payload = session_weights_payload(session);
+    int64_t width = plan->layout == MOXIE_LAYOUT_RANK_MAJOR ? plan->topk : 1;
+    float *weights = buffers_d_recv_weights(&session->buffers);
+    for (int64_t row = 0; row < session->buffers.row_capacity; row++)
+        payload_row_fp32(&payload, session->rank, row, width, weights + row * width);
+}
+
+void session_refill(session_t *session, int32_t set)
+{
+    const plan_t *plan = session->plan;
+    buffers_t *buffers = &session->buffers;
+    uint64_t input_set = session->next_input_set++;
+    if (set < plan->home_set_count) {
+        buffers->home_input_set[set] = input_set;
+        payload_t payload = session_home_payload(session, set);
+        fill_rows(session, &payload, routing_token_count(&plan->routing, session->rank),
+                  buffers_home(buffers, set));
+    }
+    if (set < plan->expert_set_count) {
+        buffers->expert_input_set[set] = input_set;
+        payload_t payload = session_expert_payload(session, set);
+        fill_rows(session, &payload, buffers->row_capacity, buffers_expert(buffers, set));
+    }
+    if (plan->is_backward && set == 0) {
+        buffers->weights_input_set = input_set;
+        fill_weights(session);
+    }
+}
+
+moxie_status_t session_update_route(const session_t *session)
+{
+    moxie_routing_t routing = routing_of_rank(&session->plan->routing, session->rank);
+    return moxie_route_update(session->route, &routing, NULL);
+}
+
+static moxie_status_t call_dispatch(const session_t *session, int32_t home_set)
+{
+    moxie_dispatch_in_t in = MOXIE_DISPATCH_IN_INIT;
+    moxie_dispatch_out_t out = buffers_dispatch_out(&session->buffers);
+    in.x = buffers_home(&session->buffers, home_set);
+    return moxie_dispatch(session->route, &in, &out, NULL);
+}
+
+static moxie_status_t call_combine(const session_t *session, int32_t expert_set)
+{
+    moxie_combine_in_t in = MOXIE_COMBINE_IN_INIT;
+    moxie_combine_out_t out = MOXIE_COMBINE_OUT_INIT;
+    in.y = buffers_expert(&session->buffers, expert_set);
+    out.out = buffers_out(&session->buffers);
+    return moxie_combine(session->route, &in, &out, NULL);
+}
+
+static moxie_status_t call_dispatch_backward(const session_t *session, int32_t expert_set)
+{
+    moxie_dispatch_backward_in_t in = MOXIE_DISPATCH_BACKWARD_IN_INIT;
+    moxie_dispatch_backward_out_t out = MOXIE_DISPATCH_BACKWARD_OUT_INIT;
+    in.d_recv_x = buffers_expert(&session->buffers, expert_set);
+    in.d_recv_weights = buffers_d_recv_weights(&session->buffers);
+    out.d_x = buffers_out(&session->buffers);
+    out.d_topk_weights = buffers_d_topk_weights(&session->buffers);
+    return moxie_dispatch_backward(session->route, &in, &out, NULL);
+}
+
+static moxie_status_t call_combine_backward(const session_t *session, int32_t home_set,
+                                            int32_t expert_set)
+{
+    moxie_combine_backward_in_t in = MOXIE_COMBINE_BACKWARD_IN_INIT;
+    moxie_combine_backward_out_t out = buffers_combine_backward_out(&session->buffers);
+    in.d_out = buffers_home(&session->buffers, home_set);
+    if (session->plan->layout == MOXIE_LAYOUT_EXPERT_MAJOR)
+        in.y = buffers_expert(&session->buffers, expert_set);
+    return moxie_combine_backward(session->route, &in, &out, NULL);
+}
+
+moxie_status_t session_call(const session_t *session, slot_t slot, int64_t turn)
+{
+    int32_t home_set = session_home_set(session, turn);
+    int32_t expert_set = session_expert_set(session, turn);
+    if (session->plan->is_backward)
+        return slot == SLOT_DISPATCH ? call_dispatch_backward(session, expert_set)
+                                     : call_combine_backward(session, home_set, expert_set);
+    return slot == SLOT_DISPATCH ? call_dispatch(session, home_set)
+                                 : call_combine(session, expert_set);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One rank at work: what its steps share. */
+#ifndef MOXIE_BENCH_SESSION_H
+#define MOXIE_BENCH_SESSION_H
+
+#include "bench/buffers.h"
+#include "bench/link.h"
+#include "bench/payload.h"
+
+typedef struct session {
+    const plan_t *plan;
+    int32_t rank;
+    link_t *link;
+    moxie_group_t *group;
+    moxie_route_t *route;
+    buffers_t buffers;
+    uint64_t next_input_set; /* payload numbers below it have been used */
+} session_t;
+
+/* The two calls that are measured: in backward these are their gradients. */
+typedef enum slot { SLOT_DISPATCH, SLOT_COMBINE, SLOT_COUNT } slot_t;
+
+/* "dispatch", "combine backward" … */
+const char *session_slot_name(const session_t *session, slot_t slot);
+
+/* Gives the route this rank's routing. */
+moxie_status_t session_update_route(const session_t *session);
+
+/* Makes the call on input set number `turn` modulo the sets that there are. */
+moxie_status_t session_call(const session_t *session, slot_t slot, int64_t turn);
+
+/* What the calls use in a turn. */
+int32_t session_home_set(const session_t *session, int64_t turn);
+int32_t session_expert_set(const session_t *session, int64_t turn);
+
+/* Fills one set of each kind, and the gradients of weights, with payload never used before. */
+void session_refill(session_t *session, int32_t set);
+
+/* Rows of the home side and of the experts' side as a set was filled. */
+payload_t session_home_payload(const session_t *session, int32_t set);
+payload_t session_expert_payload(const session_t *session, int32_t set);
+payload_t session_weights_payload(const session_t *session);
+
+#endif

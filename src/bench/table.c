@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Formats a record as a table. */
+#include "bench/table.h"
+
+#include <string.h>
+
+static const char *text_at(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text == NULL ? "" : text;
+}
+
+static double number_at(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+static long long integer_at(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
+}
+
+/* µs below 10 ms, else ms. */
+static const char *time_text(double time_us, char text[16])
+{
+    if (time_us < 10000.0)
+        (void)snprintf(text, 16, "%.1f us", time_us);
+    else
+        (void)snprintf(text, 16, "%.2f ms", time_us / 1e3);
+    return text;
+}
+
+static void write_head(const json_t *record, const char *shape_name, FILE *out)
+{
+    (void)fprintf(out,
+                  "moxie bench: %s on %lld ranks, backend %s, routing %s\n"
+                  "             %lld tokens a rank, hidden %lld, %lld experts, topk %lld, %s\n"
+                  "             %s mode, %s, %s, %s route\n\n",
+                  shape_name, integer_at(record, "ranks"), text_at(record, "backend"),
+                  text_at(record, "routing"), integer_at(record, "tokens"),
+                  integer_at(record, "hidden"), integer_at(record, "experts"),
+                  integer_at(record, "topk"), text_at(record, "dtype"), text_at(record, "mode"),
+                  text_at(record, "layout"), text_at(record, "direction"),
+                  text_at(record, "route"));
+}
+
+static void write_call(const char *name, const json_t *call, FILE *out)
+{
+    const json_t *time = json_object_get(call, "time_us");
+    const json_t *wait = json_object_get(call, "wait_us");
+    char p50[16];
+    char p90[16];
+    char p99[16];
+    char waiting[16];
+    (void)fprintf(out, "%-18s %11s %11s %11s %10.2f %10.2f %9.0f%% %11s\n", name,
+                  time_text(number_at(time, "p50"), p50), time_text(number_at(time, "p90"), p90),
+                  time_text(number_at(time, "p99"), p99), number_at(call, "logical_gbps"),
+                  number_at(call, "wire_gbps"), 100.0 * number_at(call, "ceiling_share"),
+                  time_text(number_at(wait, "p50"), waiting));
+}
+
+static void write_calls(const json_t *record, FILE *out)
+{
+    int is_backward = strcmp(text_at(record, "direction"), "backward") == 0;
+    (void)fprintf(out, "%-18s %11s %11s %11s %10s %10s %10s %11s\n", "", "time p50", "p90", "p99",
+                  "logical", "wire", "share of", "waiting");
+    (void)fprintf(out, "%-18s %11s %11s %11s %10s %10s %10s %11s\n", "", "", "", "", "GB/s", "GB/s",
+                  "ceiling", "p50");
+    write_call(is_backward ? "dispatch backward" : "dispatch", json_object_get(record, "dispatch"),
+               out);
+    write_call(is_backward ? "combine backward" : "combine", json_object_get(record, "combine"),
+               out);
+}
+
+static void write_ceiling(const json_t *record, FILE *out)
+{
+    const json_t *ceiling = json_object_get(record, "ceiling");
+    const char *how = text_at(ceiling, "how");
+    (void)fprintf(
+        out, "\nceiling   %.2f GB/s on the wire, by %.*s: the same copies without an exchange\n",
+        number_at(ceiling, "wire_gbps"), (int)strcspn(how, ","), how);
+    if (integer_at(record, "ranks") == 1)
+        (void)fprintf(out, "          one rank: nothing crosses, shares compare logical bytes\n");
+}
+
+void table_write(const json_t *record, const char *shape_name, FILE *out)
+{
+    const json_t *machine = json_object_get(record, "machine");
+    write_head(record, shape_name, out);
+    write_calls(record, out);
+    write_ceiling(record, out);
+    (void)fprintf(out, "results   %s\n",
+                  json_is_true(json_object_get(record, "verified"))
+                      ? "verified: every output equals the reference bit by bit, before and after"
+                      : "NOT VERIFIED: outputs differ from the reference");
+    (void)fprintf(out, "machine   %s, %lld cores, %.0f GB, %s, moxie %s\n", text_at(machine, "cpu"),
+                  integer_at(machine, "cores"), number_at(machine, "memory_bytes") / 1e9,
+                  text_at(machine, "os"), text_at(record, "version"));
+    (void)fprintf(out,
+                  "GB/s: bytes a rank receives, mean over ranks; wire: without its own rows\n");
+}

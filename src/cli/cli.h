@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The subcommands. Each gets its own name in argv[0] and returns the exit code of the program. */
+#ifndef MOXIE_CLI_CLI_H
+#define MOXIE_CLI_CLI_H
+
+#include "bench/failure.h"
+
+int cmd_bench(int argc, char **argv);
+int cmd_info(int argc, char **argv);
+
+/* What is in the contract and not built yet: says so. */
+int cmd_later(int argc, char **argv);
+
+/* Prints "moxie CMD: sentence" and returns the exit code. */
+int cli_fail(const char *command, const failure_t *failure);
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* moxie bench: options, plan, run, and what becomes of the result. */
+#include "bench/launch.h"
+#include "bench/output.h"
+#include "bench/record.h"
+#include "bench/recording.h"
+#include "bench/table.h"
+#include "cli/cli.h"
+#include "cli/config.h"
+#include "cli/flags.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What the run writes beside standard output. */
+typedef struct outputs {
+    output_folder_t folder;
+    output_file_t recording;
+} outputs_t;
+
+static bool open_outputs(outputs_t *outputs, const plan_t *plan, failure_t *failure)
+{
+    const options_t *options = plan->options;
+    if (options->output_dir != NULL && !output_folder_open(&outputs->folder, options->output_dir,
+                                                           plan->where[OPTION_OUTPUT_DIR], failure))
+        return false;
+    return options->record_routing == NULL ||
+           output_file_open(&outputs->recording, options->record_routing,
+                            plan->where[OPTION_RECORD_ROUTING], failure);
+}
+
+static void discard_outputs(outputs_t *outputs)
+{
+    output_folder_discard(&outputs->folder);
+    output_file_discard(&outputs->recording);
+}
+
+static bool write_recording(outputs_t *outputs, const plan_t *plan, failure_t *failure)
+{
+    file_bytes_t bytes;
+    if (outputs->recording.stream == NULL)
+        return true;
+    if (!recording_format(&plan->routing, &bytes))
+        return failure_set(failure, EXIT_FAILED, "not enough memory for the recording");
+    (void)fwrite(bytes.bytes, 1, bytes.count, outputs->recording.stream);
+    file_release(&bytes);
+    return output_file_commit(&outputs->recording, failure);
+}
+
+/* "bench_<shape>_<routing>": of a routing's file only the name, and no characters that a shell or
+ * a file system could take for something else. */
+static void folder_prefix(const plan_t *plan, char *out, size_t size)
+{
+    const char *routing = plan->options->routing;
+    const char *slash = strrchr(routing, '/');
+    int kind_length = (int)strcspn(routing, ":");
+    if (slash == NULL)
+        (void)snprintf(out, size, "bench_%s_%s", plan->shape_name, routing);
+    else
+        (void)snprintf(out, size, "bench_%s_%.*s-%s", plan->shape_name, kind_length, routing,
+                       slash + 1);
+    for (char *c = out; *c != '\0'; c++)
+        if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.", *c) == NULL)
+            *c = '-';
+}
+
+static bool write_folder(outputs_t *outputs, const plan_t *plan, const json_t *record,
+                         failure_t *failure)
+{
+    char prefix[160];
+    if (outputs->folder.partial_path[0] == '\0')
+        return true;
+    FILE *json = output_folder_file(&outputs->folder, "bench.json", failure);
+    FILE *text = json == NULL ? NULL : output_folder_file(&outputs->folder, "bench.txt", failure);
+    if (json == NULL || text == NULL) {
+        if (json != NULL)
+            (void)fclose(json);
+        return false;
+    }
+    bool is_written = record_write(record, json);
+    table_write(record, plan->shape_name, text);
+    is_written = ferror(text) == 0 && is_written;
+    is_written = fclose(json) == 0 && is_written;
+    is_written = fclose(text) == 0 && is_written;
+    if (!is_written)
+        return failure_set(failure, EXIT_FAILED, "%s: the results could not be written",
+                           plan->options->output_dir);
+    folder_prefix(plan, prefix, sizeof(prefix));
+    return output_folder_commit(&outputs->folder, prefix, failure);
+}
+
+static bool publish(outputs_t *outputs, const plan_t *plan, const launch_result_t *result,
+                    failure_t *failure)
+{
+    record_complete(result->record);
+    if (!write_recording(outputs, plan, failure) ||
+        !write_folder(outputs, plan, result->record, failure))
+        return false;
+    if (plan->options->json) {
+        (void)record_write(result->record, stdout);
+    } else {
+        table_write(result->record, plan->shape_name, stdout);
+        if (plan->options->output_dir != NULL)
+            (void)printf("results   are in %s\n", outputs->folder.path);
+    }
+    return result->mismatch[0] == '\0' ||
+           failure_set(failure, EXIT_FAILED, "NOT VERIFIED: %s", result->mismatch);
+}
+
+static bool run(const options_t *options, failure_t *failure)
+{
+    plan_t plan = {0};
+    outputs_t outputs = {0};
+    launch_result_t result = {.record = NULL};
+    bool is_done = plan_make(&plan, options, failure) && open_outputs(&outputs, &plan, failure) &&
+                   launch_run(&plan, &result, failure) &&
+                   publish(&outputs, &plan, &result, failure);
+    discard_outputs(&outputs);
+    json_decref(result.record);
+    plan_release(&plan);
+    return is_done;
+}
+
+/* Tells why; a lost peer also on standard output where JSON was asked for. */
+static int tell_failure(const char *name, const options_t *options, const failure_t *failure)
+{
+    if (failure->exit_code == EXIT_PEER && options->json) {
+        json_t *error = record_error(failure);
+        (void)record_write(error, stdout);
+        json_decref(error);
+    }
+    return cli_fail(name, failure);
+}
+
+int cmd_bench(int argc, char **argv)
+{
+    options_t options;
+    failure_t failure = {.exit_code = EXIT_DONE};
+    sigset_t stopping;
+    int exit_code = EXIT_DONE;
+    if (!options_init(&options))
+        return EXIT_FAILED;
+    bool is_ready = flags_read(&options, argc, argv, &failure) &&
+                    (options.config == NULL || config_read(&options, &failure));
+    /* From here on a stop signal waits until nothing is left behind. */
+    stop_signals(&stopping);
+    (void)sigprocmask(SIG_BLOCK, &stopping, NULL);
+    if (!is_ready || !run(&options, &failure))
+        exit_code = tell_failure(argv[0], &options, &failure);
+    options_release(&options);
+    if (failure.signal != 0) {
+        (void)signal(failure.signal, SIG_DFL);
+        (void)raise(failure.signal);
+    }
+    (void)sigprocmask(SIG_UNBLOCK, &stopping, NULL);
+    return exit_code;
+}

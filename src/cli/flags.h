@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line of `moxie bench`, made from the table of options. */
+#ifndef MOXIE_CLI_FLAGS_H
+#define MOXIE_CLI_FLAGS_H
+
+#include "bench/options.h"
+
+/*
+ * Reads flags into the options. Ends the program for --help and --version, and with exit code 2
+ * for flags that there are not.
+ */
+bool flags_read(options_t *options, int argc, char **argv, failure_t *failure);
+
+#endif
