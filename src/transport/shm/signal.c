@@ -70,16 +70,15 @@ static int has_reached(uint32_t op, uint32_t wanted)
 /*
  * Publishes a new operation number and wakes who may be asleep on the word. The store and the look
  * at the sleepers must not change places, nor must a sleeper's mark and its last look at the word
- * (wait_asleep): hence the two sequentially consistent fences.
+ * (wait_asleep): hence the four sequentially consistent accesses.
  */
 static void publish(const shm_transport_t *transport, shm_word_t *word, uint32_t op)
 {
-    atomic_store_explicit(&word->op, op, memory_order_release);
-    atomic_thread_fence(memory_order_seq_cst);
+    atomic_store_explicit(&word->op, op, memory_order_seq_cst);
     for (int32_t rank = 0; rank < transport->rank_count; rank++) {
         if (rank != transport->rank &&
             atomic_load_explicit(&transport->peers[rank].control->sleeping.op,
-                                 memory_order_relaxed) != 0) {
+                                 memory_order_seq_cst) != 0) {
             futex_wake_all(word);
             return;
         }
@@ -181,9 +180,8 @@ static moxie_status_t look_after_peers(shm_transport_t *transport, const char *p
 static void wait_asleep(shm_transport_t *transport, const shm_word_t *word, uint32_t wanted)
 {
     shm_word_t *sleeping = &own_control(transport)->sleeping;
-    atomic_store_explicit(&sleeping->op, 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_seq_cst);
-    const uint32_t seen = read_word(word);
+    atomic_store_explicit(&sleeping->op, 1, memory_order_seq_cst);
+    const uint32_t seen = atomic_load_explicit(&word->op, memory_order_seq_cst);
     if (!has_reached(seen, wanted)) {
         transport->counters->sleep_count++;
         futex_sleep(word, seen, SLEEP_SLICE_NS);
