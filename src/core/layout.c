@@ -127,6 +127,37 @@ static moxie_status_t check_needs(const route_state_t *state, const moxie_placem
     return MOXIE_OK;
 }
 
+/* What the route tells its caller. */
+static moxie_status_t check_own_counts(const route_state_t *state)
+{
+    const int32_t rank = state->shape.rank;
+    int64_t arriving = 0;
+    for (int32_t source = 0; source < state->shape.rank_count; source++) {
+        arriving += route_row_count(state, source)[rank];
+    }
+    if (state->logical_row_count != arriving) {
+        return broken("logical rows of rank", rank, arriving, state->logical_row_count);
+    }
+    if (state->recv_row_count != route_recv_count(state)[rank]) {
+        return broken("received rows of rank", rank, route_recv_count(state)[rank],
+                      state->recv_row_count);
+    }
+    return MOXIE_OK;
+}
+
+/* Sums run in the order of the hops. */
+static moxie_status_t check_order(const route_hop_t *hops, int64_t hop_count, int64_t token)
+{
+    for (int64_t i = 1; i < hop_count; i++) {
+        if (hops[i].rank < hops[i - 1].rank ||
+            (hops[i].rank == hops[i - 1].rank && hops[i].slot <= hops[i - 1].slot)) {
+            return broken("rank of a hop out of order, token", token, hops[i - 1].rank,
+                          hops[i].rank);
+        }
+    }
+    return MOXIE_OK;
+}
+
 /* Hops of one token: ascending (rank, slot), each slot that is used served exactly once. */
 static moxie_status_t check_token(const route_state_t *state, const moxie_placement_t *placement,
                                   int64_t token)
@@ -158,7 +189,7 @@ static moxie_status_t check_token(const route_state_t *state, const moxie_placem
     if (hop_count != expected) {
         return broken("hops of token", token, expected, hop_count);
     }
-    return MOXIE_OK;
+    return check_order(hops, hop_count, token);
 }
 
 /* Every hop takes the next row of its range; ranges follow each other by source. */
@@ -196,6 +227,9 @@ static moxie_status_t check_rows(const route_state_t *state)
 moxie_status_t layout_check(const route_state_t *state, const moxie_placement_t *placement)
 {
     moxie_status_t status = check_needs(state, placement);
+    if (status == MOXIE_OK) {
+        status = check_own_counts(state);
+    }
     for (int64_t token = 0; token < state->token_count && status == MOXIE_OK; token++) {
         status = check_token(state, placement, token);
     }

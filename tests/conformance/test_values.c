@@ -2,6 +2,8 @@
 /* Values: types, roundings, NaNs and friends, weights, the caller's floating-point modes. */
 #include "conformance/conformance.h"
 
+#include <stdio.h>
+
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* Hidden sizes around every vector width, so that kernels' tails are met. */
@@ -96,11 +98,42 @@ static void test_outputs_left_out_on_some_ranks(void **state)
     conformance_play(4, scenarios, COUNT(scenarios));
 }
 
+/* Every knob of the backend at its smallest: no spinning, everything past the caches … */
+static void play_knobs(world_rank_t *self)
+{
+    moxie_group_t *group = world_group(self, "names");
+    moxie_knob_info_t knob = MOXIE_KNOB_INFO_INIT;
+    for (size_t i = 0; group != NULL && moxie_group_knob(group, i, &knob) == MOXIE_OK; i++) {
+        const moxie_knob_setting_t setting = {knob.name, knob.value_min};
+        moxie_group_options_t options = MOXIE_GROUP_OPTIONS_INIT;
+        options.knobs = &setting;
+        options.knob_count = 1;
+        char name[16];
+        snprintf(name, sizeof(name), "knob%zu", i);
+        moxie_group_t *set = world_group_with(self, name, &options);
+        for (uint64_t seed = 0; set != NULL && seed < 24 && !self->failed; seed++) {
+            scenario_t scenario = scenario_random(6500 + seed, 40, 700);
+            scenario.aligned = seed % 2 == 0;
+            scenario.hidden = scenario.aligned ? (scenario.hidden + 63) / 64 * 64 : scenario.hidden;
+            trial_play(self, set, &scenario);
+        }
+        moxie_group_destroy(set);
+    }
+    moxie_group_destroy(group);
+}
+
+static void test_knobs(void **state)
+{
+    (void)state;
+    conformance_run(3, play_knobs, NULL);
+}
+
 const struct CMUnitTest value_tests[] = {
     cmocka_unit_test(test_dtypes),
     cmocka_unit_test(test_odd_payload),
     cmocka_unit_test(test_weights),
     cmocka_unit_test(test_callers_floating_point_modes),
     cmocka_unit_test(test_outputs_left_out_on_some_ranks),
+    cmocka_unit_test(test_knobs),
 };
 const size_t value_test_count = COUNT(value_tests);

@@ -16,7 +16,8 @@ size_t arena_add(arena_t *arena, uint64_t salt, const char *name, size_t element
         abort();
     /* A line's start and 1 … 7 elements: aligned to the element only, mostly. */
     size_t offset = (arena->bytes + RED_ZONE_BYTES + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
-    offset += element_bytes * (1 + (salt + arena->region_count) % 7);
+    if (salt != ARENA_ALIGNED)
+        offset += element_bytes * (1 + (salt + arena->region_count) % 7);
     arena->regions[arena->region_count] =
         (arena_region_t){name, offset, element_bytes, row_elements, row_count};
     arena->bytes = offset + element_bytes * (size_t)row_elements * (size_t)row_count;
@@ -40,7 +41,8 @@ void *arena_at(const arena_t *arena, size_t region, void *base)
 
 void *arena_allocate(const arena_t *arena)
 {
-    void *base = malloc(arena->bytes);
+    void *base =
+        aligned_alloc(LINE_BYTES, (arena->bytes + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES);
     if (base == NULL)
         abort();
     arena_poison(arena, base);

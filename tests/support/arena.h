@@ -24,6 +24,9 @@ typedef struct arena {
     size_t bytes;
 } arena_t;
 
+/* As `salt`: the buffer begins on a cache line. */
+#define ARENA_ALIGNED UINT64_MAX
+
 /* Adds a buffer, aligned to its element and, but for accidents, to nothing more. `salt` varies its
  * place. Returns its index. */
 size_t arena_add(arena_t *arena, uint64_t salt, const char *name, size_t element_bytes,

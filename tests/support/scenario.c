@@ -61,6 +61,7 @@ scenario_t scenario_random(uint64_t seed, int64_t token_count_max, int64_t hidde
         .null_outputs = choose(seed, 21, 3) == 0,
         .odd_fenv = choose(seed, 22, 3) == 0,
         .own_state = choose(seed, 23, 4) == 0,
+        .aligned = choose(seed, 24, 3) == 0,
     };
     return scenario;
 }
@@ -282,7 +283,7 @@ void scenario_describe(const scenario_t *scenario, char *text, size_t bytes)
     snprintf(
         text, bytes,
         "seed %llu.%llu %s T<=%lld H %lld E %d K %d align %lld tokens %d routing %d placement %d "
-        "weights %d ids %d dtypes %s,%s,%s,%s%s%s%s%s%s",
+        "weights %d ids %d dtypes %s,%s,%s,%s%s%s%s%s%s%s",
         (unsigned long long)scenario->seed, (unsigned long long)scenario->variant,
         scenario->layout == MOXIE_LAYOUT_RANK_MAJOR ? "rank_major" : "expert_major",
         (long long)scenario->token_count_max, (long long)scenario->hidden, scenario->expert_count,
@@ -292,5 +293,6 @@ void scenario_describe(const scenario_t *scenario, char *text, size_t bytes)
         moxie_dtype_name(scenario->y_dtype), moxie_dtype_name(scenario->wire_dtype),
         moxie_dtype_name(scenario->out_dtype), scenario->unweighted ? " unweighted" : "",
         scenario->special ? " special" : "", scenario->null_outputs ? " null_outputs" : "",
-        scenario->own_state ? " own_state" : "", scenario->odd_fenv ? " odd_fenv" : "");
+        scenario->own_state ? " own_state" : "", scenario->aligned ? " aligned" : "",
+        scenario->odd_fenv ? " odd_fenv" : "");
 }

@@ -63,6 +63,7 @@ typedef struct scenario {
     bool special;      /* odd values among the payload */
     bool null_outputs; /* some ranks leave optional outputs out */
     bool own_state;    /* the route's state lies in memory of the caller */
+    bool aligned;      /* buffers begin on cache lines; else at odd places */
     bool odd_fenv;     /* the caller runs with other rounding and flush-to-zero */
 } scenario_t;
 

@@ -71,7 +71,9 @@ static bool is_expert_major(const trial_t *trial)
 
 static uint64_t salt(const trial_t *trial)
 {
-    return payload_hash(trial->scenario.seed, 78, (uint64_t)trial->self->rank, 0);
+    if (trial->scenario.aligned)
+        return ARENA_ALIGNED;
+    return payload_hash(trial->scenario.seed, 78, (uint64_t)trial->self->rank, 0) >> 1;
 }
 
 /* Whether `rank` leaves an optional output out. */
