@@ -39,6 +39,17 @@ static inline moxie_status_t sharing_map(int32_t peer_pid, uint64_t address, int
     return segment_map(fd, offset, bytes, writable, base);
 }
 
+/*
+ * Unmaps a control segment of one's own. A peer may still be reading it: it has a mapping of its
+ * own, or shares this one, which then stays for as long as the process.
+ */
+static inline void sharing_unmap_own(void *base, uint64_t bytes)
+{
+    if (!SHARING_BY_ADDRESS) {
+        segment_unmap(base, bytes);
+    }
+}
+
 static inline void sharing_unmap(int32_t peer_pid, void *base, uint64_t bytes)
 {
     if (!sharing_is_direct(peer_pid)) {

@@ -180,7 +180,7 @@ void shm_transport_close(shm_transport_t *transport)
     for (int32_t rank = 0; rank < rank_count && transport->peers != NULL; rank++) {
         shm_peer_t *peer = &transport->peers[rank];
         if (rank == transport->rank && peer->control != NULL) {
-            segment_unmap(peer->control, control_bytes);
+            sharing_unmap_own(peer->control, control_bytes);
             account->window_bytes -= control_bytes;
         } else if (peer->control != NULL) {
             sharing_unmap(peer->pid, peer->control, control_bytes);
