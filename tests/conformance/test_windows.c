@@ -37,7 +37,8 @@ static void play_sizes(world_rank_t *self)
             expect_number(self, "alignment", (uintptr_t)base % 4096, 0);
         for (size_t byte = 0; byte < bytes && !self->failed; byte++)
             expect_number(self, "a new window's byte", base[byte], 0);
-        memset(moxie_window_base(windows[i]), 0xFF, bytes);
+        if (bytes > 0)
+            memset(moxie_window_base(windows[i]), 0xFF, bytes);
     }
     const size_t order[] = {2, 0, 3, 1};
     for (size_t i = 0; i < COUNT(order); i++)
