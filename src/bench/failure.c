@@ -37,8 +37,9 @@ bool failure_from_library(failure_t *failure, int32_t rank, const char *doing)
 {
     moxie_error_t error = MOXIE_ERROR_INIT;
     moxie_status_t status = moxie_last_error(&error);
-    failure_set(failure, exit_code_of(status), "rank %d, %s: %s (%s)", rank, doing, error.message,
-                moxie_status_name(status));
+    bool has_op = error.op[0] != '\0'; /* then the message begins with it */
+    failure_set(failure, exit_code_of(status), "rank %d: %s%s%s (%s)", rank, has_op ? "" : doing,
+                has_op ? "" : ": ", error.message, moxie_status_name(status));
     failure->status = status;
     if (error.peer >= 0)
         failure_blame(failure, error.peer, 0);

@@ -140,6 +140,7 @@ static void open_gate_when_all_are_there(launch_t *launch)
         if (!launch->children[rank].is_at_gate)
             return;
     launch->gates_passed++;
+    meeting_close(&launch->meeting); /* all have met: from here on not even a kill leaves it */
     for (int32_t rank = 0; rank < launch->plan->rank_count; rank++) {
         launch->children[rank].is_at_gate = false;
         launch->children[rank].heard_ms = link_now_ms();

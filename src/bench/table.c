@@ -20,10 +20,10 @@ static long long integer_at(const json_t *object, const char *key)
     return json_integer_value(json_object_get(object, key));
 }
 
-/* µs below 10 ms, else ms. */
+/* µs below 1 ms, else ms. */
 static const char *time_text(double time_us, char text[16])
 {
-    if (time_us < 10000.0)
+    if (time_us < 1000.0)
         (void)snprintf(text, 16, "%.1f us", time_us);
     else
         (void)snprintf(text, 16, "%.2f ms", time_us / 1e3);
