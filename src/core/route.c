@@ -128,36 +128,55 @@ moxie_status_t route_state_count(route_state_t *state, const moxie_placement_t *
     return MOXIE_OK;
 }
 
-/* The used slots of a token by (rank, slot): an insertion sort, for there are few. */
+/* What an unused slot sorts as: behind all others. */
+#define KEY_UNUSED INT32_MAX
+
+/*
+ * The used slots of a token by (rank, slot). A slot's place is the number of smaller keys: all
+ * pairs are compared, without a branch, for which rank comes next cannot be predicted.
+ */
 static int32_t sort_slots(const route_state_t *state, const moxie_placement_t *placement,
                           int64_t token, route_hop_t *sorted)
 {
     const int32_t *experts = route_experts(state, token);
+    const int32_t topk = state->shape.topk;
+    int32_t keys[MOXIE_TOPK_MAX];
     int32_t count = 0;
-    for (int32_t slot = 0; slot < state->shape.topk; slot++) {
-        if (experts[slot] < 0) {
-            continue;
+    for (int32_t slot = 0; slot < topk; slot++) {
+        const int is_used = experts[slot] >= 0;
+        keys[slot] =
+            is_used ? placement->rank_of_expert[experts[slot]] * MOXIE_TOPK_MAX + slot : KEY_UNUSED;
+        count += is_used;
+    }
+    for (int32_t slot = 0; slot < topk; slot++) {
+        int32_t place = 0;
+        for (int32_t other = 0; other < topk; other++) {
+            place += keys[other] < keys[slot];
         }
-        const int32_t rank = placement->rank_of_expert[experts[slot]];
-        int32_t place = count++;
-        for (; place > 0 && sorted[place - 1].rank > rank; place--) {
-            sorted[place] = sorted[place - 1];
+        if (keys[slot] != KEY_UNUSED) {
+            sorted[place] = (route_hop_t){.rank = keys[slot] / MOXIE_TOPK_MAX, .slot = slot};
         }
-        sorted[place] = (route_hop_t){.rank = rank, .slot = slot};
     }
     return count;
 }
 
-/* Keeps the first slot of each rank and gives it the rank's next row. */
+/* Keeps the first slot of each rank and gives it the rank's next row; again without a branch. */
 static int64_t place_by_rank(const route_hop_t *sorted, int32_t count, int64_t *next_row,
                              route_hop_t *hops)
 {
     int64_t hop_count = 0;
+    int32_t previous = -1;
     for (int32_t i = 0; i < count; i++) {
-        if (i == 0 || sorted[i].rank != sorted[i - 1].rank) {
-            hops[hop_count] = sorted[i];
-            hops[hop_count++].row = next_row[sorted[i].rank]++;
-        }
+        const int32_t rank = sorted[i].rank;
+        const int is_first = rank != previous;
+        next_row[rank] += is_first;
+        hop_count += is_first;
+        hops[hop_count - 1] = (route_hop_t){
+            .row = next_row[rank] - 1,
+            .rank = rank,
+            .slot = is_first ? sorted[i].slot : hops[hop_count - 1].slot,
+        };
+        previous = rank;
     }
     return hop_count;
 }

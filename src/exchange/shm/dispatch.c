@@ -19,25 +19,47 @@ typedef struct dispatch_push {
     char **labels;  /* rank_major: int32_t [N, K]; expert_major: moxie_row_source_t [M] */
 } dispatch_push_t;
 
-/* rank_major: the slots of a token that are served on one rank. */
-static void push_slots(const dispatch_push_t *push, const route_hop_t *hop, int64_t token)
+/* Where the slots of one token are served; rank -1 for an unused slot. */
+typedef struct token_slots {
+    int32_t ranks[MOXIE_TOPK_MAX];
+    int32_t locals[MOXIE_TOPK_MAX];
+    uint32_t weights[MOXIE_TOPK_MAX]; /* bits of the floats */
+} token_slots_t;
+
+static void find_slots(const moxie_route_t *route, int64_t token, token_slots_t *slots)
 {
-    const route_state_t *state = push->route->state;
-    const moxie_placement_t *placement = push->route->placement;
-    const int32_t topk = state->shape.topk;
-    const int32_t *experts = route_experts(state, token);
-    const float *weights = route_weights(state, token);
-    int32_t *idx_row = (int32_t *)push->labels[hop->rank];
-    float *weight_row = (float *)push->weights[hop->rank];
+    const moxie_placement_t *placement = route->placement;
+    const int32_t topk = route->state->shape.topk;
+    const int32_t *experts = route_experts(route->state, token);
+    memcpy(slots->weights, route_weights(route->state, token), sizeof(float) * (size_t)topk);
     for (int32_t slot = 0; slot < topk; slot++) {
         const int32_t expert = experts[slot];
-        const int is_here = expert >= 0 && placement->rank_of_expert[expert] == hop->rank;
-        if (idx_row != NULL) {
-            idx_row[hop->row * topk + slot] = is_here ? placement->local_of_expert[expert] : -1;
-        }
-        if (weight_row != NULL) {
-            weight_row[hop->row * topk + slot] = is_here ? weights[slot] : 0.0f;
-        }
+        slots->ranks[slot] = expert < 0 ? -1 : placement->rank_of_expert[expert];
+        slots->locals[slot] = expert < 0 ? -1 : placement->local_of_expert[expert];
+    }
+}
+
+/* rank_major: the slots of a token that are served on one rank. Masks and no branches: which slots
+ * those are cannot be predicted. */
+static void push_slots(const dispatch_push_t *push, const route_hop_t *hop,
+                       const token_slots_t *slots)
+{
+    const int32_t topk = push->route->state->shape.topk;
+    char *idx = push->labels[hop->rank];
+    char *weights = push->weights[hop->rank];
+    const size_t row_bytes = (size_t)topk * sizeof(int32_t);
+    int32_t idx_row[MOXIE_TOPK_MAX];
+    uint32_t weight_row[MOXIE_TOPK_MAX];
+    for (int32_t slot = 0; slot < topk; slot++) {
+        const int32_t is_here = -(slots->ranks[slot] == hop->rank);
+        idx_row[slot] = (slots->locals[slot] & is_here) | ~is_here;
+        weight_row[slot] = slots->weights[slot] & (uint32_t)is_here;
+    }
+    if (idx != NULL) {
+        memcpy(idx + (size_t)hop->row * row_bytes, idx_row, row_bytes);
+    }
+    if (weights != NULL) {
+        memcpy(weights + (size_t)hop->row * row_bytes, weight_row, row_bytes);
     }
 }
 
@@ -65,10 +87,14 @@ static void push_segment(const dispatch_push_t *push, const source_segment_t *se
     const char *row = segment->rows;
     for (int64_t i = 0; i < segment->token_count; i++, row += push->rows.row_bytes) {
         const int64_t token = segment->token_start + i;
+        token_slots_t slots;
+        if (by_rank) {
+            find_slots(push->route, token, &slots);
+        }
         for (int64_t h = hop_start[token]; h < hop_start[token + 1]; h++) {
             push_row(&push->rows, &hops[h], row);
             if (by_rank) {
-                push_slots(push, &hops[h], token);
+                push_slots(push, &hops[h], &slots);
             } else {
                 push_source(push, segment, &hops[h], token);
             }
