@@ -71,6 +71,23 @@ static int run_suite(void)
     return failed;
 }
 
+/* 1 when the environment asks for something that this processor does not have. */
+static int is_unsupported(void)
+{
+    moxie_group_options_t options = MOXIE_GROUP_OPTIONS_INIT;
+    options.rank_count = 1;
+    options.backend = backend.name;
+    moxie_group_t *group = NULL;
+    if (moxie_group_create(&options, &group) != MOXIE_ERR_UNSUPPORTED) {
+        moxie_group_destroy(group);
+        return 0;
+    }
+    moxie_error_t error = MOXIE_ERROR_INIT;
+    moxie_last_error(&error);
+    printf("backend %s: every test SKIPPED: %s\n", backend.name, error.message);
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     mode = world_mode_from_environment();
@@ -86,6 +103,8 @@ int main(int argc, char **argv)
             printf("backend %s: every test SKIPPED: %s\n", backend.name, backend.reason);
             continue;
         }
+        if (is_unsupported())
+            continue;
         printf("backend %s, ranks as %s: %s\n", backend.name,
                mode == WORLD_THREADS ? "threads" : "processes", backend.detail);
         failed += run_suite();

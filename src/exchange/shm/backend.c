@@ -15,6 +15,7 @@ enum {
     KNOB_SPIN_COUNT,
     KNOB_YIELD_COUNT,
     KNOB_STREAM_MIN_BYTES,
+    KNOB_ROW_KERNELS,
 };
 
 static const knob_t knobs[] = {
@@ -25,6 +26,9 @@ static const knob_t knobs[] = {
     [KNOB_STREAM_MIN_BYTES] = {"stream_min_bytes",
                                "bytes a rank sends from which rows are written past the caches",
                                4 << 20, 0, INT64_MAX},
+    [KNOB_ROW_KERNELS] = {"row_kernels",
+                          "0: the best this processor has, 1: portable, 2: AVX2, 3: AVX-512",
+                          ROWS_BEST, ROWS_BEST, ROWS_AVX512},
 };
 
 static void probe(moxie_backend_info_t *out)
@@ -39,7 +43,7 @@ static void probe(moxie_backend_info_t *out)
                  "pidfd_open does not work here (Linux 5.3 or newer is needed)");
     }
     snprintf(out->detail, sizeof(out->detail), "row kernels: %s, the best this processor has",
-             rows_select()->name);
+             rows_select(ROWS_BEST)->name);
     if (memfd >= 0) {
         close(memfd);
     }
@@ -57,6 +61,12 @@ static void group_quote(int32_t rank_count, memory_account_t *out)
 static moxie_status_t group_open(moxie_group_t *group, const moxie_group_options_t *options)
 {
     void *memory;
+    const int64_t level = group->knobs.value[KNOB_ROW_KERNELS];
+    const rows_kernels_t *rows = rows_select((rows_level_t)level);
+    if (rows == NULL) {
+        return error_set(MOXIE_ERR_UNSUPPORTED, "this processor does not run row_kernels %d",
+                         (int)level);
+    }
     moxie_status_t status =
         memory_allocate(&group->account, sizeof(shm_exchange_t), "a group", &memory);
     if (status != MOXIE_OK) {
@@ -71,7 +81,7 @@ static moxie_status_t group_open(moxie_group_t *group, const moxie_group_options
     shm->transport->spin_count = (int32_t)group->knobs.value[KNOB_SPIN_COUNT];
     shm->transport->yield_count = (int32_t)group->knobs.value[KNOB_YIELD_COUNT];
     shm->stream_min_bytes = group->knobs.value[KNOB_STREAM_MIN_BYTES];
-    shm->rows = rows_select();
+    shm->rows = rows;
     group->implementation = shm;
     return MOXIE_OK;
 }

@@ -8,16 +8,26 @@
 /* Masked exceptions, round to nearest, subnormals kept: the state a process starts with. */
 #define MXCSR_DEFAULT 0x1F80u
 
-const rows_kernels_t *rows_select(void)
+static int has_avx512(void)
 {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+static int has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+const rows_kernels_t *rows_select(rows_level_t level)
+{
+    if ((level == ROWS_BEST || level == ROWS_AVX512) && has_avx512()) {
         return &rows_avx512;
     }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    if ((level == ROWS_BEST || level == ROWS_AVX2) && has_avx2()) {
         return &rows_avx2;
     }
-    return &rows_portable;
+    return level == ROWS_BEST || level == ROWS_PORTABLE ? &rows_portable : NULL;
 }
 
 void rows_fence(void)
@@ -41,9 +51,9 @@ void rows_leave_modes(rows_modes_t modes)
 #include <fenv.h>
 #include <stdatomic.h>
 
-const rows_kernels_t *rows_select(void)
+const rows_kernels_t *rows_select(rows_level_t level)
 {
-    return &rows_portable;
+    return level == ROWS_BEST || level == ROWS_PORTABLE ? &rows_portable : NULL;
 }
 
 void rows_fence(void)

@@ -55,8 +55,16 @@ extern const rows_kernels_t rows_portable;
 extern const rows_kernels_t rows_avx2;
 extern const rows_kernels_t rows_avx512;
 
-/* The best kernels that this processor runs. */
-const rows_kernels_t *rows_select(void);
+/* Which kernels: the values of the knob row_kernels. */
+typedef enum rows_level {
+    ROWS_BEST = 0,
+    ROWS_PORTABLE = 1,
+    ROWS_AVX2 = 2,
+    ROWS_AVX512 = 3,
+} rows_level_t;
+
+/* The kernels of a level, or the best ones; NULL when this processor does not run them. */
+const rows_kernels_t *rows_select(rows_level_t level);
 
 /* Makes streamed copies visible before what is stored next. */
 void rows_fence(void);
