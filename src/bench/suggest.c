@@ -35,8 +35,7 @@ size_t suggest_distance(const char *one, const char *other)
 void suggestion_offer(suggestion_t *suggestion, const char *candidate)
 {
     size_t distance = suggest_distance(suggestion->word, candidate);
-    size_t limit = strlen(suggestion->word) / 3;
-    if (distance > (limit > 1 ? limit : 1))
+    if (distance > strlen(suggestion->word) / 3 + 1)
         return;
     if (suggestion->nearest == NULL || distance < suggestion->distance) {
         suggestion->nearest = candidate;

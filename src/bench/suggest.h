@@ -15,7 +15,7 @@ typedef struct suggestion {
     size_t distance;     /* of `nearest` */
 } suggestion_t;
 
-/* Offers a candidate. Near enough: a third of the word's characters wrong at most, or one. */
+/* Offers a candidate. Near enough: one character wrong, and one more for every three. */
 void suggestion_offer(suggestion_t *suggestion, const char *candidate);
 
 #endif
