@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Everyday commands. The build itself is CMake's: CMakeLists.txt and CMakePresets.json.
+SHELL         := /bin/bash
+.SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := build
 MAKEFLAGS     += --no-print-directory
 PREFIX        ?= /usr/local
@@ -9,7 +11,8 @@ CTEST         := ctest --output-on-failure --no-tests=error --parallel $(shell n
 # With no terminal to draw progress on, only problems are printed.
 define cmake_build
 	@test -f $(2)/build.ninja || cmake --preset $(1) >/dev/null
-	@if [ -t 1 ]; then ninja -C $(2); else ninja -C $(2) --quiet; fi
+	@if [ -t 1 ]; then ninja -C $(2); \
+	else ninja -C $(2) --quiet | sed '/^ninja: no work to do/d'; fi
 endef
 
 .PHONY: help
