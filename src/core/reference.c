@@ -18,8 +18,9 @@ static int64_t id_at(const moxie_world_t *world, int32_t rank, int64_t token, in
 {
     const moxie_routing_t *routing = &world->routing[rank];
     int64_t index = token * world->topk + slot;
-    if (routing->index_type == MOXIE_INDEX_INT64)
+    if (routing->index_type == MOXIE_INDEX_INT64) {
         return ((const int64_t *)routing->topk_idx)[index];
+    }
     return ((const int32_t *)routing->topk_idx)[index];
 }
 
@@ -32,18 +33,22 @@ static float weight_at(const moxie_world_t *world, int32_t rank, int64_t token, 
 static moxie_status_t check_shape(const moxie_world_t *world)
 {
     if (world == NULL || world->size < sizeof(*world) || world->placement == NULL ||
-        world->routing == NULL)
+        world->routing == NULL) {
         return error_set(MOXIE_ERR_ARGUMENT,
                          "reference: a world needs its size, a placement and routings");
-    if (world->hidden < 1 || world->alignment < 1 || world->alignment > INT32_MAX)
+    }
+    if (world->hidden < 1 || world->alignment < 1 || world->alignment > INT32_MAX) {
         return error_set(MOXIE_ERR_ARGUMENT,
                          "reference: hidden %lld or alignment %lld is out of range",
                          (long long)world->hidden, (long long)world->alignment);
-    if (world->topk < 1 || world->topk > MOXIE_TOPK_MAX)
+    }
+    if (world->topk < 1 || world->topk > MOXIE_TOPK_MAX) {
         return error_set(MOXIE_ERR_ARGUMENT, "reference: topk %d is not in [1, %d]", world->topk,
                          MOXIE_TOPK_MAX);
-    if (world->layout != MOXIE_LAYOUT_RANK_MAJOR && world->layout != MOXIE_LAYOUT_EXPERT_MAJOR)
+    }
+    if (world->layout != MOXIE_LAYOUT_RANK_MAJOR && world->layout != MOXIE_LAYOUT_EXPERT_MAJOR) {
         return error_set(MOXIE_ERR_ARGUMENT, "reference: %d is no layout", (int)world->layout);
+    }
     return MOXIE_OK;
 }
 
@@ -52,8 +57,9 @@ static moxie_status_t check_routing_shape(const moxie_routing_t *routing, int32_
     bool type_known =
         routing->index_type == MOXIE_INDEX_INT32 || routing->index_type == MOXIE_INDEX_INT64;
     if (routing->size >= sizeof(*routing) && routing->token_count >= 0 && type_known &&
-        (routing->topk_idx != NULL || routing->token_count == 0))
+        (routing->topk_idx != NULL || routing->token_count == 0)) {
         return MOXIE_OK;
+    }
     return error_set(MOXIE_ERR_ARGUMENT,
                      "reference: the routing of rank %d has no size, no ids, an unknown id type "
                      "or a negative token count",
@@ -78,13 +84,17 @@ static moxie_status_t check_token(const moxie_world_t *world, int32_t rank, int6
     int64_t expert_count = moxie_placement_expert_count(world->placement);
     for (int32_t slot = 0; slot < world->topk; slot++) {
         int64_t id = id_at(world, rank, token, slot);
-        if (id == -1)
+        if (id == -1) {
             continue;
-        if (id < -1 || id >= expert_count)
+        }
+        if (id < -1 || id >= expert_count) {
             return refuse_id(rank, token, slot, id, "is out of range");
-        for (int32_t earlier = 0; earlier < slot; earlier++)
-            if (id_at(world, rank, token, earlier) == id)
+        }
+        for (int32_t earlier = 0; earlier < slot; earlier++) {
+            if (id_at(world, rank, token, earlier) == id) {
                 return refuse_id(rank, token, slot, id, "is there twice");
+            }
+        }
     }
     return MOXIE_OK;
 }
@@ -92,16 +102,19 @@ static moxie_status_t check_token(const moxie_world_t *world, int32_t rank, int6
 moxie_status_t moxie_reference_check(const moxie_world_t *world)
 {
     moxie_status_t status = check_shape(world);
-    if (status != MOXIE_OK)
+    if (status != MOXIE_OK) {
         return status;
+    }
     int32_t rank_count = moxie_placement_rank_count(world->placement);
     for (int32_t rank = 0; rank < rank_count; rank++) {
         status = check_routing_shape(&world->routing[rank], rank);
         for (int64_t token = 0; status == MOXIE_OK && token < world->routing[rank].token_count;
-             token++)
+             token++) {
             status = check_token(world, rank, token);
-        if (status != MOXIE_OK)
+        }
+        if (status != MOXIE_OK) {
             return status;
+        }
     }
     return MOXIE_OK;
 }
@@ -125,21 +138,26 @@ static void count_rank_major(reference_walk_t *walk)
 {
     int32_t topk = walk->world->topk;
     for (int32_t slot = 0; slot < topk; slot++) {
-        if (walk->rank[slot] < 0 || walk->row[slot] >= 0)
+        if (walk->rank[slot] < 0 || walk->row[slot] >= 0) {
             continue;
+        }
         int64_t row = walk->next_row[walk->rank[slot]]++;
-        for (int32_t later = slot; later < topk; later++)
-            if (walk->rank[later] == walk->rank[slot])
+        for (int32_t later = slot; later < topk; later++) {
+            if (walk->rank[later] == walk->rank[slot]) {
                 walk->row[later] = row;
+            }
+        }
     }
 }
 
 /* One row a slot, in its expert's block. */
 static void count_expert_major(reference_walk_t *walk)
 {
-    for (int32_t slot = 0; slot < walk->world->topk; slot++)
-        if (walk->expert[slot] >= 0)
+    for (int32_t slot = 0; slot < walk->world->topk; slot++) {
+        if (walk->expert[slot] >= 0) {
             walk->row[slot] = walk->next_row[walk->expert[slot]]++;
+        }
+    }
 }
 
 static bool next_token(reference_walk_t *walk)
@@ -151,20 +169,23 @@ static bool next_token(reference_walk_t *walk)
         walk->source++;
         walk->token = 0;
     }
-    if (walk->source >= rank_count)
+    if (walk->source >= rank_count) {
         return false;
+    }
     read_slots(walk);
     return true;
 }
 
 bool reference_walk_next(reference_walk_t *walk)
 {
-    if (!next_token(walk))
+    if (!next_token(walk)) {
         return false;
-    if (walk->world->layout == MOXIE_LAYOUT_RANK_MAJOR)
+    }
+    if (walk->world->layout == MOXIE_LAYOUT_RANK_MAJOR) {
         count_rank_major(walk);
-    else
+    } else {
         count_expert_major(walk);
+    }
     return true;
 }
 
@@ -198,13 +219,15 @@ moxie_status_t reference_walk_begin(reference_walk_t *walk, const moxie_world_t 
 {
     *walk = (reference_walk_t){.world = world};
     moxie_status_t status = moxie_reference_check(world);
-    if (status != MOXIE_OK)
+    if (status != MOXIE_OK) {
         return status;
+    }
     int32_t rank_count = moxie_placement_rank_count(world->placement);
     int32_t expert_count = moxie_placement_expert_count(world->placement);
-    if (rank < 0 || rank >= rank_count)
+    if (rank < 0 || rank >= rank_count) {
         return error_set(MOXIE_ERR_ARGUMENT, "reference: there is no rank %d among %d", rank,
                          rank_count);
+    }
     size_t counter_count = (size_t)(rank_count > expert_count ? rank_count : expert_count);
     walk->next_row = calloc(counter_count, sizeof(*walk->next_row));
     walk->expert_rows = calloc(counter_count, sizeof(*walk->expert_rows));
@@ -213,12 +236,16 @@ moxie_status_t reference_walk_begin(reference_walk_t *walk, const moxie_world_t 
         return error_set(MOXIE_ERR_MEMORY, "reference: no memory for counters");
     }
     rewind_walk(walk);
-    while (next_token(walk))
-        for (int32_t slot = 0; slot < world->topk; slot++)
-            if (walk->expert[slot] >= 0)
+    while (next_token(walk)) {
+        for (int32_t slot = 0; slot < world->topk; slot++) {
+            if (walk->expert[slot] >= 0) {
                 walk->expert_rows[walk->expert[slot]]++;
-    if (world->layout == MOXIE_LAYOUT_EXPERT_MAJOR)
+            }
+        }
+    }
+    if (world->layout == MOXIE_LAYOUT_EXPERT_MAJOR) {
         start_blocks(walk);
+    }
     rewind_walk(walk);
     return MOXIE_OK;
 }
@@ -238,8 +265,9 @@ static int64_t rank_major_rows(const reference_walk_t *walk, int32_t rank)
     rewind_walk(&counting);
     while (next_token(&counting)) {
         bool is_there = false;
-        for (int32_t slot = 0; slot < walk->world->topk; slot++)
+        for (int32_t slot = 0; slot < walk->world->topk; slot++) {
             is_there = is_there || counting.rank[slot] == rank;
+        }
         row_count += is_there;
     }
     return row_count;
@@ -248,11 +276,13 @@ static int64_t rank_major_rows(const reference_walk_t *walk, int32_t rank)
 int64_t reference_recv_rows(const reference_walk_t *walk, int32_t rank)
 {
     const moxie_placement_t *placement = walk->world->placement;
-    if (walk->world->layout == MOXIE_LAYOUT_RANK_MAJOR)
+    if (walk->world->layout == MOXIE_LAYOUT_RANK_MAJOR) {
         return rank_major_rows(walk, rank);
+    }
     int64_t row_count = 0;
-    for (int32_t local = 0; local < moxie_placement_local_count(placement, rank); local++)
+    for (int32_t local = 0; local < moxie_placement_local_count(placement, rank); local++) {
         row_count += reference_block_rows(walk, moxie_placement_expert(placement, rank, local));
+    }
     return row_count;
 }
 
@@ -260,11 +290,13 @@ moxie_status_t moxie_reference_recv_rows(const moxie_world_t *world, int32_t ran
                                          int64_t *row_count)
 {
     reference_walk_t walk;
-    if (row_count == NULL)
+    if (row_count == NULL) {
         return error_set(MOXIE_ERR_ARGUMENT, "reference: nowhere to put the row count");
+    }
     moxie_status_t status = reference_walk_begin(&walk, world, rank);
-    if (status != MOXIE_OK)
+    if (status != MOXIE_OK) {
         return status;
+    }
     *row_count = reference_recv_rows(&walk, rank);
     reference_walk_end(&walk);
     return MOXIE_OK;
@@ -272,8 +304,9 @@ moxie_status_t moxie_reference_recv_rows(const moxie_world_t *world, int32_t ran
 
 moxie_status_t reference_check_dtype(moxie_dtype_t dtype, const char *name)
 {
-    if (dtype == MOXIE_DTYPE_BF16 || dtype == MOXIE_DTYPE_FP32)
+    if (dtype == MOXIE_DTYPE_BF16 || dtype == MOXIE_DTYPE_FP32) {
         return MOXIE_OK;
+    }
     return error_set(MOXIE_ERR_ARGUMENT, "reference: the type of %s is neither bf16 nor fp32",
                      name);
 }
@@ -281,11 +314,13 @@ moxie_status_t reference_check_dtype(moxie_dtype_t dtype, const char *name)
 moxie_status_t reference_check_reader(const moxie_row_reader_t *reader, moxie_dtype_t dtype,
                                       const char *name)
 {
-    if (reader == NULL || reader->row == NULL)
+    if (reader == NULL || reader->row == NULL) {
         return error_set(MOXIE_ERR_ARGUMENT, "reference: no reader for %s", name);
-    if (reader->dtype != dtype)
+    }
+    if (reader->dtype != dtype) {
         return error_set(MOXIE_ERR_ARGUMENT, "reference: %s are read as %s, not %s", name,
                          moxie_dtype_name(reader->dtype), moxie_dtype_name(dtype));
+    }
     return reference_check_dtype(dtype, name);
 }
 
@@ -296,21 +331,25 @@ void reference_load(moxie_dtype_t dtype, const void *elements, int64_t count, fl
         return;
     }
     const uint16_t *bits = elements;
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < count; i++) {
         out[i] = moxie_bf16_to_float(bits[i]);
+    }
 }
 
 void reference_store(moxie_dtype_t dtype, const float *values, int64_t count, void *out)
 {
     if (dtype == MOXIE_DTYPE_BF16) {
         uint16_t *bits = out;
-        for (int64_t i = 0; i < count; i++)
+        for (int64_t i = 0; i < count; i++) {
             bits[i] = moxie_bf16_from_float(values[i]);
+        }
         return;
     }
     uint32_t *words = out;
     memcpy(words, values, (size_t)count * sizeof(float));
-    for (int64_t i = 0; i < count; i++)
-        if ((words[i] & 0x7FFFFFFFu) > 0x7F800000u)
+    for (int64_t i = 0; i < count; i++) {
+        if ((words[i] & 0x7FFFFFFFu) > 0x7F800000u) {
             words[i] = CANONICAL_NAN_FP32;
+        }
+    }
 }

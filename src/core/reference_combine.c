@@ -29,20 +29,23 @@ static bool sum_partial(const reference_walk_t *walk, int32_t peer, const moxie_
     int64_t hidden = walk->world->hidden;
     bool is_there = false;
     for (int32_t slot = 0; slot < walk->world->topk; slot++) {
-        if (walk->rank[slot] != peer)
+        if (walk->rank[slot] != peer) {
             continue;
+        }
         const void *elements = y->row(y->ctx, peer, walk->row[slot]);
         if (walk->world->layout == MOXIE_LAYOUT_RANK_MAJOR) {
             reference_load(y->dtype, elements, hidden, rows->partial);
             return true;
         }
-        if (!is_there)
+        if (!is_there) {
             memset(rows->partial, 0, (size_t)hidden * sizeof(float));
+        }
         is_there = true;
         reference_load(y->dtype, elements, hidden, rows->y);
         float weight = rule->weighted ? walk->weight[slot] : 1.0f;
-        for (int64_t column = 0; column < hidden; column++)
+        for (int64_t column = 0; column < hidden; column++) {
             rows->partial[column] = fmaf(weight, rows->y[column], rows->partial[column]);
+        }
     }
     return is_there;
 }
@@ -51,12 +54,15 @@ static bool sum_partial(const reference_walk_t *walk, int32_t peer, const moxie_
 static void add_partial(const moxie_world_t *world, moxie_dtype_t wire_dtype,
                         const sum_rows_t *rows)
 {
-    if (wire_dtype == MOXIE_DTYPE_BF16)
-        for (int64_t column = 0; column < world->hidden; column++)
+    if (wire_dtype == MOXIE_DTYPE_BF16) {
+        for (int64_t column = 0; column < world->hidden; column++) {
             rows->partial[column] =
                 moxie_bf16_to_float(moxie_bf16_from_float(rows->partial[column]));
-    for (int64_t column = 0; column < world->hidden; column++)
+        }
+    }
+    for (int64_t column = 0; column < world->hidden; column++) {
         rows->home[column] += rows->partial[column];
+    }
 }
 
 static void sum_all(reference_walk_t *walk, int32_t home, const moxie_row_reader_t *y,
@@ -66,12 +72,15 @@ static void sum_all(reference_walk_t *walk, int32_t home, const moxie_row_reader
     int32_t rank_count = moxie_placement_rank_count(world->placement);
     size_t row_bytes = (size_t)world->hidden * moxie_dtype_bytes(rule->out_dtype);
     while (reference_walk_next(walk)) {
-        if (walk->source != home)
+        if (walk->source != home) {
             continue;
+        }
         memset(rows->home, 0, (size_t)world->hidden * sizeof(float));
-        for (int32_t peer = 0; peer < rank_count; peer++)
-            if (sum_partial(walk, peer, y, rule, rows))
+        for (int32_t peer = 0; peer < rank_count; peer++) {
+            if (sum_partial(walk, peer, y, rule, rows)) {
                 add_partial(world, rule->wire_dtype, rows);
+            }
+        }
         reference_store(rule->out_dtype, rows->home, world->hidden,
                         (char *)out + (size_t)walk->token * row_bytes);
     }
@@ -82,8 +91,9 @@ static moxie_status_t sum_home(const moxie_world_t *world, int32_t home,
 {
     reference_walk_t walk;
     moxie_status_t status = reference_walk_begin(&walk, world, home);
-    if (status != MOXIE_OK)
+    if (status != MOXIE_OK) {
         return status;
+    }
     if (out == NULL && world->routing[home].token_count > 0) {
         reference_walk_end(&walk);
         return error_set(MOXIE_ERR_ARGUMENT, "reference: nowhere to put the sums of rank %d", home);
@@ -105,15 +115,19 @@ moxie_status_t moxie_reference_combine(const moxie_world_t *world, int32_t rank,
                                        const moxie_row_reader_t *y, const moxie_combine_in_t *in,
                                        const moxie_combine_out_t *out)
 {
-    if (in == NULL || in->size < sizeof(*in) || out == NULL || out->size < sizeof(*out))
+    if (in == NULL || in->size < sizeof(*in) || out == NULL || out->size < sizeof(*out)) {
         return error_set(MOXIE_ERR_ARGUMENT, "reference: combine lacks its inputs or outputs");
+    }
     moxie_status_t status = reference_check_reader(y, in->dtype, "rows of y");
-    if (status == MOXIE_OK)
+    if (status == MOXIE_OK) {
         status = reference_check_dtype(in->wire_dtype, "the wire");
-    if (status == MOXIE_OK)
+    }
+    if (status == MOXIE_OK) {
         status = reference_check_dtype(out->dtype, "out");
-    if (status != MOXIE_OK)
+    }
+    if (status != MOXIE_OK) {
         return status;
+    }
     sum_rule_t rule = {in->wire_dtype, out->dtype, in->unweighted == 0};
     return sum_home(world, rank, y, &rule, out->out);
 }
@@ -125,17 +139,20 @@ static moxie_status_t gather_weight_gradients(const moxie_world_t *world, int32_
 {
     reference_walk_t walk;
     moxie_status_t status = reference_walk_begin(&walk, world, home);
-    if (status != MOXIE_OK)
+    if (status != MOXIE_OK) {
         return status;
+    }
     bool rank_major = world->layout == MOXIE_LAYOUT_RANK_MAJOR;
     while (reference_walk_next(&walk)) {
-        if (walk.source != home)
+        if (walk.source != home) {
             continue;
+        }
         for (int32_t slot = 0; slot < world->topk; slot++) {
             float *gradient = &d_topk_weights[walk.token * world->topk + slot];
             *gradient = 0.0f;
-            if (walk.rank[slot] < 0)
+            if (walk.rank[slot] < 0) {
                 continue;
+            }
             const float *row =
                 d_recv_weights->row(d_recv_weights->ctx, walk.rank[slot], walk.row[slot]);
             memcpy(gradient, rank_major ? &row[slot] : row, sizeof(*gradient));
@@ -151,21 +168,27 @@ moxie_status_t moxie_reference_dispatch_backward(const moxie_world_t *world, int
                                                  const moxie_dispatch_backward_in_t *in,
                                                  const moxie_dispatch_backward_out_t *out)
 {
-    if (in == NULL || in->size < sizeof(*in) || out == NULL || out->size < sizeof(*out))
+    if (in == NULL || in->size < sizeof(*in) || out == NULL || out->size < sizeof(*out)) {
         return error_set(MOXIE_ERR_ARGUMENT,
                          "reference: the backward of dispatch lacks its inputs or outputs");
+    }
     moxie_status_t status = reference_check_reader(d_recv_x, in->dtype, "rows of d_recv_x");
-    if (status == MOXIE_OK)
+    if (status == MOXIE_OK) {
         status = reference_check_dtype(in->wire_dtype, "the wire");
-    if (status == MOXIE_OK)
+    }
+    if (status == MOXIE_OK) {
         status = reference_check_dtype(out->dtype, "d_x");
-    if (status == MOXIE_OK && out->d_topk_weights != NULL)
+    }
+    if (status == MOXIE_OK && out->d_topk_weights != NULL) {
         status = reference_check_reader(d_recv_weights, MOXIE_DTYPE_FP32, "rows of d_recv_weights");
-    if (status != MOXIE_OK)
+    }
+    if (status != MOXIE_OK) {
         return status;
+    }
     sum_rule_t rule = {in->wire_dtype, out->dtype, false};
     status = sum_home(world, rank, d_recv_x, &rule, out->d_x);
-    if (status == MOXIE_OK && out->d_topk_weights != NULL)
+    if (status == MOXIE_OK && out->d_topk_weights != NULL) {
         status = gather_weight_gradients(world, rank, d_recv_weights, out->d_topk_weights);
+    }
     return status;
 }

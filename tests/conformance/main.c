@@ -23,24 +23,27 @@ static world_options_t world_options(int32_t rank_count)
 
 void conformance_run(int32_t rank_count, world_fn fn, void *arg)
 {
-    if (!backend.available)
+    if (!backend.available) {
         skip();
+    }
     const world_options_t options = world_options(rank_count);
     world_run(&options, fn, arg);
 }
 
 void conformance_require(uint32_t capabilities)
 {
-    if ((backend.capabilities & capabilities) != capabilities)
+    if ((backend.capabilities & capabilities) != capabilities) {
         skip();
+    }
 }
 
 static void play_list(world_rank_t *self)
 {
     const scenario_list_t *list = self->arg;
     moxie_group_t *group = world_group(self, "play");
-    for (size_t i = 0; group != NULL && i < list->count && !self->failed; i++)
+    for (size_t i = 0; group != NULL && i < list->count && !self->failed; i++) {
         trial_play(self, group, &list->scenarios[i]);
+    }
     moxie_group_destroy(group);
 }
 
@@ -91,26 +94,30 @@ static int is_unsupported(void)
 int main(int argc, char **argv)
 {
     mode = world_mode_from_environment();
-    if (argc > 1)
+    if (argc > 1) {
         mode = strcmp(argv[1], "threads") == 0 ? WORLD_THREADS : WORLD_PROCESSES;
+    }
     int failed = 0;
     int played = 0;
     for (int32_t i = 0; i < moxie_backend_count(); i++) {
         backend = (moxie_backend_info_t)MOXIE_BACKEND_INFO_INIT;
-        if (moxie_backend_probe(i, &backend) != MOXIE_OK)
+        if (moxie_backend_probe(i, &backend) != MOXIE_OK) {
             return 1;
+        }
         if (!backend.available) {
             printf("backend %s: every test SKIPPED: %s\n", backend.name, backend.reason);
             continue;
         }
-        if (is_unsupported())
+        if (is_unsupported()) {
             continue;
+        }
         printf("backend %s, ranks as %s: %s\n", backend.name,
                mode == WORLD_THREADS ? "threads" : "processes", backend.detail);
         failed += run_suite();
         played++;
     }
-    if (played == 0)
+    if (played == 0) {
         return EXIT_SKIPPED;
+    }
     return failed == 0 ? 0 : 1;
 }

@@ -29,8 +29,9 @@ bool refusal_is_like(world_rank_t *self, const char *what, const moxie_error_t *
 {
     moxie_error_t got = MOXIE_ERROR_INIT;
     (void)moxie_last_error(&got);
-    if (is_like(&got, expected))
+    if (is_like(&got, expected)) {
         return true;
+    }
     world_fail(self,
                "%s: the error names peer %d token %" PRId64 " slot %d expected %" PRId64
                " observed %" PRId64 ", not peer %d token %" PRId64 " slot %d expected %" PRId64
@@ -47,8 +48,9 @@ bool refusal_is_shared(world_rank_t *self, moxie_group_t *group, const char *wha
     moxie_error_t mine = MOXIE_ERROR_INIT;
     const moxie_status_t recorded = moxie_last_error(&mine);
     moxie_error_t *all = calloc((size_t)self->options->rank_count, sizeof(*all));
-    if (all == NULL)
+    if (all == NULL) {
         abort();
+    }
     bool good = world_expect(self, what, status, wanted);
     if (good && recorded != status) {
         world_fail(self, "%s: last_error has another status", what);
@@ -57,13 +59,14 @@ bool refusal_is_shared(world_rank_t *self, moxie_group_t *group, const char *wha
     good = world_expect(self, "allgather after a refusal",
                         moxie_group_allgather(group, &mine, sizeof(mine), all), MOXIE_OK) &&
            good;
-    for (int32_t rank = 0; good && rank < self->options->rank_count; rank++)
+    for (int32_t rank = 0; good && rank < self->options->rank_count; rank++) {
         if (all[rank].status != mine.status || !is_like(&all[rank], &mine) ||
             strcmp(all[rank].message, mine.message) != 0) {
             world_fail(self, "%s: rank %d says \"%s\", this rank \"%s\"", what, rank,
                        all[rank].message, mine.message);
             good = false;
         }
+    }
     /* A call that succeeds leaves the last error as it was. */
     if (good && moxie_last_error(&mine) != status) {
         world_fail(self, "%s: a call that succeeded changed the last error", what);

@@ -199,9 +199,11 @@ static const struct {
 
 static bool is_poison(const char *memory, size_t bytes)
 {
-    for (size_t i = 0; i < bytes; i++)
-        if (memory[i] != 0x77)
+    for (size_t i = 0; i < bytes; i++) {
+        if (memory[i] != 0x77) {
             return false;
+        }
+    }
     return true;
 }
 
@@ -211,12 +213,14 @@ static void check_spoilt(trial_t *trial, size_t index)
                               ((size_t)trial->scenario.hidden + (size_t)trial->scenario.topk + 1) *
                               sizeof(float);
     char *home = malloc(home_bytes);
-    if (home == NULL)
+    if (home == NULL) {
         abort();
+    }
     calls_t calls;
     prepare(trial, home, &calls);
-    if (trial->self->rank == ODD_RANK)
+    if (trial->self->rank == ODD_RANK) {
         spoilt[index].spoil(&calls);
+    }
     memset(home, 0x77, home_bytes);
     memset(calls.outputs, 0x77, calls.rows_bytes);
     refusal_is_shared(trial->self, trial->group, spoilt[index].name,
@@ -224,11 +228,13 @@ static void check_spoilt(trial_t *trial, size_t index)
     moxie_error_t error = MOXIE_ERROR_INIT;
     (void)moxie_last_error(&error);
     if (!trial->self->failed && spoilt[index].wanted != MOXIE_ERR_MISMATCH &&
-        error.peer != ODD_RANK)
+        error.peer != ODD_RANK) {
         world_fail(trial->self, "%s: the error names rank %d, not %d: %s", spoilt[index].name,
                    error.peer, ODD_RANK, error.message);
-    if (!is_poison(home, home_bytes) || !is_poison(calls.outputs, calls.rows_bytes))
+    }
+    if (!is_poison(home, home_bytes) || !is_poison(calls.outputs, calls.rows_bytes)) {
         world_fail(trial->self, "%s: outputs were written", spoilt[index].name);
+    }
     free(home);
 }
 
@@ -236,15 +242,18 @@ static void check_spoilt(trial_t *trial, size_t index)
 static void play_spoilt(world_rank_t *self)
 {
     moxie_group_t *group = world_group(self, "spoilt");
-    if (group == NULL)
+    if (group == NULL) {
         return;
+    }
     trial_t trial;
-    if (trial_open(&trial, self, group, &base, NULL))
+    if (trial_open(&trial, self, group, &base, NULL)) {
         for (size_t i = 0; i < COUNT(spoilt) && !self->failed; i++) {
             check_spoilt(&trial, i);
-            for (int step = 0; !self->failed && step < TRIAL_STEP_COUNT; step++)
+            for (int step = 0; !self->failed && step < TRIAL_STEP_COUNT; step++) {
                 trial_step(&trial, step, i);
+            }
         }
+    }
     trial_close(&trial);
     moxie_group_destroy(group);
 }
@@ -260,8 +269,9 @@ static void test_spoilt_calls(void **state)
 static void play_different_calls(world_rank_t *self)
 {
     moxie_group_t *group = world_group(self, "different");
-    if (group == NULL)
+    if (group == NULL) {
         return;
+    }
     trial_t trial;
     if (trial_open(&trial, self, group, &base, NULL)) {
         _Alignas(64) char home[4096];
@@ -286,8 +296,9 @@ static void test_different_calls(void **state)
 static void play_different_routes(world_rank_t *self)
 {
     moxie_group_t *group = world_group(self, "routes");
-    if (group == NULL)
+    if (group == NULL) {
         return;
+    }
     trial_t trials[2];
     memset(trials, 0, sizeof(trials));
     if (trial_open(&trials[0], self, group, &base, NULL) &&
@@ -299,9 +310,11 @@ static void play_different_routes(world_rank_t *self)
         world_expect(self, "different routes", run_call(mine->route, DISPATCH, &calls),
                      MOXIE_ERR_MISMATCH);
     }
-    for (size_t i = 0; i < 2; i++)
-        if (trials[i].self != NULL)
+    for (size_t i = 0; i < 2; i++) {
+        if (trials[i].self != NULL) {
             trial_close(&trials[i]);
+        }
+    }
     moxie_group_destroy(group);
 }
 

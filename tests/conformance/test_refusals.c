@@ -56,8 +56,9 @@ static bool check_wrong_routing(world_rank_t *self, moxie_group_t *group,
                         id->id == TWICE ? first_id(&world, rank, id->token) : id->id);
     }
     moxie_error_t expected = MOXIE_ERROR_INIT;
-    if (moxie_reference_check(&world.world) != MOXIE_ERR_ROUTING)
+    if (moxie_reference_check(&world.world) != MOXIE_ERR_ROUTING) {
         world_fail(self, "the reference accepts the wrong routing");
+    }
     (void)moxie_last_error(&expected);
 
     const moxie_route_options_t options = scenario_route_options(&scenario, &world);
@@ -96,11 +97,14 @@ static void play_wrong_routings(world_rank_t *self)
         {IDS_INT32, {{0, 9, 0, INT32_MIN}, {1, 1, 0, 10}, {2, 0, 0, 10}}, 3},
     };
     moxie_group_t *group = world_group(self, "wrong");
-    if (group == NULL)
+    if (group == NULL) {
         return;
-    for (size_t i = 0; i < COUNT(cases) && !self->failed; i++)
-        if (check_wrong_routing(self, group, &cases[i]))
+    }
+    for (size_t i = 0; i < COUNT(cases) && !self->failed; i++) {
+        if (check_wrong_routing(self, group, &cases[i])) {
             trial_play(self, group, &base); /* the group works on */
+        }
+    }
     moxie_group_destroy(group);
 }
 
@@ -147,8 +151,9 @@ static scenario_t differing(const scenario_t *scenario, int n)
 static void play_differing_shapes(world_rank_t *self)
 {
     moxie_group_t *group = world_group(self, "shapes");
-    if (group == NULL)
+    if (group == NULL) {
         return;
+    }
     for (int n = 0; n < 2 * SHAPE_COUNT && !self->failed; n++) {
         const int32_t odd_one = n < SHAPE_COUNT ? self->options->rank_count - 1 : 0;
         const scenario_t complete = scenario_complete(&base);
@@ -160,14 +165,16 @@ static void play_differing_shapes(world_rank_t *self)
         moxie_route_t *route = NULL;
         char what[40];
         snprintf(what, sizeof(what), "differing shape %d", n);
-        if (world_expect(self, what, moxie_route_create(group, &options, &route), MOXIE_OK))
+        if (world_expect(self, what, moxie_route_create(group, &options, &route), MOXIE_OK)) {
             refusal_is_shared(self, group, what,
                               moxie_route_update(route, &world.routing[self->rank], NULL),
                               MOXIE_ERR_MISMATCH);
+        }
         moxie_route_destroy(route);
         scenario_free(&world);
-        if (!self->failed)
+        if (!self->failed) {
             trial_play(self, group, &base);
+        }
     }
     moxie_group_destroy(group);
 }
@@ -191,8 +198,9 @@ static bool check_capacity(world_rank_t *self, moxie_group_t *group, moxie_layou
     bool good = world_expect(self, "reference_recv_rows",
                              moxie_reference_recv_rows(&world.world, narrow, &need), MOXIE_OK);
     moxie_route_options_t options = scenario_route_options(&scenario, &world);
-    if (self->rank == narrow)
+    if (self->rank == narrow) {
         options.row_capacity = need + capacity_change;
+    }
     moxie_route_t *route = NULL;
     good = good && world_expect(self, "route_create", moxie_route_create(group, &options, &route),
                                 MOXIE_OK);
@@ -214,14 +222,19 @@ static bool check_capacity(world_rank_t *self, moxie_group_t *group, moxie_layou
 static void play_small_capacities(world_rank_t *self)
 {
     moxie_group_t *group = world_group(self, "capacity");
-    if (group == NULL)
+    if (group == NULL) {
         return;
+    }
     const moxie_layout_t layouts[] = {MOXIE_LAYOUT_RANK_MAJOR, MOXIE_LAYOUT_EXPERT_MAJOR};
-    for (size_t i = 0; i < COUNT(layouts); i++)
-        for (int32_t narrow = 0; narrow < self->options->rank_count; narrow++)
-            for (int64_t change = -2; change <= 0; change++)
-                if (!self->failed && check_capacity(self, group, layouts[i], narrow, change))
+    for (size_t i = 0; i < COUNT(layouts); i++) {
+        for (int32_t narrow = 0; narrow < self->options->rank_count; narrow++) {
+            for (int64_t change = -2; change <= 0; change++) {
+                if (!self->failed && check_capacity(self, group, layouts[i], narrow, change)) {
                     trial_play(self, group, &base);
+                }
+            }
+        }
+    }
     moxie_group_destroy(group);
 }
 
@@ -236,24 +249,27 @@ static void test_small_capacities(void **state)
 static void play_too_many_tokens(world_rank_t *self)
 {
     moxie_group_t *group = world_group(self, "tokens");
-    if (group == NULL)
+    if (group == NULL) {
         return;
+    }
     const scenario_t scenario = scenario_complete(&base);
     scenario_world_t world;
     scenario_build(&scenario, self->options->rank_count, &world);
     moxie_route_options_t options = scenario_route_options(&scenario, &world);
     options.token_count_max -= 1;
     moxie_routing_t routing = world.routing[self->rank];
-    if (self->rank != 1)
+    if (self->rank != 1) {
         routing.token_count = options.token_count_max;
+    }
     moxie_route_t *route = NULL;
     const moxie_error_t expected =
         refusal_of(1, -1, -1, options.token_count_max, options.token_count_max + 1);
     if (world_expect(self, "route_create", moxie_route_create(group, &options, &route), MOXIE_OK) &&
         refusal_is_shared(self, group, "too many tokens", moxie_route_update(route, &routing, NULL),
                           MOXIE_ERR_ARGUMENT) &&
-        refusal_is_like(self, "too many tokens", &expected))
+        refusal_is_like(self, "too many tokens", &expected)) {
         trial_play(self, group, &base);
+    }
     moxie_route_destroy(route);
     scenario_free(&world);
     moxie_group_destroy(group);
@@ -269,21 +285,25 @@ static void test_too_many_tokens(void **state)
 static void play_a_route_loses_its_routing(world_rank_t *self)
 {
     moxie_group_t *group = world_group(self, "loses");
-    if (group == NULL)
+    if (group == NULL) {
         return;
+    }
     trial_t trial;
     if (trial_open(&trial, self, group, &base, NULL)) {
         moxie_routing_t wrong = trial.world.routing[self->rank];
-        if (self->rank == 1)
+        if (self->rank == 1) {
             scenario_set_id(&trial.world, 1, 2, 1, 4711);
+        }
         refusal_is_shared(self, group, "wrong routing",
                           moxie_route_update(trial.route, &wrong, NULL), MOXIE_ERR_ROUTING);
         moxie_route_extent_t extent = MOXIE_ROUTE_EXTENT_INIT;
         if (moxie_route_extent(trial.route, &extent) == MOXIE_OK ||
-            moxie_layout_check(trial.route) == MOXIE_OK)
+            moxie_layout_check(trial.route) == MOXIE_OK) {
             world_fail(self, "a refused route has a routing");
-        if (!self->failed && trial_reroute(&trial, &base))
+        }
+        if (!self->failed && trial_reroute(&trial, &base)) {
             trial_dispatch(&trial, 1);
+        }
     }
     trial_close(&trial);
     moxie_group_destroy(group);

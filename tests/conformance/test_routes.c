@@ -21,15 +21,18 @@ static scenario_t mixed_scenario(uint64_t seed)
 static void play_cached(world_rank_t *self)
 {
     moxie_group_t *group = world_group(self, "cached");
-    if (group == NULL)
+    if (group == NULL) {
         return;
+    }
     for (uint64_t seed = 1; seed <= 6 && !self->failed; seed++) {
         const scenario_t scenario = mixed_scenario(7000 + seed);
         trial_t trial;
         bool good = trial_open(&trial, self, group, &scenario, NULL);
-        for (uint64_t round = 0; good && round < CACHED_ROUNDS; round++)
-            for (int step = 0; good && step < TRIAL_STEP_COUNT; step++)
+        for (uint64_t round = 0; good && round < CACHED_ROUNDS; round++) {
+            for (int step = 0; good && step < TRIAL_STEP_COUNT; step++) {
                 good = trial_step(&trial, step, round);
+            }
+        }
         trial_close(&trial);
     }
     moxie_group_destroy(group);
@@ -47,8 +50,9 @@ static void test_cached_routes(void **state)
 static void play_mixed(world_rank_t *self)
 {
     moxie_group_t *group = world_group(self, "mixed");
-    if (group == NULL)
+    if (group == NULL) {
         return;
+    }
     trial_t trials[TRIAL_COUNT];
     memset(trials, 0, sizeof(trials));
     size_t opened = 0;
@@ -62,8 +66,9 @@ static void play_mixed(world_rank_t *self)
         good =
             trial_step(&trials[choice % TRIAL_COUNT], (int)((choice >> 8) % TRIAL_STEP_COUNT), i);
     }
-    while (opened > 0)
+    while (opened > 0) {
         trial_close(&trials[--opened]);
+    }
     moxie_group_destroy(group);
 }
 
@@ -88,11 +93,13 @@ static void play_groups(world_rank_t *self)
         const scenario_t scenario = mixed_scenario(7300 + i);
         good = groups[i] != NULL && trial_open(&trials[i], self, groups[i], &scenario, NULL);
     }
-    for (uint64_t i = 0; good && i < MIXED_STEPS; i++)
+    for (uint64_t i = 0; good && i < MIXED_STEPS; i++) {
         good = trial_step(&trials[i % 2], (int)(i / 2 % TRIAL_STEP_COUNT), i);
+    }
     for (size_t i = 0; i < 2; i++) {
-        if (trials[i].self != NULL)
+        if (trials[i].self != NULL) {
             trial_close(&trials[i]);
+        }
         moxie_group_destroy(groups[i]);
     }
 }
@@ -107,8 +114,9 @@ static void test_several_groups_in_flight(void **state)
 static void play_updates(world_rank_t *self)
 {
     moxie_group_t *group = world_group(self, "updates");
-    if (group == NULL)
+    if (group == NULL) {
         return;
+    }
     scenario_t scenario = mixed_scenario(7400);
     scenario.token_count_max = 40;
     trial_t trial;
@@ -119,8 +127,9 @@ static void play_updates(world_rank_t *self)
         scenario.routing = (scenario_routing_t)(variant % 3);
         scenario.weights = (scenario_weights_t)(variant / 2 % 4);
         good = trial_reroute(&trial, &scenario);
-        for (int step = 0; good && step < TRIAL_STEP_COUNT; step++)
+        for (int step = 0; good && step < TRIAL_STEP_COUNT; step++) {
             good = trial_step(&trial, step, variant);
+        }
     }
     trial_close(&trial);
     moxie_group_destroy(group);

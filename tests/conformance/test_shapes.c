@@ -8,8 +8,9 @@ static const int32_t rank_counts[] = {1, 2, 3, 5, 8};
 
 static void play_on_all_rank_counts(const scenario_t *scenarios, size_t count)
 {
-    for (size_t i = 0; i < COUNT(rank_counts); i++)
+    for (size_t i = 0; i < COUNT(rank_counts); i++) {
         conformance_play(rank_counts[i], scenarios, count);
+    }
 }
 
 static void test_hidden_sizes(void **state)
@@ -67,7 +68,7 @@ static void test_placements(void **state)
                                                PLACEMENT_SOME_EMPTY};
     const int32_t expert_counts[] = {1, 2, 7, 17};
     scenario_t scenarios[COUNT(placements) * COUNT(expert_counts)];
-    for (size_t i = 0; i < COUNT(scenarios); i++)
+    for (size_t i = 0; i < COUNT(scenarios); i++) {
         scenarios[i] = (scenario_t){.seed = 30 + i,
                                     .hidden = 18,
                                     .expert_count = expert_counts[i / COUNT(placements)],
@@ -75,6 +76,7 @@ static void test_placements(void **state)
                                     .token_count_max = 23,
                                     .placement = placements[i % COUNT(placements)],
                                     .alignment = i % 3 == 0 ? 16 : 1};
+    }
     play_on_all_rank_counts(scenarios, COUNT(scenarios));
 }
 
@@ -83,7 +85,7 @@ static void test_routings(void **state)
     (void)state;
     const scenario_routing_t routings[] = {ROUTING_UNIFORM, ROUTING_HOLES, ROUTING_ONE_EXPERT};
     scenario_t scenarios[COUNT(routings) * 3];
-    for (size_t i = 0; i < COUNT(scenarios); i++)
+    for (size_t i = 0; i < COUNT(scenarios); i++) {
         scenarios[i] = (scenario_t){.seed = 50 + i,
                                     .hidden = 33,
                                     .expert_count = 10,
@@ -91,6 +93,7 @@ static void test_routings(void **state)
                                     .token_count_max = 40,
                                     .routing = routings[i % COUNT(routings)],
                                     .ids = (scenario_ids_t)(i / COUNT(routings))};
+    }
     play_on_all_rank_counts(scenarios, COUNT(scenarios));
 }
 
@@ -99,7 +102,7 @@ static void test_alignments(void **state)
     (void)state;
     const int64_t alignments[] = {1, 2, 3, 16, 128};
     scenario_t scenarios[COUNT(alignments) * 2];
-    for (size_t i = 0; i < COUNT(scenarios); i++)
+    for (size_t i = 0; i < COUNT(scenarios); i++) {
         scenarios[i] = (scenario_t){.seed = 70 + i,
                                     .hidden = 21,
                                     .expert_count = 9,
@@ -108,6 +111,7 @@ static void test_alignments(void **state)
                                     .alignment = alignments[i / 2],
                                     .routing = i % 2 == 0 ? ROUTING_HOLES : ROUTING_ONE_EXPERT,
                                     .x_dtype = i % 2 == 0 ? MOXIE_DTYPE_BF16 : MOXIE_DTYPE_FP32};
+    }
     play_on_all_rank_counts(scenarios, COUNT(scenarios));
 }
 
@@ -116,8 +120,9 @@ static void test_random_shapes(void **state)
     (void)state;
     scenario_t scenarios[20];
     for (size_t r = 0; r < COUNT(rank_counts); r++) {
-        for (size_t i = 0; i < COUNT(scenarios); i++)
+        for (size_t i = 0; i < COUNT(scenarios); i++) {
             scenarios[i] = scenario_random(1000 * (r + 1) + i, 64, 600);
+        }
         conformance_play(rank_counts[r], scenarios, COUNT(scenarios));
     }
 }

@@ -13,8 +13,9 @@
 
 static bool expect_number(world_rank_t *self, const char *what, uint64_t got, uint64_t expected)
 {
-    if (got != expected)
+    if (got != expected) {
         world_fail(self, "%s is %" PRIu64 ", not %" PRIu64, what, got, expected);
+    }
     return got == expected;
 }
 
@@ -22,27 +23,33 @@ static bool expect_number(world_rank_t *self, const char *what, uint64_t got, ui
 static void play_sizes(world_rank_t *self)
 {
     moxie_group_t *group = world_group(self, "sizes");
-    if (group == NULL)
+    if (group == NULL) {
         return;
+    }
     moxie_window_t *windows[4] = {NULL, NULL, NULL, NULL};
     const size_t sizes[] = {0, 1, 4096, 100000};
     for (size_t i = 0; i < COUNT(windows) && !self->failed; i++) {
         const size_t bytes = sizes[(i + (size_t)self->rank) % COUNT(sizes)];
         if (!world_expect(self, "window_allocate", moxie_window_allocate(group, bytes, &windows[i]),
-                          MOXIE_OK))
+                          MOXIE_OK)) {
             break;
+        }
         expect_number(self, "window_bytes", moxie_window_bytes(windows[i]), bytes);
         const unsigned char *base = moxie_window_base(windows[i]);
-        if (bytes > 0)
+        if (bytes > 0) {
             expect_number(self, "alignment", (uintptr_t)base % 4096, 0);
-        for (size_t byte = 0; byte < bytes && !self->failed; byte++)
+        }
+        for (size_t byte = 0; byte < bytes && !self->failed; byte++) {
             expect_number(self, "a new window's byte", base[byte], 0);
-        if (bytes > 0)
+        }
+        if (bytes > 0) {
             memset(moxie_window_base(windows[i]), 0xFF, bytes);
+        }
     }
     const size_t order[] = {2, 0, 3, 1};
-    for (size_t i = 0; i < COUNT(order); i++)
+    for (size_t i = 0; i < COUNT(order); i++) {
         moxie_window_free(windows[order[i]]);
+    }
     moxie_window_free(NULL);
     moxie_group_destroy(group);
 }
@@ -58,8 +65,9 @@ static void test_window_sizes(void **state)
 static void play_quotes(world_rank_t *self)
 {
     moxie_group_t *group = world_group(self, "quotes");
-    if (group == NULL)
+    if (group == NULL) {
         return;
+    }
     moxie_group_options_t options = MOXIE_GROUP_OPTIONS_INIT;
     options.rank = self->rank;
     options.rank_count = self->options->rank_count;
@@ -139,9 +147,10 @@ static bool make_memory(world_rank_t *self, size_t bytes, moxie_memory_t *out)
 static void play_registered(world_rank_t *self)
 {
     moxie_group_t *group = world_group(self, "registered");
-    if (group == NULL)
+    if (group == NULL) {
         return;
-    moxie_memory_t outputs, inputs;
+    }
+    moxie_memory_t outputs = MOXIE_MEMORY_INIT, inputs = MOXIE_MEMORY_INIT;
     trial_memory_t windows = {NULL, NULL};
     bool good = make_memory(self, (size_t)1 << 20, &outputs) &&
                 make_memory(self, (size_t)1 << 20, &inputs) &&
@@ -163,14 +172,16 @@ static void play_registered(world_rank_t *self)
     trial_t trial;
     if (good) {
         good = trial_open(&trial, self, group, &scenario, &windows);
-        for (int step = 0; good && step < TRIAL_STEP_COUNT; step++)
+        for (int step = 0; good && step < TRIAL_STEP_COUNT; step++) {
             good = trial_step(&trial, step, 0);
+        }
         trial_close(&trial);
     }
     moxie_window_free(windows.inputs);
     moxie_window_free(windows.outputs);
-    if (good)
+    if (good) {
         memset(outputs.base, 1, outputs.bytes); /* still the caller's */
+    }
     munmap(outputs.base, outputs.bytes);
     munmap(inputs.base, inputs.bytes);
     close(outputs.fd);

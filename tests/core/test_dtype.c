@@ -36,8 +36,9 @@ static void test_every_middle_rounds_to_even(void **state)
 {
     (void)state;
     for (uint32_t bits = 0; bits <= 0xFFFF; bits++) {
-        if ((bits & 0x7FFF) >= 0x7F80)
+        if ((bits & 0x7FFF) >= 0x7F80) {
             continue;
+        }
         const uint32_t middle = (bits << 16) | 0x8000;
         const uint32_t even = bits + (bits & 1);
         assert_int_equal(moxie_bf16_from_float(from_bits(middle - 1)), bits);
@@ -68,8 +69,9 @@ static void test_every_kind_of_nan_becomes_one(void **state)
     (void)state;
     const uint32_t nans[] = {0x7F800001, 0x7FC00000, 0xFF800001, 0xFFC00000,
                              0x7FFFFFFF, 0xFFFFFFFF, 0x7F80FFFF, 0x7F810000};
-    for (size_t i = 0; i < sizeof(nans) / sizeof(nans[0]); i++)
+    for (size_t i = 0; i < sizeof(nans) / sizeof(nans[0]); i++) {
         assert_int_equal(moxie_bf16_from_float(from_bits(nans[i])), 0x7FFF);
+    }
 }
 
 static void test_names_and_sizes(void **state)

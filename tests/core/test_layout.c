@@ -50,10 +50,11 @@ static void make_states(const scenario_t *scenario, int32_t rank_count, states_t
         assert_ok(route_state_count(states->of_rank[rank], states->world.placement,
                                     &states->world.routing[rank]));
     }
-    for (int32_t rank = 0; rank < rank_count; rank++)
+    for (int32_t rank = 0; rank < rank_count; rank++) {
         for (int32_t source = 0; source < rank_count; source++) {
-            if (source == rank)
+            if (source == rank) {
                 continue;
+            }
             memcpy(route_row_count(states->of_rank[rank], source),
                    route_row_count(states->of_rank[source], source),
                    sizeof(int64_t) * (size_t)rank_count);
@@ -61,14 +62,17 @@ static void make_states(const scenario_t *scenario, int32_t rank_count, states_t
                    route_expert_count(states->of_rank[source], source),
                    sizeof(int64_t) * (size_t)scenario->expert_count);
         }
-    for (int32_t rank = 0; rank < rank_count; rank++)
+    }
+    for (int32_t rank = 0; rank < rank_count; rank++) {
         route_state_derive(states->of_rank[rank], states->world.placement);
+    }
 }
 
 static void free_states(states_t *states)
 {
-    for (int32_t rank = 0; rank < states->rank_count; rank++)
+    for (int32_t rank = 0; rank < states->rank_count; rank++) {
         free(states->of_rank[rank]);
+    }
     scenario_free(&states->world);
 }
 
@@ -101,18 +105,21 @@ static void check_hops(const states_t *states, int32_t peer)
     assert_ok(moxie_reference_dispatch(&world, peer, &x, &out));
     for (int32_t rank = 0; rank < states->rank_count; rank++) {
         const route_state_t *state = states->of_rank[rank];
-        for (int64_t token = 0; token < state->token_count; token++)
+        for (int64_t token = 0; token < state->token_count; token++) {
             for (int64_t i = route_hop_start(state)[token]; i < route_hop_start(state)[token + 1];
                  i++) {
                 const route_hop_t *hop = &route_hops(state)[i];
-                if (hop->rank != peer)
+                if (hop->rank != peer) {
                     continue;
+                }
                 assert_in_range(hop->row, 0, row_count - 1);
                 assert_true(rows[2 * hop->row] == (float)rank);
                 assert_true(rows[2 * hop->row + 1] == (float)token);
-                if (world.layout == MOXIE_LAYOUT_EXPERT_MAJOR)
+                if (world.layout == MOXIE_LAYOUT_EXPERT_MAJOR) {
                     assert_int_equal(sources[hop->row].slot, hop->slot);
+                }
             }
+        }
     }
     free(rows);
     free(sources);
@@ -233,8 +240,9 @@ static void break_hop_order(route_state_t *state)
         const int64_t first = route_hop_start(state)[token];
         route_hop_t *hops = route_hops(state);
         if (route_hop_start(state)[token + 1] - first < 2 ||
-            hops[first].rank == hops[first + 1].rank)
+            hops[first].rank == hops[first + 1].rank) {
             continue;
+        }
         const route_hop_t hop = hops[first];
         hops[first] = hops[first + 1];
         hops[first + 1] = hop;
@@ -278,9 +286,10 @@ static void check_break(moxie_layout_t layout, size_t index)
     make_states(&scenario, 3, &states);
     assert_ok(layout_check(states.of_rank[1], states.world.placement));
     breaks[index].apply(states.of_rank[1]);
-    if (layout_check(states.of_rank[1], states.world.placement) != MOXIE_ERR_INTERNAL)
+    if (layout_check(states.of_rank[1], states.world.placement) != MOXIE_ERR_INTERNAL) {
         fail_msg("%s broken in layout %d: layout_check accepts it", breaks[index].name,
                  (int)layout);
+    }
     free_states(&states);
 }
 
@@ -288,10 +297,12 @@ static void test_layout_check_can_fail(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof(breaks) / sizeof(breaks[0]); i++) {
-        if (!breaks[i].expert_major_only)
+        if (!breaks[i].expert_major_only) {
             check_break(MOXIE_LAYOUT_RANK_MAJOR, i);
-        if (!breaks[i].rank_major_only)
+        }
+        if (!breaks[i].rank_major_only) {
             check_break(MOXIE_LAYOUT_EXPERT_MAJOR, i);
+        }
     }
 }
 
@@ -307,8 +318,9 @@ static void test_shapes_that_no_route_has(void **state)
                                 .alignment = 1};
     assert_ok(route_shape_check(&good));
     route_shape_t shapes[8];
-    for (size_t i = 0; i < 8; i++)
+    for (size_t i = 0; i < 8; i++) {
         shapes[i] = good;
+    }
     shapes[0].expert_count = 0;
     shapes[1].topk = 0;
     shapes[2].topk = MOXIE_TOPK_MAX + 1;
@@ -317,8 +329,9 @@ static void test_shapes_that_no_route_has(void **state)
     shapes[5].alignment = 0;
     shapes[6].layout = 3;
     shapes[7].hidden = INT64_MAX;
-    for (size_t i = 0; i < 8; i++)
+    for (size_t i = 0; i < 8; i++) {
         assert_status(route_shape_check(&shapes[i]), MOXIE_ERR_ARGUMENT);
+    }
 }
 
 int main(void)

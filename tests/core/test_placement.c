@@ -13,8 +13,9 @@ static void check_map(const moxie_placement_t *placement, int32_t expert_count, 
     assert_int_equal(moxie_placement_expert_count(placement), expert_count);
     assert_int_equal(moxie_placement_rank_count(placement), rank_count);
     int32_t total = 0;
-    for (int32_t rank = 0; rank < rank_count; rank++)
+    for (int32_t rank = 0; rank < rank_count; rank++) {
         total += moxie_placement_local_count(placement, rank);
+    }
     assert_int_equal(total, expert_count);
     for (int32_t expert = 0; expert < expert_count; expert++) {
         assert_int_equal(moxie_placement_rank(placement, expert), ranks[expert]);
@@ -49,7 +50,7 @@ static void test_fewer_experts_than_ranks(void **state)
 static void test_blocks_of_many_shapes_are_even(void **state)
 {
     (void)state;
-    for (int32_t ranks = 1; ranks <= 9; ranks++)
+    for (int32_t ranks = 1; ranks <= 9; ranks++) {
         for (int32_t experts = 1; experts <= 33; experts++) {
             moxie_placement_t *placement = NULL;
             assert_ok(moxie_placement_create_block(experts, ranks, &placement));
@@ -64,6 +65,7 @@ static void test_blocks_of_many_shapes_are_even(void **state)
             }
             moxie_placement_destroy(placement);
         }
+    }
 }
 
 static void test_any_map(void **state)
@@ -113,8 +115,9 @@ static void refuse_map(int32_t experts, int32_t ranks, const int32_t *rank_of,
     assert_ptr_equal(placement, untouched);
     moxie_error_t error = MOXIE_ERROR_INIT;
     (void)moxie_last_error(&error);
-    if (strstr(error.message, in_message) == NULL)
+    if (strstr(error.message, in_message) == NULL) {
         fail_msg("\"%s\" does not say \"%s\"", error.message, in_message);
+    }
 }
 
 static void test_wrong_maps_are_refused(void **state)

@@ -58,8 +58,9 @@ static const float small_y1[] = {8, 16, 1, -1};
 static int make_small_placement(void **state)
 {
     moxie_placement_t *placement = NULL;
-    if (moxie_placement_create_block(3, 2, &placement) != MOXIE_OK)
+    if (moxie_placement_create_block(3, 2, &placement) != MOXIE_OK) {
         return -1;
+    }
     *state = placement;
     return 0;
 }
@@ -327,8 +328,9 @@ static float sum_of(const float *terms, int32_t count, int32_t ranks, const int3
     world.layout = MOXIE_LAYOUT_EXPERT_MAJOR;
     world.topk = count;
     table_t table = {{terms}, sizeof(float)};
-    for (int32_t rank = 1; rank < ranks; rank++)
+    for (int32_t rank = 1; rank < ranks; rank++) {
         table.rows[rank] = terms + rank;
+    }
     const moxie_row_reader_t y = reader_of(&table, MOXIE_DTYPE_FP32);
     moxie_combine_in_t in = MOXIE_COMBINE_IN_INIT;
     in.dtype = MOXIE_DTYPE_FP32;
@@ -434,8 +436,9 @@ static void test_dot_products_have_an_order(void **state)
     static float d_out[520];
     static float y[520];
     const float big = 16777216.0f;
-    for (int64_t i = 0; i < COUNT(y); i++)
+    for (int64_t i = 0; i < COUNT(y); i++) {
         y[i] = 1.0f;
+    }
     d_out[0] = big;
     d_out[256] = d_out[512] = 1.0f; /* the same partial, one after the other */
     assert_true(dot_of(d_out, y, 520) == big);

@@ -64,8 +64,9 @@ static void test_last_error_respects_the_callers_size(void **state)
     assert_int_equal(moxie_last_error(&error), MOXIE_ERR_ARGUMENT);
     assert_int_equal(error.status, MOXIE_ERR_ARGUMENT);
     const unsigned char *tail = (const unsigned char *)&error + offsetof(moxie_error_t, token);
-    for (size_t i = 0; i < sizeof(error) - offsetof(moxie_error_t, token); i++)
+    for (size_t i = 0; i < sizeof(error) - offsetof(moxie_error_t, token); i++) {
         assert_int_equal(tail[i], 0xA5);
+    }
 }
 
 static void test_version_of_library_and_headers_agree(void **state)

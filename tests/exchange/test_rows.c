@@ -47,19 +47,22 @@ static void store(void *row, size_t column, float value, moxie_dtype_t dtype)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof(bits));
-    if (dtype == MOXIE_DTYPE_BF16)
+    if (dtype == MOXIE_DTYPE_BF16) {
         ((uint16_t *)row)[column] = moxie_bf16_from_float(value);
-    else
+    } else {
         ((uint32_t *)row)[column] = isnan(value) ? 0x7FFFFFFFu : bits;
+    }
 }
 
 static void expect_piece(const rows_kernels_t *kernels, const char *what, const piece_t *got,
                          const piece_t *expected, size_t columns)
 {
-    for (size_t byte = 0; byte < got->bytes; byte++)
-        if (got->base[byte] != expected->base[byte])
+    for (size_t byte = 0; byte < got->bytes; byte++) {
+        if (got->base[byte] != expected->base[byte]) {
             fail_msg("%s %s of %zu columns: byte %td is wrong", kernels->name, what, columns,
                      got->base + byte - got->data);
+        }
+    }
 }
 
 static float odd_weight(uint64_t hash)
@@ -81,10 +84,12 @@ static void expect_sum(const rows_kernels_t *kernels, const rows_sum_t *terms,
         float partial = 0.0f;
         for (int32_t i = 0; i < terms->count; i++) {
             partial = fmaf(terms->weights[i], load(terms->rows[i], column, types->in), partial);
-            if (!terms->ends_partial[i])
+            if (!terms->ends_partial[i]) {
                 continue;
-            if (types->wire == MOXIE_DTYPE_BF16)
+            }
+            if (types->wire == MOXIE_DTYPE_BF16) {
                 partial = moxie_bf16_to_float(moxie_bf16_from_float(partial));
+            }
             total += partial;
             partial = 0.0f;
         }
@@ -112,8 +117,9 @@ static void try_sums(const rows_kernels_t *kernels, moxie_dtype_t in, bool speci
             terms.ends_partial[row] = is_plain || row + 1 == terms.count || (hash >> 16) % 3 == 0;
         }
         rows_types_t types = {in, dtypes[i & 1], dtypes[(i >> 1) & 1], is_plain, (i >> 2) & 1};
-        if (is_plain && in == MOXIE_DTYPE_FP32)
+        if (is_plain && in == MOXIE_DTYPE_FP32) {
             types.wire = MOXIE_DTYPE_FP32;
+        }
         expect_sum(kernels, &terms, &types, columns_tried[i / 8], i % 3 == 0 ? 0 : i % 5);
     }
 }
@@ -121,8 +127,9 @@ static void try_sums(const rows_kernels_t *kernels, moxie_dtype_t in, bool speci
 static void test_sum(void **state)
 {
     const rows_kernels_t *kernels = *state;
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 8; i++) {
         try_sums(kernels, dtypes[i & 1], (i & 2) != 0, (i & 4) != 0);
+    }
 }
 
 static void test_scale(void **state)
@@ -139,8 +146,9 @@ static void test_scale(void **state)
         piece_t got = make_piece(i % 5, dtype);
         piece_t expected = make_piece(i % 5, dtype);
         kernels->scale(got.data, row, weight, dtype, columns);
-        for (size_t column = 0; column < columns; column++)
+        for (size_t column = 0; column < columns; column++) {
             store(expected.data, column, weight * load(row, column, dtype), dtype);
+        }
         expect_piece(kernels, "scale", &got, &expected, columns);
         free(got.base);
         free(expected.base);
@@ -150,12 +158,15 @@ static void test_scale(void **state)
 static float expected_dot(const void *a, const void *b, moxie_dtype_t dtype, size_t columns)
 {
     float partial[256] = {0.0f};
-    for (size_t column = 0; column < columns; column++)
+    for (size_t column = 0; column < columns; column++) {
         partial[column % 256] =
             fmaf(load(a, column, dtype), load(b, column, dtype), partial[column % 256]);
-    for (size_t half = 128; half > 0; half /= 2)
-        for (size_t i = 0; i < half; i++)
+    }
+    for (size_t half = 128; half > 0; half /= 2) {
+        for (size_t i = 0; i < half; i++) {
             partial[i] += partial[i + half];
+        }
+    }
     float result;
     store(&result, 0, partial[0], MOXIE_DTYPE_FP32);
     return result;
@@ -175,9 +186,10 @@ static void test_dot(void **state)
         const float got =
             kernels->dot(rows[0], rows[1], i % 3 == 0 ? rows[0] : NULL, dtype, columns);
         const float expected = expected_dot(rows[0], rows[1], dtype, columns);
-        if (memcmp(&got, &expected, sizeof(got)) != 0)
+        if (memcmp(&got, &expected, sizeof(got)) != 0) {
             fail_msg("%s dot of %zu columns: %a, not %a", kernels->name, columns, (double)got,
                      (double)expected);
+        }
     }
 }
 
@@ -185,9 +197,10 @@ static void test_copy(void **state)
 {
     const rows_kernels_t *kernels = *state;
     char source[1024];
-    for (size_t i = 0; i < sizeof(source); i++)
+    for (size_t i = 0; i < sizeof(source); i++) {
         source[i] = (char)(i * 7 + 1);
-    for (size_t shift = 0; shift < 64; shift += 3)
+    }
+    for (size_t shift = 0; shift < 64; shift += 3) {
         for (size_t bytes = 0; bytes < 400; bytes += 1 + bytes / 8) {
             piece_t got = make_piece(shift, MOXIE_DTYPE_BF16);
             piece_t expected = make_piece(shift, MOXIE_DTYPE_BF16);
@@ -198,6 +211,7 @@ static void test_copy(void **state)
             free(got.base);
             free(expected.base);
         }
+    }
 }
 
 static int run_kernels(const char *name, rows_level_t level)

@@ -31,10 +31,11 @@ static void dawdle(const soak_t *soak, int32_t rank, uint64_t iteration)
 {
     const uint64_t hash = payload_hash(soak->seed, 82, (uint64_t)rank, iteration);
     const struct timespec pause = {0, (long)(hash >> 40) % 200000};
-    if (hash % 16 == 0)
+    if (hash % 16 == 0) {
         nanosleep(&pause, NULL);
-    else if (hash % 4 == 0)
+    } else if (hash % 4 == 0) {
         sched_yield();
+    }
 }
 
 /* Room for the largest scenario, in fp32, with padding, red zones and odd offsets. */
@@ -63,12 +64,14 @@ static bool iterate(world_rank_t *self, moxie_group_t *group, const trial_memory
     trial_t *trial = &trials[iteration % ROUTES_ALIVE];
     dawdle(soak, self->rank, 2 * iteration);
     if (iteration / ROUTES_ALIVE % STEPS_A_ROUTE == 0) {
-        if (trial->self != NULL)
+        if (trial->self != NULL) {
             trial_close(trial);
+        }
         const scenario_t scenario =
             scenario_random(soak->seed + iteration, TOKEN_COUNT_MAX, HIDDEN_MAX);
-        if (!trial_open(trial, self, group, &scenario, memory))
+        if (!trial_open(trial, self, group, &scenario, memory)) {
             return false;
+        }
     }
     dawdle(soak, self->rank, 2 * iteration + 1);
     return trial_step(trial, (int)(choice % TRIAL_STEP_COUNT), iteration);
@@ -78,21 +81,26 @@ static void soak_rank(world_rank_t *self)
 {
     const soak_t *soak = self->arg;
     moxie_group_t *group = world_group(self, "soak");
-    if (group == NULL)
+    if (group == NULL) {
         return;
+    }
     trial_memory_t memory = {NULL, NULL};
     trial_t trials[ROUTES_ALIVE];
     memset(trials, 0, sizeof(trials));
     bool good = open_windows(self, group, &memory);
     uint64_t iteration = 0;
-    for (; good && iteration < soak->iteration_count; iteration++)
+    for (; good && iteration < soak->iteration_count; iteration++) {
         good = iterate(self, group, &memory, trials, iteration);
-    if (!good)
+    }
+    if (!good) {
         fprintf(stderr, "rank %d failed in iteration %" PRIu64 ", seed %" PRIu64 "\n", self->rank,
                 iteration - 1, soak->seed);
-    for (size_t i = 0; i < ROUTES_ALIVE; i++)
-        if (trials[i].self != NULL)
+    }
+    for (size_t i = 0; i < ROUTES_ALIVE; i++) {
+        if (trials[i].self != NULL) {
             trial_close(&trials[i]);
+        }
+    }
     moxie_window_free(memory.inputs);
     moxie_window_free(memory.outputs);
     moxie_group_destroy(group);

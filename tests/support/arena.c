@@ -12,12 +12,14 @@
 size_t arena_add(arena_t *arena, uint64_t salt, const char *name, size_t element_bytes,
                  int64_t row_elements, int64_t row_count)
 {
-    if (arena->region_count == ARENA_REGIONS_MAX)
+    if (arena->region_count == ARENA_REGIONS_MAX) {
         abort();
+    }
     /* A line's start and 1 … 7 elements: aligned to the element only, mostly. */
     size_t offset = (arena->bytes + RED_ZONE_BYTES + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
-    if (salt != ARENA_ALIGNED)
+    if (salt != ARENA_ALIGNED) {
         offset += element_bytes * (1 + (salt + arena->region_count) % 7);
+    }
     arena->regions[arena->region_count] =
         (arena_region_t){name, offset, element_bytes, row_elements, row_count};
     arena->bytes = offset + element_bytes * (size_t)row_elements * (size_t)row_count;
@@ -43,8 +45,9 @@ void *arena_allocate(const arena_t *arena)
 {
     void *base =
         aligned_alloc(LINE_BYTES, (arena->bytes + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES);
-    if (base == NULL)
+    if (base == NULL) {
         abort();
+    }
     arena_poison(arena, base);
     return base;
 }
@@ -64,8 +67,9 @@ static void locate(const arena_t *arena, size_t offset, const void *got, const v
         const arena_region_t *region = &arena->regions[i];
         const size_t row_bytes = region->element_bytes * (size_t)region->row_elements;
         if (offset < region->offset ||
-            offset >= region->offset + row_bytes * (size_t)region->row_count)
+            offset >= region->offset + row_bytes * (size_t)region->row_count) {
             continue;
+        }
         const size_t within = offset - region->offset;
         const size_t start = offset - within % region->element_bytes;
         out->region = region;
@@ -82,11 +86,13 @@ static void locate(const arena_t *arena, size_t offset, const void *got, const v
 bool arena_differs(const arena_t *arena, const void *got, const void *expected,
                    arena_difference_t *out)
 {
-    if (memcmp(got, expected, arena->bytes) == 0)
+    if (memcmp(got, expected, arena->bytes) == 0) {
         return false;
+    }
     size_t offset = 0;
-    while (((const char *)got)[offset] == ((const char *)expected)[offset])
+    while (((const char *)got)[offset] == ((const char *)expected)[offset]) {
         offset++;
+    }
     locate(arena, offset, got, expected, out);
     return true;
 }

@@ -51,8 +51,9 @@ static uint32_t plain_bits(uint64_t hash)
 
 static uint32_t element_bits(uint64_t hash, bool special, uint32_t special_count)
 {
-    if (special && ((hash >> 8) & 7) == 0)
+    if (special && ((hash >> 8) & 7) == 0) {
         return special_bits[(hash >> 16) % special_count];
+    }
     return plain_bits(hash);
 }
 
@@ -64,18 +65,20 @@ void payload_fill(const payload_t *payload, int32_t rank, int64_t row, void *out
     uint32_t *words = out;
     for (int64_t column = 0; column < payload->column_count; column++) {
         const uint64_t hash = mix(key + (uint64_t)(column + 1) * GOLDEN);
-        if (payload->dtype == MOXIE_DTYPE_BF16)
+        if (payload->dtype == MOXIE_DTYPE_BF16) {
             halves[column] =
                 (uint16_t)(element_bits(hash, payload->special, SPECIAL_COUNT_BF16) >> 16);
-        else
+        } else {
             words[column] = element_bits(hash, payload->special, SPECIAL_COUNT_FP32);
+        }
     }
 }
 
 void payload_fill_rows(const payload_t *payload, int32_t rank, int64_t row_count, void *out)
 {
-    for (int64_t row = 0; row < row_count; row++)
+    for (int64_t row = 0; row < row_count; row++) {
         payload_fill(payload, rank, row, (char *)out + (size_t)row * payload_row_bytes(payload));
+    }
 }
 
 static const void *read_row(void *ctx, int32_t rank, int64_t row)
@@ -89,8 +92,9 @@ void payload_reader_open(payload_reader_t *reader, const payload_t *payload)
 {
     reader->payload = *payload;
     reader->row = malloc(payload_row_bytes(payload));
-    if (reader->row == NULL)
+    if (reader->row == NULL) {
         abort();
+    }
     reader->reader = (moxie_row_reader_t){read_row, reader, payload->dtype};
 }
 

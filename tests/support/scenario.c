@@ -11,8 +11,9 @@
 static void *allocate(size_t count, size_t bytes)
 {
     void *memory = calloc(count == 0 ? 1 : count, bytes);
-    if (memory == NULL)
+    if (memory == NULL) {
         abort();
+    }
     return memory;
 }
 
@@ -86,8 +87,9 @@ scenario_t scenario_complete(const scenario_t *scenario)
 static int32_t choose_rank(const scenario_t *scenario, int32_t expert, int32_t rank_count)
 {
     const int64_t choice = choose(scenario->seed, 100 + (uint64_t)expert, rank_count);
-    if (scenario->placement == PLACEMENT_SOME_EMPTY && rank_count > 1)
+    if (scenario->placement == PLACEMENT_SOME_EMPTY && rank_count > 1) {
         return (int32_t)(choice | 1) < rank_count ? (int32_t)(choice | 1) : 1;
+    }
     return (int32_t)choice;
 }
 
@@ -97,8 +99,9 @@ static void permute(const scenario_t *scenario, const int32_t *ranks, int32_t *l
     for (int32_t expert = 0; expert < scenario->expert_count; expert++) {
         const int32_t other =
             (int32_t)choose(scenario->seed, 5000 + (uint64_t)expert, scenario->expert_count);
-        if (ranks[expert] != ranks[other])
+        if (ranks[expert] != ranks[other]) {
             continue;
+        }
         const int32_t local = locals[expert];
         locals[expert] = locals[other];
         locals[other] = local;
@@ -110,8 +113,9 @@ static moxie_placement_t *build_placement(const scenario_t *scenario, int32_t ra
     const int32_t expert_count = scenario->expert_count;
     moxie_placement_t *placement = NULL;
     if (scenario->placement == PLACEMENT_BLOCK) {
-        if (moxie_placement_create_block(expert_count, rank_count, &placement) != MOXIE_OK)
+        if (moxie_placement_create_block(expert_count, rank_count, &placement) != MOXIE_OK) {
             abort();
+        }
         return placement;
     }
     int32_t *ranks = allocate((size_t)expert_count, sizeof(*ranks));
@@ -122,11 +126,13 @@ static moxie_placement_t *build_placement(const scenario_t *scenario, int32_t ra
         locals[expert] = counts[ranks[expert]]++;
     }
     const bool permuted = scenario->placement != PLACEMENT_MAP;
-    if (permuted)
+    if (permuted) {
         permute(scenario, ranks, locals);
+    }
     if (moxie_placement_create_map(expert_count, rank_count, ranks, permuted ? locals : NULL,
-                                   &placement) != MOXIE_OK)
+                                   &placement) != MOXIE_OK) {
         abort();
+    }
     free(ranks);
     free(locals);
     free(counts);
@@ -157,10 +163,11 @@ static int64_t choose_token_count(const scenario_t *scenario, int32_t rank)
 void scenario_set_id(scenario_world_t *world, int32_t rank, int64_t token, int32_t slot, int64_t id)
 {
     const int64_t index = token * world->world.topk + slot;
-    if (world->routing[rank].index_type == MOXIE_INDEX_INT64)
+    if (world->routing[rank].index_type == MOXIE_INDEX_INT64) {
         ((int64_t *)world->ids[rank])[index] = id;
-    else
+    } else {
         ((int32_t *)world->ids[rank])[index] = (int32_t)id;
+    }
 }
 
 /* Different experts for one token: a shuffled deck, dealt until it is empty. */
@@ -181,10 +188,12 @@ static void route_token(const scenario_t *scenario, scenario_world_t *world, int
             deck[place] = deck[slot];
             deck[slot] = expert;
         }
-        if (is_unused || (scenario->routing == ROUTING_HOLES && (hash >> 32) % 3 == 0))
+        if (is_unused || (scenario->routing == ROUTING_HOLES && (hash >> 32) % 3 == 0)) {
             expert = -1;
-        if (scenario->routing == ROUTING_ONE_EXPERT)
+        }
+        if (scenario->routing == ROUTING_ONE_EXPERT) {
             expert = slot == scenario->topk - 1 ? scenario->expert_count / 2 : -1;
+        }
         scenario_set_id(world, rank, token, slot, expert);
     }
 }
@@ -195,8 +204,9 @@ static float choose_weight(const scenario_t *scenario, int32_t rank, int64_t ind
                                 NAN,  1e-41f, -1e-44f, 3e38f,    1e-30f};
     const uint64_t hash =
         payload_hash(routing_seed(scenario), PAYLOAD_WEIGHTS, (uint64_t)rank, (uint64_t)index);
-    if (scenario->weights == WEIGHTS_ODD && hash % 3 == 0)
+    if (scenario->weights == WEIGHTS_ODD && hash % 3 == 0) {
         return odd[(hash >> 8) % 10];
+    }
     return (float)(1 + (hash >> 40)) / 16777216.0f;
 }
 
@@ -219,15 +229,18 @@ static void build_routing(const scenario_t *scenario, scenario_world_t *world, i
     world->ids[rank] = allocate(slot_count, is_wide ? sizeof(int64_t) : sizeof(int32_t));
     routing->topk_idx = world->ids[rank];
     for (int64_t token = 0; token < routing->token_count; token++) {
-        for (int32_t expert = 0; expert < scenario->expert_count; expert++)
+        for (int32_t expert = 0; expert < scenario->expert_count; expert++) {
             deck[expert] = expert;
+        }
         route_token(scenario, world, rank, token, deck);
     }
-    if (!has_weights(scenario, rank))
+    if (!has_weights(scenario, rank)) {
         return;
+    }
     world->weights[rank] = allocate(slot_count, sizeof(float));
-    for (size_t index = 0; index < slot_count; index++)
+    for (size_t index = 0; index < slot_count; index++) {
         world->weights[rank][index] = choose_weight(scenario, rank, (int64_t)index);
+    }
     routing->topk_weights = world->weights[rank];
 }
 
@@ -247,8 +260,9 @@ void scenario_build(const scenario_t *scenario, int32_t rank_count, scenario_wor
     out->world.layout = scenario->layout;
     out->world.topk = scenario->topk;
     int32_t *deck = allocate((size_t)scenario->expert_count, sizeof(*deck));
-    for (int32_t rank = 0; rank < rank_count; rank++)
+    for (int32_t rank = 0; rank < rank_count; rank++) {
         build_routing(scenario, out, rank, deck);
+    }
     free(deck);
 }
 

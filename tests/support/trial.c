@@ -35,12 +35,14 @@ static int64_t pairs_at(const scenario_world_t *world, int32_t rank, int32_t onl
 {
     moxie_world_t plain = world->world;
     moxie_routing_t *routing = calloc((size_t)world->rank_count, sizeof(*routing));
-    if (routing == NULL)
+    if (routing == NULL) {
         abort();
+    }
     for (int32_t source = 0; source < world->rank_count; source++) {
         routing[source] = world->routing[source];
-        if (only_source >= 0 && source != only_source)
+        if (only_source >= 0 && source != only_source) {
             routing[source].token_count = 0;
+        }
     }
     plain.routing = routing;
     plain.layout = MOXIE_LAYOUT_RANK_MAJOR;
@@ -52,8 +54,9 @@ static int64_t pairs_at(const scenario_world_t *world, int32_t rank, int32_t onl
 
 static bool expect_count(trial_t *trial, const char *name, int64_t got, int64_t expected)
 {
-    if (got == expected)
+    if (got == expected) {
         return true;
+    }
     world_fail(trial->self, "%s: %s is %" PRId64 ", not %" PRId64, trial->what, name, got,
                expected);
     return false;
@@ -66,8 +69,9 @@ static bool check_extent(trial_t *trial)
     int64_t need = -1;
     if (!trial_expect(trial, "extent", moxie_route_extent(trial->route, &extent)) ||
         !trial_expect(trial, "reference_recv_rows",
-                      moxie_reference_recv_rows(&trial->world.world, rank, &need)))
+                      moxie_reference_recv_rows(&trial->world.world, rank, &need))) {
         return false;
+    }
     trial->token_count = trial->world.routing[rank].token_count;
     trial->recv_row_count = need;
     trial->row_capacity =
@@ -91,11 +95,13 @@ static bool update(trial_t *trial)
         slot_count * (mine->index_type == MOXIE_INDEX_INT64 ? sizeof(int64_t) : sizeof(int32_t));
     void *ids = calloc(1, id_bytes + 1);
     float *weights = mine->topk_weights == NULL ? NULL : calloc(slot_count + 1, sizeof(float));
-    if (ids == NULL || (weights == NULL && mine->topk_weights != NULL))
+    if (ids == NULL || (weights == NULL && mine->topk_weights != NULL)) {
         abort();
+    }
     memcpy(ids, mine->topk_idx, id_bytes);
-    if (weights != NULL)
+    if (weights != NULL) {
         memcpy(weights, mine->topk_weights, slot_count * sizeof(float));
+    }
     moxie_routing_t routing = *mine;
     routing.topk_idx = ids;
     routing.topk_weights = weights;
@@ -119,11 +125,13 @@ static void provide_state(trial_t *trial, moxie_route_options_t *options)
     group.backend = trial->self->options->backend;
     moxie_route_quote_t quote = MOXIE_ROUTE_QUOTE_INIT;
     if (!trial_expect(trial, "route_memory_quote",
-                      moxie_route_memory_quote(&group, options, &quote)))
+                      moxie_route_memory_quote(&group, options, &quote))) {
         return;
+    }
     trial->state = aligned_alloc(64, (quote.state_bytes + 63) / 64 * 64);
-    if (trial->state == NULL)
+    if (trial->state == NULL) {
         abort();
+    }
     memset(trial->state, 0xA5, quote.state_bytes);
     options->state = trial->state;
     options->state_bytes = quote.state_bytes;
@@ -136,13 +144,16 @@ bool trial_open(trial_t *trial, world_rank_t *self, moxie_group_t *group,
     scenario_describe(&trial->scenario, trial->what, sizeof(trial->what));
     scenario_build(&trial->scenario, self->options->rank_count, &trial->world);
     moxie_route_options_t options = scenario_route_options(&trial->scenario, &trial->world);
-    if (trial->scenario.own_state)
+    if (trial->scenario.own_state) {
         provide_state(trial, &options);
+    }
     if (!trial_expect(trial, "route_create", moxie_route_create(group, &options, &trial->route)) ||
-        !update(trial) || !check_extent(trial))
+        !update(trial) || !check_extent(trial)) {
         return false;
-    if (memory == NULL)
+    }
+    if (memory == NULL) {
         return allocate_windows(trial);
+    }
     trial->memory = *memory;
     return true;
 }
@@ -192,8 +203,9 @@ bool trial_play(world_rank_t *self, moxie_group_t *group, const scenario_t *scen
 {
     trial_t trial;
     bool good = trial_open(&trial, self, group, scenario, NULL);
-    for (int step = 0; good && step < TRIAL_STEP_COUNT; step++)
+    for (int step = 0; good && step < TRIAL_STEP_COUNT; step++) {
         good = trial_step(&trial, step, 0);
+    }
     trial_close(&trial);
     return good;
 }

@@ -58,8 +58,9 @@ bool trial_fenv_leave(trial_t *trial, trial_fenv_t saved)
     const bool flush_kept = control == saved.control;
 #endif
     fesetround(saved.rounding);
-    if (rounding == expected_rounding && flush_kept)
+    if (rounding == expected_rounding && flush_kept) {
         return true;
+    }
     world_fail(trial->self, "%s: the caller's floating-point modes were changed", trial->what);
     return false;
 }
@@ -71,8 +72,9 @@ static bool is_expert_major(const trial_t *trial)
 
 static uint64_t salt(const trial_t *trial)
 {
-    if (trial->scenario.aligned)
+    if (trial->scenario.aligned) {
         return ARENA_ALIGNED;
+    }
     return payload_hash(trial->scenario.seed, 78, (uint64_t)trial->self->rank, 0) >> 1;
 }
 
@@ -134,9 +136,10 @@ static void plan_home(const trial_t *trial, const char *name, moxie_dtype_t dtyp
     *arena = (arena_t){.region_count = 0};
     arena_add(arena, salt(trial), name, moxie_dtype_bytes(dtype), trial->scenario.hidden,
               trial->token_count);
-    if (weights_name != NULL)
+    if (weights_name != NULL) {
         arena_add(arena, salt(trial), weights_name, sizeof(float), trial->scenario.topk,
                   trial->token_count);
+    }
     arena_finish(arena);
 }
 
@@ -164,11 +167,14 @@ static void name_row(const trial_t *trial, const payload_t *payload, const void 
     payload_reader_t reader;
     payload_reader_open(&reader, payload);
     snprintf(text, bytes, "; no rank sent this row");
-    for (int32_t rank = 0; rank < trial->world.rank_count; rank++)
-        for (int64_t token = 0; token < trial->world.routing[rank].token_count; token++)
+    for (int32_t rank = 0; rank < trial->world.rank_count; rank++) {
+        for (int64_t token = 0; token < trial->world.routing[rank].token_count; token++) {
             if (memcmp(reader.reader.row(&reader, rank, token), row, payload_row_bytes(payload)) ==
-                0)
+                0) {
                 snprintf(text, bytes, "; this is token %" PRId64 " of rank %d", token, rank);
+            }
+        }
+    }
     payload_reader_close(&reader);
 }
 
@@ -177,19 +183,21 @@ static bool compare(trial_t *trial, const char *call, const arena_t *arena, cons
                     const void *expected, const payload_t *sent)
 {
     arena_difference_t difference;
-    if (!arena_differs(arena, got, expected, &difference))
+    if (!arena_differs(arena, got, expected, &difference)) {
         return true;
+    }
     if (difference.region == NULL) {
         world_fail(trial->self, "%s of %s: wrote outside of its buffers, at byte %zu", call,
                    trial->what, difference.offset);
         return false;
     }
     char owner[80] = "";
-    if (sent != NULL && difference.region == &arena->regions[0])
+    if (sent != NULL && difference.region == &arena->regions[0]) {
         name_row(trial, sent,
                  (const char *)got + difference.region->offset +
                      (size_t)difference.row * payload_row_bytes(sent),
                  owner, sizeof(owner));
+    }
     world_fail(trial->self,
                "%s of %s: %s row %" PRId64 " column %" PRId64 " is 0x%" PRIx64 ", not 0x%" PRIx64
                "%s",
@@ -211,32 +219,39 @@ static void point_dispatch(const trial_t *trial, const arena_t *arena, void *bas
     *out = (moxie_dispatch_out_t)MOXIE_DISPATCH_OUT_INIT;
     out->row_capacity = trial->row_capacity;
     out->recv_x = arena_at(arena, RECV_X, base);
-    if (!leaves_out(trial, rank, 1))
+    if (!leaves_out(trial, rank, 1)) {
         out->expert_count = counts;
+    }
     if (is_expert_major(trial)) {
-        if (!leaves_out(trial, rank, 2))
+        if (!leaves_out(trial, rank, 2)) {
             out->row_weight = arena_at(arena, ROW_WEIGHT, base);
-        if (!leaves_out(trial, rank, 3))
+        }
+        if (!leaves_out(trial, rank, 3)) {
             out->row_source = arena_at(arena, ROW_SOURCE, base);
-        if (!leaves_out(trial, rank, 4))
+        }
+        if (!leaves_out(trial, rank, 4)) {
             out->expert_start = starts;
+        }
         return;
     }
-    if (!leaves_out(trial, rank, 2))
+    if (!leaves_out(trial, rank, 2)) {
         out->recv_topk_idx = arena_at(arena, RECV_IDX, base);
-    if (!leaves_out(trial, rank, 3))
+    }
+    if (!leaves_out(trial, rank, 3)) {
         out->recv_topk_weights = arena_at(arena, RECV_WEIGHTS, base);
+    }
 }
 
 static bool compare_counts(trial_t *trial, const int64_t *got, const int64_t *expected,
                            size_t count, const char *name)
 {
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         if (got[i] != expected[i]) {
             world_fail(trial->self, "dispatch of %s: %s[%zu] is %" PRId64 ", not %" PRId64,
                        trial->what, name, i, got[i], expected[i]);
             return false;
         }
+    }
     return true;
 }
 
@@ -245,8 +260,9 @@ static bool check_dispatch(trial_t *trial, const arena_t *arena, const payload_t
                            const int64_t *counts, const int64_t *starts, size_t count)
 {
     int64_t *expected_counts = calloc(2 * count, sizeof(int64_t));
-    if (expected_counts == NULL)
+    if (expected_counts == NULL) {
         abort();
+    }
     memset(expected_counts, 0xA5, 2 * count * sizeof(int64_t));
     void *expected = arena_allocate(arena);
     moxie_dispatch_out_t out;
@@ -278,8 +294,9 @@ bool trial_dispatch(trial_t *trial, uint64_t round)
     const size_t count =
         (size_t)moxie_placement_local_count(trial->world.placement, trial->self->rank) + 2;
     int64_t *counts = calloc(2 * count, sizeof(int64_t));
-    if (counts == NULL)
+    if (counts == NULL) {
         abort();
+    }
     memset(counts, 0xA5, 2 * count * sizeof(int64_t));
     void *base = moxie_window_base(trial->memory.outputs);
     arena_poison(&arena, base);
@@ -307,9 +324,10 @@ static void *fill_inputs(const trial_t *trial, const arena_t *arena, const paylo
     void *base = moxie_window_base(trial->memory.inputs);
     arena_poison(arena, base);
     payload_fill_rows(rows, trial->self->rank, trial->recv_row_count, arena_at(arena, 0, base));
-    if (weights != NULL)
+    if (weights != NULL) {
         payload_fill_rows(weights, trial->self->rank, trial->recv_row_count,
                           arena_at(arena, 1, base));
+    }
     void *copy = arena_allocate(arena);
     memcpy(copy, base, arena->bytes);
     return copy;
@@ -365,9 +383,11 @@ bool trial_combine(trial_t *trial, uint64_t round)
 /* Whether any rank asks for the gradients of its weights: then all ranks give what they need. */
 static bool anyone_asks(const trial_t *trial)
 {
-    for (int32_t rank = 0; rank < trial->world.rank_count; rank++)
-        if (!leaves_out(trial, rank, 5))
+    for (int32_t rank = 0; rank < trial->world.rank_count; rank++) {
+        if (!leaves_out(trial, rank, 5)) {
             return true;
+        }
+    }
     return false;
 }
 
@@ -383,15 +403,18 @@ static moxie_status_t run_dispatch_backward(trial_t *trial, const arena_t *arena
     in.d_recv_x = arena_at(arena, 0, base);
     in.dtype = scenario->y_dtype;
     in.wire_dtype = scenario->wire_dtype;
-    if (anyone_asks(trial))
+    if (anyone_asks(trial)) {
         in.d_recv_weights = arena_at(arena, 1, base);
+    }
     moxie_dispatch_backward_out_t out = MOXIE_DISPATCH_BACKWARD_OUT_INIT;
     out.d_x = arena_at(home, 0, result);
     out.dtype = scenario->out_dtype;
-    if (!leaves_out(trial, trial->self->rank, 5))
+    if (!leaves_out(trial, trial->self->rank, 5)) {
         out.d_topk_weights = arena_at(home, 1, result);
-    if (rows == NULL)
+    }
+    if (rows == NULL) {
         return moxie_dispatch_backward(trial->route, &in, &out, NULL);
+    }
     return moxie_reference_dispatch_backward(&trial->world.world, trial->self->rank, &rows->reader,
                                              &weights->reader, &in, &out);
 }
@@ -444,15 +467,18 @@ static moxie_status_t run_combine_backward(trial_t *trial, const arena_t *y_aren
     in.d_out = arena_at(memory->home_arena, 0, memory->home);
     in.dtype = trial->scenario.y_dtype;
     in.unweighted = trial->scenario.unweighted;
-    if (has_weights && anyone_asks(trial))
+    if (has_weights && anyone_asks(trial)) {
         in.y = arena_at(y_arena, 0, moxie_window_base(trial->memory.inputs));
+    }
     moxie_combine_backward_out_t out = MOXIE_COMBINE_BACKWARD_OUT_INIT;
     out.row_capacity = trial->row_capacity;
     out.d_y = arena_at(memory->d_y_arena, 0, memory->d_y);
-    if (has_weights && !leaves_out(trial, trial->self->rank, 5))
+    if (has_weights && !leaves_out(trial, trial->self->rank, 5)) {
         out.d_topk_weights = arena_at(memory->home_arena, 1, memory->home);
-    if (d_out == NULL)
+    }
+    if (d_out == NULL) {
         return moxie_combine_backward(trial->route, &in, &out, NULL);
+    }
     return moxie_reference_combine_backward(&trial->world.world, trial->self->rank, &d_out->reader,
                                             &y->reader, &in, &out);
 }

@@ -32,8 +32,9 @@ world_mode_t world_mode_from_environment(void)
 
 void world_fail(world_rank_t *self, const char *format, ...)
 {
-    if (self->failed)
+    if (self->failed) {
         return;
+    }
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(self->failure, sizeof(self->failure), format, arguments);
@@ -44,8 +45,9 @@ void world_fail(world_rank_t *self, const char *format, ...)
 bool world_expect(world_rank_t *self, const char *what, moxie_status_t status,
                   moxie_status_t wanted)
 {
-    if (status == wanted)
+    if (status == wanted) {
         return true;
+    }
     moxie_error_t error = MOXIE_ERROR_INIT;
     (void)moxie_last_error(&error);
     world_fail(self, "%s: %s (%s), not %s", what, moxie_status_name(status),
@@ -79,8 +81,9 @@ moxie_group_t *world_group(world_rank_t *self, const char *name)
 static void run_child(world_t *world, int32_t rank, pid_t parent)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
+    if (getppid() != parent) {
         exit(1);
+    }
     alarm(world->options->deadline_s);
     world->fn(&world->ranks[rank]);
     exit(0);
@@ -95,18 +98,20 @@ static void run_processes(world_t *world)
     fflush(NULL);
     for (int32_t rank = 0; rank < rank_count; rank++) {
         children[rank] = fork();
-        if (children[rank] == 0)
+        if (children[rank] == 0) {
             run_child(world, rank, parent);
+        }
     }
     for (int32_t rank = 0; rank < rank_count; rank++) {
         int status = 0;
-        if (children[rank] < 0 || waitpid(children[rank], &status, 0) != children[rank])
+        if (children[rank] < 0 || waitpid(children[rank], &status, 0) != children[rank]) {
             world_fail(&world->ranks[rank], "no process");
-        else if (WIFSIGNALED(status))
+        } else if (WIFSIGNALED(status)) {
             world_fail(&world->ranks[rank], "ended by signal %d (%s)", WTERMSIG(status),
                        strsignal(WTERMSIG(status)));
-        else if (WEXITSTATUS(status) != 0)
+        } else if (WEXITSTATUS(status) != 0) {
             world_fail(&world->ranks[rank], "exit code %d", WEXITSTATUS(status));
+        }
     }
     free(children);
 }
@@ -126,8 +131,9 @@ static void *run_thread(void *arg)
 /* A thread that hangs cannot be ended: the whole test program says so and ends. */
 static void join_or_die(pthread_t thread, const struct timespec *deadline, int32_t rank)
 {
-    if (pthread_timedjoin_np(thread, NULL, deadline) == 0)
+    if (pthread_timedjoin_np(thread, NULL, deadline) == 0) {
         return;
+    }
     fprintf(stderr, "rank %d (a thread) did not end in time\n", rank);
     _exit(1);
 }
@@ -145,8 +151,9 @@ static void run_threads(world_t *world)
         args[rank] = (thread_arg_t){world->fn, &world->ranks[rank]};
         assert_int_equal(pthread_create(&threads[rank], NULL, run_thread, &args[rank]), 0);
     }
-    for (int32_t rank = 0; rank < rank_count; rank++)
+    for (int32_t rank = 0; rank < rank_count; rank++) {
         join_or_die(threads[rank], &deadline, rank);
+    }
     free(args);
     free(threads);
 }
@@ -156,10 +163,12 @@ static bool report(const world_t *world, char *text)
 {
     size_t used = 0;
     text[0] = '\0';
-    for (int32_t rank = 0; rank < world->options->rank_count; rank++)
-        if (world->ranks[rank].failed && used < REPORT_BYTES)
+    for (int32_t rank = 0; rank < world->options->rank_count; rank++) {
+        if (world->ranks[rank].failed && used < REPORT_BYTES) {
             used += (size_t)snprintf(text + used, REPORT_BYTES - used, "\n  rank %d of %d: %s",
                                      rank, world->options->rank_count, world->ranks[rank].failure);
+        }
+    }
     return used > 0;
 }
 
@@ -171,20 +180,24 @@ void world_run(const world_options_t *options, world_fn fn, void *arg)
     world_t world = {options, fn, NULL};
     world.ranks = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(world.ranks != MAP_FAILED);
-    for (int32_t rank = 0; rank < options->rank_count; rank++)
+    for (int32_t rank = 0; rank < options->rank_count; rank++) {
         world.ranks[rank] =
             (world_rank_t){.rank = rank, .options = options, .folder = folder, .arg = arg};
-    if (options->mode == WORLD_THREADS)
+    }
+    if (options->mode == WORLD_THREADS) {
         run_threads(&world);
-    else
+    } else {
         run_processes(&world);
+    }
     static char text[REPORT_BYTES];
     const bool failed = report(&world, text);
     munmap(world.ranks, bytes);
     /* Sockets are gone as soon as all have joined, so the folder is empty. */
     const bool left_behind = rmdir(folder) != 0;
-    if (failed)
+    if (failed) {
         fail_msg("%s", text);
-    if (left_behind)
+    }
+    if (left_behind) {
         fail_msg("something was left in %s", folder);
+    }
 }
