@@ -2,11 +2,13 @@
 /* moxie bench: options, plan, run, and what becomes of the result. */
 #include "bench/launch.h"
 #include "bench/launched.h"
+#include "bench/mpirun.h"
 #include "bench/output.h"
 #include "bench/record.h"
 #include "bench/recording.h"
 #include "bench/stopping.h"
 #include "bench/table.h"
+#include "bench/watchdog.h"
 #include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/flags.h"
@@ -133,11 +135,35 @@ static void tell_failure(const char *name, const options_t *options, const failu
         (void)record_write(error, stdout);
         json_decref(error);
     }
-    (void)cli_fail(name, failure);
+    if (failure->sentence[0] != '\0') { /* else the ranks have told it */
+        (void)cli_fail(name, failure);
+    }
+}
+
+/* A baseline needs MPI: this program starts itself again under mpirun. */
+static void run_under_mpirun(const char *name, const options_t *options, char **arguments,
+                             failure_t *failure)
+{
+    plan_t plan = {0};
+    mpirun_output_t output = {NULL, 0};
+    launcher_t nobody = {.rank_count = 1};
+    if (plan_make(&plan, options, &nobody, failure)) {
+        (void)mpirun_run(&plan, arguments, &output, failure);
+    }
+    (void)fwrite(output.bytes, 1, output.count, stdout);
+    if (failure->exit_code != EXIT_DONE && output.count == 0) {
+        tell_failure(name, options, failure);
+    } else if (failure->sentence[0] != '\0') {
+        (void)cli_fail(name, failure);
+    }
+    free(output.bytes);
+    plan_release(&plan);
 }
 
 /* What a rank of a launcher has in the file system. */
 typedef struct job {
+    const char *name;
+    const options_t *options;
     launched_t launched;
     outputs_t outputs;
 } job_t;
@@ -198,21 +224,43 @@ static bool run_job(job_t *job, const options_t *options, const launcher_t *laun
     return is_run;
 }
 
+/* Tells of a failure, if that is up to this rank. */
+static void tell_of_job(job_t *job, failure_t *failure)
+{
+    voice_t voice = launched_voice(&job->launched, failure);
+    if (voice == VOICE_ALL) {
+        tell_failure(job->name, job->options, failure);
+    } else if (voice == VOICE_ERROR) {
+        (void)cli_fail(job->name, failure);
+    }
+}
+
+/* The main thread is inside MPI and will not come back. */
+static void give_up(void *ctx, failure_t *failure)
+{
+    job_t *job = ctx;
+    tell_of_job(job, failure);
+    clean_job(job);
+    (void)fflush(stdout);
+    launched_stay(&job->launched, failure);
+}
+
 /* This process is one rank, which a launcher started. */
 static void be_launched(const char *name, const options_t *options, const launcher_t *launcher,
                         failure_t *failure)
 {
     static job_t job; /* a stop signal looks at it until the process ends */
+    job.name = name;
+    job.options = options;
     if (!stopping_watch(clean_job, &job)) {
         failure_set(failure, EXIT_FAILED, "rank %d: no thread for signals", launcher->rank);
     }
+    if (options->baseline != BASELINE_NONE &&
+        !watchdog_watch(launcher->rank, launcher->rank_count, give_up, &job)) {
+        failure_set(failure, EXIT_FAILED, "rank %d: no thread for deadlines", launcher->rank);
+    }
     if (!run_job(&job, options, launcher, failure)) {
-        voice_t voice = launched_voice(&job.launched, failure);
-        if (voice == VOICE_ALL) {
-            tell_failure(name, options, failure);
-        } else if (voice == VOICE_ERROR) {
-            (void)cli_fail(name, failure);
-        }
+        tell_of_job(&job, failure);
     }
     launched_leave(&job.launched, failure);
 }
@@ -234,6 +282,8 @@ int cmd_bench(int argc, char **argv)
                     (options.config == NULL || config_read(&options, &failure));
     if (is_known && launcher.name != NULL) {
         be_launched(argv[0], &options, &launcher, &failure);
+    } else if (is_ready && options.baseline != BASELINE_NONE) {
+        run_under_mpirun(argv[0], &options, argv + 1, &failure);
     } else if (!is_ready || !run_here(&options, &launcher, &failure)) {
         tell_failure(argv[0], &options, &failure);
     }
