@@ -9,7 +9,7 @@ set -eu
 for purpose in "${@:-build}"; do
     case $purpose in
     build) packages="${packages-} build-essential cmake ninja-build pkg-config help2man
-        libcmocka-dev libjansson-dev libtomlplusplus-dev libhwloc-dev zlib1g-dev" ;;
+        libcmocka-dev libjansson-dev libtomlplusplus-dev libhwloc-dev zlib1g-dev openmpi-bin libopenmpi-dev" ;;
     docs) packages="${packages-} doxygen" ;;
     tidy) packages="${packages-} clang-format clang-tidy cppcheck" ;;
     *)

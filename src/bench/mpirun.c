@@ -295,8 +295,11 @@ static bool judge(mpirun_t *run)
     }
     bool is_ours = run->exit_code == EXIT_FAILED || run->exit_code == EXIT_USAGE ||
                    run->exit_code == EXIT_PEER || run->exit_code == EXIT_UNAVAILABLE;
-    if (is_ours && run->has_told) {
+    if (is_ours && (run->has_told || run->exit_code == EXIT_PEER)) {
         *failure = (failure_t){.exit_code = run->exit_code};
+        if (!run->has_told) { /* mpirun ended the rank that was about to tell */
+            failure_set(failure, EXIT_PEER, "a rank was lost or a deadline passed");
+        }
         failure->status = run->exit_code == EXIT_PEER ? MOXIE_ERR_PEER_LOST : MOXIE_OK;
         return false;
     }

@@ -225,9 +225,10 @@ static bool run_job(job_t *job, const options_t *options, const launcher_t *laun
 }
 
 /* Tells of a failure, if that is up to this rank. */
-static void tell_of_job(job_t *job, failure_t *failure)
+static void tell_of_job(job_t *job, failure_t *failure, voice_t least)
 {
     voice_t voice = launched_voice(&job->launched, failure);
+    voice = voice < least ? least : voice;
     if (voice == VOICE_ALL) {
         tell_failure(job->name, job->options, failure);
     } else if (voice == VOICE_ERROR) {
@@ -239,7 +240,7 @@ static void tell_of_job(job_t *job, failure_t *failure)
 static void give_up(void *ctx, failure_t *failure)
 {
     job_t *job = ctx;
-    tell_of_job(job, failure);
+    tell_of_job(job, failure, VOICE_ERROR); /* deadlines of ranks are not in step */
     clean_job(job);
     (void)fflush(stdout);
     launched_stay(&job->launched, failure);
@@ -260,7 +261,7 @@ static void be_launched(const char *name, const options_t *options, const launch
         failure_set(failure, EXIT_FAILED, "rank %d: no thread for deadlines", launcher->rank);
     }
     if (!run_job(&job, options, launcher, failure)) {
-        tell_of_job(&job, failure);
+        tell_of_job(&job, failure, VOICE_NONE);
     }
     launched_leave(&job.launched, failure);
 }
