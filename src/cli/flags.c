@@ -22,13 +22,12 @@ typedef struct reading {
 static void choice_text(const option_row_t *row, char text[HELP_BYTES])
 {
     const char *later = row->choices;
-    for (int64_t built = 0; built < row->built_count && later != NULL; built++) {
-        later = strchr(later, '|');
-        later = later == NULL ? NULL : later + 1;
+    for (int64_t built = 0; built < row->built_count; built++) {
+        later += strcspn(later, "|");
+        later += *later == '|';
     }
     (void)snprintf(text, HELP_BYTES, " (default: %.*s%s%s)", (int)strcspn(row->choices, "|"),
-                   row->choices,
-                   later == NULL ? "" : "; not built yet: ", later == NULL ? "" : later);
+                   row->choices, *later == '\0' ? "" : "; not built yet: ", later);
 }
 
 static void default_text(const option_row_t *row, char text[HELP_BYTES])
