@@ -119,6 +119,41 @@ typedef struct {
 MOXIE_API moxie_status_t moxie_group_counters(const moxie_group_t *group,
                                               moxie_group_counters_t *out);
 
+/** What one rank has cost the group so far. Computed from what every rank told, so the same on all.
+ */
+typedef struct moxie_peer_counters {
+    size_t size;         /**< sizeof(moxie_peer_counters_t), set by the caller */
+    uint64_t late_count; /**< operations that it was the last to call */
+    uint64_t late_ns;    /**< by how much later than the last but one, in all */
+    uint64_t slow_count; /**< operations whose payload it took longest over */
+    uint64_t slow_ns;    /**< by how much longer than the next slowest, in all */
+    uint64_t work_ns;    /**< time it took over payload, in all: copying and summing, no waiting */
+} moxie_peer_counters_t;
+
+/** Initialiser of a ::moxie_peer_counters_t. */
+#define MOXIE_PEER_COUNTERS_INIT                                                                   \
+    {                                                                                              \
+        .size = sizeof(moxie_peer_counters_t)                                                      \
+    }
+
+/**
+ * Reads what a rank, this one included, has cost the group: large `late_ns` is a rank that comes
+ * late, large `slow_ns` one whose copies are slow. Local.
+ *
+ * @return MOXIE_OK; MOXIE_ERR_ARGUMENT when `rank` is none of the group
+ */
+MOXIE_API moxie_status_t moxie_group_peer_counters(const moxie_group_t *group, int32_t rank,
+                                                   moxie_peer_counters_t *out);
+
+/**
+ * Writes the group's flight recorder as text: its last operations with phases and times, who was
+ * late or slow in each, and what every rank has cost. Works on a failed group too. Local. With the
+ * environment variable MOXIE_LOG set, a failing call does it by itself, to standard error.
+ *
+ * @param fd  open for writing; stays open
+ */
+MOXIE_API moxie_status_t moxie_group_dump(const moxie_group_t *group, int fd);
+
 /** A tuning parameter of the group's backend, with the value in use and where it came from. */
 typedef struct moxie_knob_info {
     size_t size;      /**< sizeof(moxie_knob_info_t), set by the caller */

@@ -29,6 +29,8 @@ typedef struct backend {
     moxie_status_t (*group_open)(moxie_group_t *group, const moxie_group_options_t *options);
     void (*group_close)(moxie_group_t *group);
     moxie_status_t (*barrier)(moxie_group_t *group);
+    void (*peer_counters)(const moxie_group_t *group, int32_t rank, moxie_peer_counters_t *out);
+    void (*dump)(const moxie_group_t *group, int fd);
     moxie_status_t (*allgather)(moxie_group_t *group, const void *in, size_t bytes, void *out);
 
     moxie_status_t (*window_allocate)(moxie_group_t *group, size_t bytes, moxie_window_t **out);

@@ -146,6 +146,31 @@ moxie_status_t moxie_group_counters(const moxie_group_t *group, moxie_group_coun
                                        "moxie_group_counters_t");
 }
 
+moxie_status_t moxie_group_peer_counters(const moxie_group_t *group, int32_t rank,
+                                         moxie_peer_counters_t *out)
+{
+    moxie_status_t status = check_group(group);
+    if (status == MOXIE_OK && (rank < 0 || rank >= group->rank_count)) {
+        status =
+            error_set(MOXIE_ERR_ARGUMENT, "there is no rank %d among %d", rank, group->rank_count);
+    }
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    moxie_peer_counters_t counters = MOXIE_PEER_COUNTERS_INIT;
+    group->backend->peer_counters(group, rank, &counters);
+    return options_write_checked(out, &counters, sizeof(counters), "moxie_peer_counters_t");
+}
+
+moxie_status_t moxie_group_dump(const moxie_group_t *group, int fd)
+{
+    const moxie_status_t status = check_group(group);
+    if (status == MOXIE_OK) {
+        group->backend->dump(group, fd);
+    }
+    return status;
+}
+
 moxie_status_t moxie_group_knob(const moxie_group_t *group, size_t index, moxie_knob_info_t *out)
 {
     const moxie_status_t status = check_group(group);

@@ -93,6 +93,17 @@ static void group_close(moxie_group_t *group)
     memory_release(&group->account, shm, sizeof(*shm));
 }
 
+static void peer_counters(const moxie_group_t *group, int32_t rank, moxie_peer_counters_t *out)
+{
+    *out = shm_of(group)->transport->recorder.peers[rank];
+    out->size = sizeof(*out);
+}
+
+static void dump(const moxie_group_t *group, int fd)
+{
+    recorder_dump(&shm_of(group)->transport->recorder, group->rank, group->rank_count, fd);
+}
+
 static moxie_status_t barrier(moxie_group_t *group)
 {
     shm_transport_t *transport = shm_of(group)->transport;
@@ -175,6 +186,8 @@ const backend_t shm_backend = {
     .group_open = group_open,
     .group_close = group_close,
     .barrier = barrier,
+    .peer_counters = peer_counters,
+    .dump = dump,
     .allgather = allgather,
     .window_allocate = window_allocate,
     .window_register = window_register,

@@ -61,6 +61,9 @@ static void pull_rows(const pull_t *pull, void *out)
         collect_terms(pull, 0, &terms[0]);
     }
     for (int64_t token = 0; token < state->token_count; token++) {
+        if (token == state->token_count / 2) {
+            signal_at_work(shm_of(pull->route->group)->transport);
+        }
         rows_sum_t *next = &terms[(token + 1) % 2];
         next->count = 0;
         if (token + 1 < state->token_count) {

@@ -41,6 +41,9 @@ static void push_gradients(const gradient_push_t *push, const char *d_out)
     }
     const rows_modes_t modes = rows_enter_modes();
     for (int64_t token = 0; token < state->token_count; token++, d_out += push->rows.row_bytes) {
+        if (token == state->token_count / 2) {
+            signal_at_work(push->rows.shm->transport);
+        }
         const float *weights = route_weights(state, token);
         for (int64_t h = route_hop_start(state)[token]; h < route_hop_start(state)[token + 1];
              h++) {

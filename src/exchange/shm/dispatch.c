@@ -86,6 +86,9 @@ static void push_segment(const dispatch_push_t *push, const source_segment_t *se
     const route_hop_t *hops = route_hops(state);
     const char *row = segment->rows;
     for (int64_t i = 0; i < segment->token_count; i++, row += push->rows.row_bytes) {
+        if (i == segment->token_count / 2) {
+            signal_at_work(push->rows.shm->transport);
+        }
         const int64_t token = segment->token_start + i;
         token_slots_t slots;
         if (by_rank) {

@@ -30,6 +30,7 @@ typedef struct shm_message {
     uint32_t kind;       /* shm_op_kind_t */
     uint32_t body_bytes; /* used of body */
     uint64_t route_id;   /* the route's number in its group, 0 when there is none */
+    uint64_t post_ns;    /* when it was posted, for the flight recorder */
     moxie_error_t error; /* status is MOXIE_OK, or why this rank can't take part */
     _Alignas(64) unsigned char body[];
 } shm_message_t;
@@ -47,6 +48,7 @@ typedef struct shm_control {
     shm_word_t sleeping; /* 1 while this rank may sleep on a peer's word */
     shm_word_t revoked;  /* 1 when `error` tells why this rank gave up */
     moxie_error_t error;
+    uint64_t work_ns[2]; /* how long operation op % 2 took over its payload, for the recorder */
     _Alignas(64) unsigned char banks[2][SHM_MESSAGE_BYTES];
 } shm_control_t;
 

@@ -4,11 +4,13 @@
 
 #include "core/error.h"
 #include "transport/deadline.h"
+#include "transport/fault.h"
 
 #include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -92,7 +94,12 @@ moxie_status_t signal_revoke(shm_transport_t *transport)
     if (error->rank < 0) {
         error->rank = transport->rank;
     }
+    recorder_current(&transport->recorder)->status = error->status;
     if (!transport->revoked) {
+        if (getenv("MOXIE_LOG") != NULL) {
+            recorder_dump(&transport->recorder, transport->rank, transport->rank_count,
+                          STDERR_FILENO);
+        }
         transport->revoked = 1;
         own->error = *error;
         atomic_store_explicit(&own->revoked.op, 1, memory_order_release);
@@ -242,6 +249,8 @@ moxie_status_t signal_begin(shm_transport_t *transport, shm_op_kind_t kind, uint
     }
     transport->op++;
     transport->op_name = op_name_of(kind);
+    recorder_begin(&transport->recorder, transport->op_name, route_id);
+    fault_point(transport->rank, transport->op_name, "begin");
     transport->deadline_ns = deadline_after_us(
         transport->first_timeout_us > 0 ? transport->first_timeout_us : transport->timeout_us);
     transport->first_timeout_us = 0;
@@ -310,17 +319,47 @@ moxie_status_t signal_meet(shm_transport_t *transport, moxie_status_t local)
     /* Not every operation has a second half: keep its word from falling half a clock behind. */
     atomic_store_explicit(&own_control(transport)->finished.op, transport->op - 1,
                           memory_order_release);
+    recorder_entry_t *entry = recorder_current(&transport->recorder);
+    entry->post_ns = mine->post_ns = clock_now_ns();
     publish(transport, &own_control(transport)->posted, transport->op);
-    const moxie_status_t status = wait_for_all(transport, PHASE_MEET);
+    fault_point(transport->rank, transport->op_name, "post");
+    moxie_status_t status = wait_for_all(transport, PHASE_MEET);
     if (status != MOXIE_OK) {
         return status;
     }
+    entry->met_ns = clock_now_ns();
+    for (int32_t rank = 0; rank < transport->rank_count; rank++) {
+        transport->times_ns[rank] = signal_message(transport, rank)->post_ns;
+    }
+    recorder_note_posts(&transport->recorder, transport->times_ns, transport->rank_count);
     transport->counters->op_count++;
-    return judge_messages(transport);
+    status = judge_messages(transport);
+    entry->status = status;
+    return status;
 }
 
 moxie_status_t signal_finish(shm_transport_t *transport)
 {
-    publish(transport, &own_control(transport)->finished, transport->op);
-    return wait_for_all(transport, PHASE_FINISH);
+    recorder_entry_t *entry = recorder_current(&transport->recorder);
+    shm_control_t *own = own_control(transport);
+    fault_point(transport->rank, transport->op_name, "finish");
+    entry->finish_ns = clock_now_ns();
+    own->work_ns[transport->op % 2] = entry->finish_ns - entry->met_ns;
+    publish(transport, &own->finished, transport->op);
+    fault_point(transport->rank, transport->op_name, "leave");
+    const moxie_status_t status = wait_for_all(transport, PHASE_FINISH);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    entry->leave_ns = clock_now_ns();
+    for (int32_t rank = 0; rank < transport->rank_count; rank++) {
+        transport->times_ns[rank] = transport->peers[rank].control->work_ns[transport->op % 2];
+    }
+    recorder_note_work(&transport->recorder, transport->times_ns, transport->rank_count);
+    return MOXIE_OK;
+}
+
+void signal_at_work(const shm_transport_t *transport)
+{
+    fault_point(transport->rank, transport->op_name, "work");
 }

@@ -25,6 +25,9 @@ moxie_status_t signal_meet(shm_transport_t *transport, moxie_status_t local);
 /* The message of a rank in the operation under way. */
 const shm_message_t *signal_message(const shm_transport_t *transport, int32_t rank);
 
+/* In the middle of the payload: where a test build injects faults. */
+void signal_at_work(const shm_transport_t *transport);
+
 /* Says that this rank's part of the payload is done, and waits until all have said so. */
 moxie_status_t signal_finish(shm_transport_t *transport);
 

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "transport/deadline.h"
+#include "transport/fault.h"
 #include "transport/shm/segment.h"
 #include "transport/shm/sharing.h"
 
@@ -14,21 +15,30 @@
 _Static_assert(SHM_BODY_BYTES >= sizeof(int64_t) * (4096 + MOXIE_RANK_COUNT_MAX) + 256,
                "an update with all experts and ranks fits into a message");
 
-static uint64_t peers_bytes(int32_t rank_count)
-{
-    return sizeof(shm_peer_t) * (uint64_t)rank_count;
-}
+/* A transport's arrays by rank: one allocation, laid out here. */
+typedef struct transport_arrays {
+    uint64_t parts_offset;
+    uint64_t counters_offset;
+    uint64_t times_offset;
+    uint64_t bytes;
+} transport_arrays_t;
 
-static uint64_t parts_bytes(int32_t rank_count)
+static transport_arrays_t plan_arrays(int32_t rank_count)
 {
-    return sizeof(bootstrap_part_t) * (uint64_t)rank_count;
+    const uint64_t count = (uint64_t)rank_count;
+    transport_arrays_t arrays;
+    arrays.parts_offset = memory_charge(sizeof(shm_peer_t) * count);
+    arrays.counters_offset = arrays.parts_offset + memory_charge(sizeof(bootstrap_part_t) * count);
+    arrays.times_offset =
+        arrays.counters_offset + memory_charge(sizeof(moxie_peer_counters_t) * count);
+    arrays.bytes = arrays.times_offset + memory_charge(sizeof(uint64_t) * count);
+    return arrays;
 }
 
 void shm_transport_quote(int32_t rank_count, memory_account_t *out)
 {
-    out->host_bytes +=
-        memory_charge(sizeof(shm_transport_t)) + memory_charge(peers_bytes(rank_count)) +
-        memory_charge(parts_bytes(rank_count)) + memory_charge(bootstrap_bytes(rank_count));
+    out->host_bytes += memory_charge(sizeof(shm_transport_t)) + plan_arrays(rank_count).bytes +
+                       memory_charge(bootstrap_bytes(rank_count));
     out->window_bytes += segment_round_up(sizeof(shm_control_t));
 }
 
@@ -96,6 +106,7 @@ static moxie_status_t introduce(shm_transport_t *transport, int control_fd, uint
                                deadline_ns, transport->parts);
 }
 
+/* The transport and its arrays. What was allocated before a failure is left to close. */
 static moxie_status_t allocate(memory_account_t *account, int32_t rank_count, shm_transport_t **out)
 {
     void *memory;
@@ -108,17 +119,20 @@ static moxie_status_t allocate(memory_account_t *account, int32_t rank_count, sh
     transport->account = account;
     transport->rank_count = rank_count;
     *out = transport;
-    status = memory_allocate(account, peers_bytes(rank_count), "peers", &memory);
+    const transport_arrays_t arrays = plan_arrays(rank_count);
+    status = memory_allocate(account, arrays.bytes, "peers", &memory);
     if (status != MOXIE_OK) {
         return status;
     }
+    char *base = memory;
     transport->peers = memory;
+    transport->parts = (void *)(base + arrays.parts_offset);
+    transport->recorder.peers = (void *)(base + arrays.counters_offset);
+    transport->times_ns = (void *)(base + arrays.times_offset);
     for (int32_t rank = 0; rank < rank_count; rank++) {
         transport->peers[rank].pid_fd = -1;
     }
-    status = memory_allocate(account, parts_bytes(rank_count), "peers", &memory);
-    transport->parts = memory;
-    return status;
+    return MOXIE_OK;
 }
 
 /* This rank's own control segment. */
@@ -153,9 +167,11 @@ moxie_status_t shm_transport_open(const moxie_group_options_t *options, memory_a
         status = create_control(transport, &control_fd);
     }
     if (status == MOXIE_OK) {
+        fault_point(options->rank, NULL, "join");
         status = bootstrap_open(options, account, deadline_ns, &transport->bootstrap);
     }
     if (status == MOXIE_OK) {
+        fault_point(options->rank, NULL, "introduce");
         status = introduce(transport, control_fd, deadline_ns);
     }
     if (control_fd >= 0) {
@@ -190,7 +206,6 @@ void shm_transport_close(shm_transport_t *transport)
         }
     }
     bootstrap_close(transport->bootstrap, account);
-    memory_release(account, transport->parts, parts_bytes(rank_count));
-    memory_release(account, transport->peers, peers_bytes(rank_count));
+    memory_release(account, transport->peers, plan_arrays(rank_count).bytes);
     memory_release(account, transport, sizeof(shm_transport_t));
 }

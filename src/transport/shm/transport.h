@@ -10,6 +10,7 @@
 #include "moxie/window.h"
 #include "transport/bootstrap.h"
 #include "transport/shm/control.h"
+#include "transport/shm/recorder.h"
 
 /* Windows a group may have at a time. */
 #define SHM_WINDOW_COUNT_MAX 256
@@ -34,6 +35,8 @@ typedef struct shm_transport {
     int revoked;
     memory_account_t *account;
     moxie_group_counters_t *counters;
+    recorder_t recorder;
+    uint64_t *times_ns; /* [rank_count] scratch: when the ranks posted, how long they worked */
     bootstrap_t *bootstrap;
     bootstrap_part_t *parts; /* [rank_count] scratch of allgathers over the bootstrap */
     struct shm_window *windows[SHM_WINDOW_COUNT_MAX]; /* in no order; NULL: free */

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "transport/deadline.h"
+#include "transport/fault.h"
 #include "transport/shm/sharing.h"
 
 #include <inttypes.h>
@@ -191,6 +192,7 @@ moxie_status_t shm_window_allocate(shm_transport_t *transport, uint64_t bytes, m
 {
     const window_notice_t wish = {.bytes = bytes};
     transport->window_serial++;
+    fault_point(transport->rank, NULL, "window");
     moxie_status_t status = exchange_notices(transport, &wish, -1, MOXIE_OK);
     if (status != MOXIE_OK) {
         return status;
