@@ -77,7 +77,7 @@ for signal in KILL STOP; do
 done
 
 echo "ended from outside"
-start $head srun -N 1 -n 3 "$moxie" bench $endless # srun kills without a warning
+start $head srun -N 1 -n 3 "$moxie" bench $endless --output-dir res
 rank_process SLURM_PROCID 2 >/dev/null
 sleep 0.5
 kill -TERM "$job"

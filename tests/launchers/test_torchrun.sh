@@ -101,7 +101,6 @@ lose() {
     one_document pid "\"pid\": $pid"
     one_document rank "\"rank\": $1"
     says "moxie bench: rank $4: "
-    [ "$1" != 0 ] || rm -r res # what a killed rank 0 was writing stays
 }
 echo "a rank is killed or stopped"
 lose 1 KILL MOXIE_ERR_PEER_LOST 0
