@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* Variables that name a job together, at most. */
-enum { JOB_VARIABLE_COUNT = 5 };
+enum { JOB_VARIABLE_COUNT = 6 };
 
 typedef struct launcher_row {
     const char *name;
@@ -51,7 +51,7 @@ static const launcher_row_t launchers[] = {
      .size_variable = "SLURM_NTASKS",
      .hosts_variable = "SLURM_STEP_NUM_NODES",
      .job_variables = {"SLURM_JOB_ID", "SLURM_STEP_ID", "PMIX_NAMESPACE", "SLURM_CLUSTER_NAME",
-                       "SLURM_RESTART_COUNT"}},
+                       "SLURM_RESTART_COUNT", "SLURM_SRUN_COMM_PORT"}},
     {.name = "torchrun",
      .needs = "RANK",
      .rank_variable = "RANK",

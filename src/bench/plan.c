@@ -4,7 +4,6 @@
 
 #include "bench/baseline.h"
 #include "bench/memory_need.h"
-#include "bench/progress.h"
 #include "bench/recording.h"
 #include "bench/shape.h"
 #include "moxie/backend.h"
@@ -208,10 +207,7 @@ static bool decide_route(plan_t *plan, failure_t *failure)
 bool plan_make(plan_t *plan, const options_t *options, const launcher_t *launcher,
                failure_t *failure)
 {
-    *plan = (plan_t){.options = options,
-                     .launcher = *launcher,
-                     .seed = (uint64_t)options->seed,
-                     .has_progress = progress_is_visible()};
+    *plan = (plan_t){.options = options, .launcher = *launcher, .seed = (uint64_t)options->seed};
     for (option_id_t id = 0; id < OPTION_COUNT; id++)
         option_where(options, id, plan->where[id]);
     return options_check_built(options, failure) && decide_shape(plan, failure) &&

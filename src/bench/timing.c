@@ -94,15 +94,24 @@ static bool measure_side(const session_t *session, const timing_t *timing, side_
     return true;
 }
 
-static bool measure_all(const session_t *session, const timing_t *timing, failure_t *failure)
+static bool measure_all(const session_t *session, ceiling_t *ceiling, const timing_t *timing,
+                        failure_t *failure)
 {
-    int64_t count = session->plan->options->warmups + timing->iteration_count;
+    int64_t warmup_count = session->plan->options->warmups;
+    int64_t count = warmup_count + timing->iteration_count;
+    int64_t ceiling_done = 0;
     for (int64_t iteration = 0; iteration < count; iteration++) {
         for (int32_t side = 0; side < timing->side_count; side++) {
             if (!measure_side(session, timing, (side_t)side, iteration, failure)) {
                 return false;
             }
         }
+        int64_t timed_count = iteration < warmup_count ? 0 : iteration + 1 - warmup_count;
+        int64_t ceiling_due = timed_count * ceiling->count / timing->iteration_count;
+        if (!ceiling_measure(session, ceiling, ceiling_done, ceiling_due, failure)) {
+            return false;
+        }
+        ceiling_done = ceiling_due;
         tell_progress(session, iteration, count);
     }
     return true;
@@ -125,7 +134,7 @@ static bool gather(const session_t *session, const timing_t *timing, side_t side
     return true;
 }
 
-bool timing_measure(const session_t *session, timing_t *out, failure_t *failure)
+bool timing_measure(const session_t *session, ceiling_t *ceiling, timing_t *out, failure_t *failure)
 {
     size_t rank_count = (size_t)session->plan->rank_count;
     *out = (timing_t){.rank_count = session->plan->rank_count,
@@ -138,7 +147,7 @@ bool timing_measure(const session_t *session, timing_t *out, failure_t *failure)
     bool is_done = out->samples != NULL && pieces != NULL;
     if (!is_done)
         failure_set(failure, EXIT_USAGE, "rank %d: not enough memory for samples", session->rank);
-    is_done = is_done && measure_all(session, out, failure);
+    is_done = is_done && measure_all(session, ceiling, out, failure);
     for (int32_t i = 0; i < out->side_count * SLOT_COUNT && is_done; i++) {
         is_done = gather(session, out, (side_t)(i / SLOT_COUNT), (slot_t)(i % SLOT_COUNT), pieces,
                          failure);

@@ -4,6 +4,7 @@
 #include "bench/launched.h"
 #include "bench/mpirun.h"
 #include "bench/output.h"
+#include "bench/progress.h"
 #include "bench/record.h"
 #include "bench/recording.h"
 #include "bench/stopping.h"
@@ -118,8 +119,10 @@ static bool run_here(const options_t *options, const launcher_t *launcher, failu
     plan_t plan = {0};
     outputs_t outputs = {0};
     run_result_t result = {.record = NULL};
-    bool is_done = plan_make(&plan, options, launcher, failure) &&
-                   open_outputs(&outputs, &plan, failure) && launch_run(&plan, &result, failure) &&
+    bool is_planned = plan_make(&plan, options, launcher, failure);
+    plan.has_progress = progress_is_visible();
+    bool is_done = is_planned && open_outputs(&outputs, &plan, failure) &&
+                   launch_run(&plan, &result, failure) &&
                    publish(&outputs, &plan, &result, failure);
     discard_outputs(&outputs);
     json_decref(result.record);
@@ -160,65 +163,67 @@ static void run_under_mpirun(const char *name, const options_t *options, char **
     plan_release(&plan);
 }
 
-/* What a rank of a launcher has in the file system. */
+/* A rank of a launcher, as threads besides the main one see it. */
 typedef struct job {
     const char *name;
     const options_t *options;
     launched_t launched;
-    outputs_t outputs;
 } job_t;
 
 /* For stop signals. */
-static void clean_job(void *ctx)
+static void clean_launched(void *ctx)
 {
-    job_t *job = ctx;
-    launched_clean(&job->launched);
-    discard_outputs(&job->outputs);
+    launched_clean(ctx);
 }
 
-/* Only rank 0 writes. A stop signal waits until all of it is there, or nothing. */
-static bool prepare_job(job_t *job, const plan_t *plan, failure_t *failure)
+/*
+ * Only rank 0 writes. What cannot be written is refused early, but nothing stays there for the run:
+ * launchers kill almost without a warning.
+ */
+static bool try_outputs(const plan_t *plan, failure_t *failure)
 {
+    outputs_t outputs = {0};
     stopping_hold();
-    bool is_done = plan->launcher.rank != 0 || open_outputs(&job->outputs, plan, failure);
+    bool is_done = plan->launcher.rank != 0 || open_outputs(&outputs, plan, failure);
+    discard_outputs(&outputs);
     stopping_release();
     return is_done;
 }
 
-static bool publish_job(job_t *job, const plan_t *plan, const run_result_t *result,
-                        failure_t *failure)
+/* A stop signal waits until all of it is there, or nothing. */
+static bool publish_launched(const plan_t *plan, const run_result_t *result, failure_t *failure)
 {
+    outputs_t outputs = {0};
     stopping_hold();
-    bool is_done = plan->launcher.rank != 0 || publish(&job->outputs, plan, result, failure);
+    bool is_done = plan->launcher.rank != 0 || (open_outputs(&outputs, plan, failure) &&
+                                                publish(&outputs, plan, result, failure));
+    discard_outputs(&outputs);
     (void)fflush(stdout); /* launchers may end this rank as soon as another one has ended */
     stopping_release();
     return is_done;
 }
 
 /* All of a rank: what it cannot do the others are told, so that all end alike. */
-static bool run_job(job_t *job, const options_t *options, const launcher_t *launcher,
-                    failure_t *failure)
+static bool run_launched(launched_t *launched, const options_t *options, const launcher_t *launcher,
+                         failure_t *failure)
 {
     plan_t plan = {0};
     run_result_t result = {.record = NULL};
     failure_t meeting = {.exit_code = EXIT_DONE};
-    bool is_ready = failure->exit_code == EXIT_DONE &&
-                    plan_make(&plan, options, launcher, failure) &&
-                    prepare_job(job, &plan, failure);
-    bool has_met =
-        launched_meet(&job->launched, launcher, options, is_ready ? &plan : NULL, &meeting);
-    if (!has_met && (is_ready || job->launched.is_agreed)) {
+    bool is_planned =
+        failure->exit_code == EXIT_DONE && plan_make(&plan, options, launcher, failure);
+    plan.has_progress = progress_is_visible();
+    bool is_ready = is_planned && try_outputs(&plan, failure);
+    bool has_met = launched_meet(launched, launcher, options, is_ready ? &plan : NULL, &meeting);
+    if (!has_met && (is_ready || launched->is_agreed)) {
         *failure = meeting;
     }
-    bool is_run = has_met && launched_agree(&job->launched, failure) &&
-                  launched_run(&job->launched, &plan, &result, failure);
+    bool is_run = has_met && launched_agree(launched, failure) &&
+                  launched_run(launched, &plan, &result, failure);
     if (is_run) {
-        (void)publish_job(job, &plan, &result, failure);
-        is_run = launched_agree(&job->launched, failure);
+        (void)publish_launched(&plan, &result, failure);
+        is_run = launched_agree(launched, failure);
     }
-    stopping_hold();
-    discard_outputs(&job->outputs);
-    stopping_release();
     json_decref(result.record);
     plan_release(&plan);
     return is_run;
@@ -241,7 +246,7 @@ static void give_up(void *ctx, failure_t *failure)
 {
     job_t *job = ctx;
     tell_of_job(job, failure, VOICE_ERROR); /* deadlines of ranks are not in step */
-    clean_job(job);
+    launched_clean(&job->launched);
     (void)fflush(stdout);
     launched_stay(&job->launched, failure);
 }
@@ -253,14 +258,14 @@ static void be_launched(const char *name, const options_t *options, const launch
     static job_t job; /* a stop signal looks at it until the process ends */
     job.name = name;
     job.options = options;
-    if (!stopping_watch(clean_job, &job)) {
+    if (!stopping_watch(clean_launched, &job.launched)) {
         failure_set(failure, EXIT_FAILED, "rank %d: no thread for signals", launcher->rank);
     }
     if (options->baseline != BASELINE_NONE &&
         !watchdog_watch(launcher->rank, launcher->rank_count, give_up, &job)) {
         failure_set(failure, EXIT_FAILED, "rank %d: no thread for deadlines", launcher->rank);
     }
-    if (!run_job(&job, options, launcher, failure)) {
+    if (!run_launched(&job.launched, options, launcher, failure)) {
         tell_of_job(&job, failure, VOICE_NONE);
     }
     launched_leave(&job.launched, failure);

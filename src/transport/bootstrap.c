@@ -42,6 +42,15 @@ static moxie_status_t blame(moxie_status_t status, int32_t peer, const char *wha
     return status;
 }
 
+/* Tells a connection the error of this thread. */
+static void refuse(const bootstrap_t *bootstrap, int socket_fd)
+{
+    frame_t frame;
+    frame_start(&frame, FRAME_REFUSAL, bootstrap->sequence, 0, bootstrap->rank_count);
+    frame.error = *error_detail();
+    frame_send(socket_fd, &frame, NULL, deadline_after_us(HELLO_TIMEOUT_US));
+}
+
 /* Tells every connected peer the error of this thread. The hub does so before it gives up. */
 static void broadcast_refusal(const bootstrap_t *bootstrap, uint64_t deadline_ns)
 {
@@ -116,6 +125,9 @@ static moxie_status_t gather_ranks(bootstrap_t *bootstrap, const rendezvous_t *r
         int32_t rank;
         const moxie_status_t status = read_hello(bootstrap, socket_fd, &rank);
         if (rank < 0) {
+            if (status != MOXIE_OK) {
+                refuse(bootstrap, socket_fd);
+            }
             close(socket_fd);
         } else {
             bootstrap->sockets[rank] = socket_fd;

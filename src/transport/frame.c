@@ -121,7 +121,7 @@ int frame_receive(int socket_fd, frame_t *frame, int *fds, uint64_t deadline_ns)
     for (int i = 0; i < BOOTSTRAP_FD_COUNT_MAX; i++) {
         fds[i] = -1;
     }
-    for (;;) {
+    for (int is_reset = 0;;) {
         struct iovec part = {.iov_base = frame, .iov_len = sizeof(*frame)};
         fd_message_t control;
         struct msghdr message = {.msg_iov = &part,
@@ -132,6 +132,11 @@ int frame_receive(int socket_fd, frame_t *frame, int *fds, uint64_t deadline_ns)
         if (received >= 0) {
             take_fds(&message, fds);
             return (int)received;
+        }
+        if (errno == ECONNRESET && !is_reset) {
+            /* The peer closed before it had read all of ours: its last word is still to be read. */
+            is_reset = 1;
+            continue;
         }
         if (errno != EAGAIN && errno != EINTR) {
             return -1;
