@@ -153,7 +153,9 @@ static void run_under_mpirun(const char *name, const options_t *options, char **
     if (plan_make(&plan, options, &nobody, failure)) {
         (void)mpirun_run(&plan, arguments, &output, failure);
     }
-    (void)fwrite(output.bytes, 1, output.count, stdout);
+    if (output.count > 0) {
+        (void)fwrite(output.bytes, 1, output.count, stdout);
+    }
     if (failure->exit_code != EXIT_DONE && output.count == 0) {
         tell_failure(name, options, failure);
     } else if (failure->sentence[0] != '\0') {
