@@ -9,6 +9,7 @@
 #include "transport/shm/signal.h"
 #include "transport/shm/window.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 typedef struct ceiling_body {
@@ -63,18 +64,25 @@ static moxie_status_t copy_to_peer(const moxie_group_t *group, const moxie_ceili
     shm_transport_t *transport = shm_of(group)->transport;
     const ceiling_body_t *body = body_of(transport, peer);
     const size_t row_bytes = (size_t)in->row_bytes;
+    const int64_t row_count = body->row_count;
+    uint64_t bytes;
+    if (row_count < 0 || __builtin_mul_overflow(row_count, row_bytes, &bytes)) {
+        error_set(MOXIE_ERR_PROTOCOL, "ceiling: rank %d says it holds %" PRId64 " rows", peer,
+                  row_count);
+        error_detail()->peer = peer;
+        return MOXIE_ERR_PROTOCOL;
+    }
     void *base;
-    const moxie_status_t status = shm_buffer_map(
-        transport, peer, &body->destination, (uint64_t)(body->row_count * in->row_bytes), &base);
-    if (status != MOXIE_OK) {
+    const moxie_status_t status = shm_buffer_map(transport, peer, &body->destination, bytes, &base);
+    if (status != MOXIE_OK || row_count == 0) {
         return status;
     }
-    int64_t row = 0;
+    uint64_t row = 0; /* wraps round: whatever the peers say, it stays within row_count */
     for (int32_t rank = 0; rank < group->rank; rank++) {
-        row += body_of(transport, rank)->rows_to_peer[peer];
+        row += (uint64_t)body_of(transport, rank)->rows_to_peer[peer];
     }
     for (int64_t i = 0; base != NULL && i < in->rows_to_peer[peer]; i++, row++) {
-        char *to = (char *)base + (size_t)(row % body->row_count) * row_bytes;
+        char *to = (char *)base + (size_t)(row % (uint64_t)row_count) * row_bytes;
         const char *from = (const char *)in->source + (size_t)*next_source * row_bytes;
         if (in->streaming) {
             shm_of(group)->rows->copy_stream(to, from, row_bytes);
@@ -95,6 +103,10 @@ moxie_status_t shm_ceiling(moxie_group_t *group, const moxie_ceiling_in_t *in, u
         return status;
     }
     status = signal_meet(transport, write_body(group, in, message));
+    if (status == MOXIE_OK) {
+        status = signal_check_bodies(transport, sizeof(ceiling_body_t) +
+                                                    sizeof(int64_t) * (size_t)group->rank_count);
+    }
     if (status != MOXIE_OK) {
         return status;
     }
