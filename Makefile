@@ -12,7 +12,7 @@ CTEST         := ctest --output-on-failure --no-tests=error --parallel $(shell n
 define cmake_build
 	@test -f $(2)/build.ninja || cmake --preset $(1) >/dev/null
 	@if [ -t 1 ]; then ninja -C $(2); \
-	else ninja -C $(2) --quiet | sed '/^ninja: no work to do/d'; fi
+	else ninja -C $(2) --quiet | sed '/^ninja: no work to do/d; /^-- /d'; fi
 endef
 
 .PHONY: help

@@ -10,6 +10,10 @@
  * slot k within a rank and ascending rank at home; a rank's partial is rounded once to the wire
  * type, the sum once to the output type, to nearest even; subnormals are kept; a NaN becomes 0x7FFF
  * in bf16 and 0x7FFFFFFF in fp32. The caller's rounding and flush-to-zero modes do not matter.
+ *
+ * A route or struct that is NULL, or a struct whose `size` was not set, is refused on the spot and
+ * without a word to the peers, who then wait until their deadline. Every other error is the same on
+ * all ranks.
  */
 #ifndef MOXIE_EXCHANGE_H
 #define MOXIE_EXCHANGE_H
@@ -191,7 +195,7 @@ MOXIE_API moxie_status_t moxie_combine_backward(moxie_route_t *route,
 typedef struct moxie_ceiling_in {
     size_t size;                 /**< sizeof(moxie_ceiling_in_t) */
     const void *source;          /**< [source_row_count] rows, any memory */
-    int64_t source_row_count;    /**< rows to read from, in turn; >= 1 unless nothing is copied */
+    int64_t source_row_count;    /**< rows to read from, in turn, each once for all peers */
     const int64_t *rows_to_peer; /**< [rank_count] rows to write to each rank, this one included */
     int64_t row_bytes;           /**< the same on every rank */
     void *destination;           /**< this rank's buffer, in a window, that the peers write to */

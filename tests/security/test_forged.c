@@ -135,11 +135,15 @@ static void forge_many_rows(shm_message_t *message)
     ((ceiling_start_t *)message->body)->row_count = INT64_MAX / 2;
 }
 
-static void forge_rows_to_peers(shm_message_t *message)
+static void forge_negative_to_peers(shm_message_t *message)
 {
-    ceiling_start_t *body = (ceiling_start_t *)message->body;
-    body->rows_to_peer[0] = INT64_MIN;
-    body->rows_to_peer[2] = -3;
+    ((ceiling_start_t *)message->body)->rows_to_peer[0] = INT64_MIN;
+}
+
+static void forge_many_to_peers(shm_message_t *message)
+{
+    ((ceiling_start_t *)message->body)->rows_to_peer[0] = INT64_MAX;
+    ((ceiling_start_t *)message->body)->rows_to_peer[2] = INT64_MAX;
 }
 
 static const forgery_t forgeries[] = {
@@ -159,10 +163,11 @@ static const forgery_t forgeries[] = {
     {"absence", SHM_OP_COMBINE, forge_absence, MOXIE_ERR_PROTOCOL},
     {"no body", SHM_OP_ALLGATHER, forge_no_body, MOXIE_ERR_PROTOCOL},
     {"no body", SHM_OP_CEILING, forge_no_body, MOXIE_ERR_PROTOCOL},
-    {"no rows", SHM_OP_CEILING, forge_no_rows, MOXIE_OK},
+    {"no rows", SHM_OP_CEILING, forge_no_rows, MOXIE_ERR_PROTOCOL},
     {"negative rows", SHM_OP_CEILING, forge_negative_rows, MOXIE_ERR_PROTOCOL},
     {"many rows", SHM_OP_CEILING, forge_many_rows, MOXIE_ERR_PROTOCOL},
-    {"rows to peers", SHM_OP_CEILING, forge_rows_to_peers, MOXIE_OK},
+    {"negative rows to peers", SHM_OP_CEILING, forge_negative_to_peers, MOXIE_ERR_ARGUMENT},
+    {"many rows to peers", SHM_OP_CEILING, forge_many_to_peers, MOXIE_OK},
 };
 
 static moxie_status_t update(member_t *member)
