@@ -9,6 +9,7 @@
 #include "transport/shm/signal.h"
 #include "transport/shm/window.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 typedef struct ceiling_body {
@@ -56,6 +57,34 @@ static const ceiling_body_t *body_of(const shm_transport_t *transport, int32_t r
     return (const ceiling_body_t *)signal_message(transport, rank)->body;
 }
 
+/* Rows that go to a rank need a buffer there: the same verdict on every rank. */
+static moxie_status_t check_destinations(const moxie_group_t *group)
+{
+    const shm_transport_t *transport = shm_of(group)->transport;
+    for (int32_t peer = 0; peer < group->rank_count; peer++) {
+        int64_t row_count = 0;
+        for (int32_t rank = 0; rank < group->rank_count; rank++) {
+            const int64_t rows = body_of(transport, rank)->rows_to_peer[peer];
+            if (rows < 0) {
+                error_set(MOXIE_ERR_ARGUMENT, "rank %d sends %" PRId64 " rows to rank %d", rank,
+                          rows, peer);
+                error_detail()->rank = rank;
+                error_detail()->peer = rank;
+                return MOXIE_ERR_ARGUMENT;
+            }
+            row_count += rows;
+        }
+        if (row_count > 0 && !body_of(transport, peer)->destination.present) {
+            error_set(MOXIE_ERR_ARGUMENT, "rank %d gave no destination for the rows it is sent",
+                      peer);
+            error_detail()->rank = peer;
+            error_detail()->peer = peer;
+            return MOXIE_ERR_ARGUMENT;
+        }
+    }
+    return MOXIE_OK;
+}
+
 /* One peer's buffer, and the next row of it that this rank writes. */
 typedef struct ceiling_peer {
     char *base;
@@ -97,7 +126,7 @@ static void copy_rows(const moxie_group_t *group, const moxie_ceiling_in_t *in,
         for (int32_t k = 0; k < group->rank_count; k++) {
             const int32_t peer = (group->rank + k) % group->rank_count;
             ceiling_peer_t *to = &peers[peer];
-            if (i >= in->rows_to_peer[peer] || to->base == NULL) {
+            if (i >= in->rows_to_peer[peer]) {
                 continue;
             }
             const char *from =
@@ -122,6 +151,9 @@ moxie_status_t shm_ceiling(moxie_group_t *group, const moxie_ceiling_in_t *in, u
         return status;
     }
     status = signal_meet(transport, write_body(group, in, message));
+    if (status == MOXIE_OK) {
+        status = check_destinations(group);
+    }
     if (status != MOXIE_OK) {
         return status;
     }
