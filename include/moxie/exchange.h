@@ -191,7 +191,7 @@ MOXIE_API moxie_status_t moxie_combine_backward(moxie_route_t *route,
 typedef struct moxie_ceiling_in {
     size_t size;                 /**< sizeof(moxie_ceiling_in_t) */
     const void *source;          /**< [source_row_count] rows, any memory */
-    int64_t source_row_count;    /**< rows to read from, in turn; >= 1 unless nothing is copied */
+    int64_t source_row_count;    /**< rows to read from, in turn, each once for all peers */
     const int64_t *rows_to_peer; /**< [rank_count] rows to write to each rank, this one included */
     int64_t row_bytes;           /**< the same on every rank */
     void *destination;           /**< this rank's buffer, in a window, that the peers write to */

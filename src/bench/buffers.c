@@ -42,6 +42,8 @@ buffer_layout_t buffers_measure(const plan_t *plan, int32_t rank)
     layout.row_weight = reserve(window, expert_rows, sizeof(float));
     layout.row_source = reserve(window, expert_rows, sizeof(moxie_row_source_t));
     layout.d_recv_weights = reserve(window, weight_rows, sizeof(float));
+    if (*window == 0) /* a rank that receives nothing: its empty parts need an address too */
+        *window = PART_ALIGNMENT;
 
     layout.home = reserve(private, tokens * plan->home_set_count, row_bytes);
     layout.out = reserve(private, tokens, row_bytes);

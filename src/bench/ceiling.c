@@ -45,10 +45,6 @@ bool ceiling_measure(const session_t *session, ceiling_t *ceiling, int64_t first
                      failure_t *failure)
 {
     uint64_t times_ns[MOXIE_RANK_COUNT_MAX];
-    double unused = 0.0;
-    for (int32_t method = 0; method < CEILING_METHOD_COUNT; method++)
-        if (!measure_once(session, method, first, times_ns, &unused, failure)) /* warms up */
-            return false;
     for (int64_t turn = first; turn < last; turn++)
         for (int32_t method = 0; method < CEILING_METHOD_COUNT; method++)
             if (!measure_once(session, method, turn, times_ns, &ceiling->time_ns[method][turn],

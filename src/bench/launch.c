@@ -362,8 +362,8 @@ static void close_launch(launch_t *launch)
     progress_clear();
 }
 
-/* Gives the processes of blamed ranks their numbers. */
-static void name_processes(const launch_t *launch)
+/* Gives the processes of blamed ranks their numbers, and the failure an operation. */
+static void complete_failure(const launch_t *launch)
 {
     failure_t *failure = launch->failure;
     for (int32_t i = 0; i < failure->peer_count; i++) {
@@ -371,6 +371,10 @@ static void name_processes(const launch_t *launch)
         if (rank >= 0 && rank < launch->plan->rank_count)
             failure->peers[i].pid = launch->children[rank].started_pid;
     }
+    if (failure->op[0] == '\0') /* no peer was in a call that could tell */
+        (void)strcpy(failure->op, "bench");
+    if (failure->phase[0] == '\0')
+        (void)strcpy(failure->phase, launch->gates_passed == 0 ? "start" : "between calls");
 }
 
 bool launch_run(const plan_t *plan, launch_result_t *out, failure_t *failure)
@@ -383,7 +387,7 @@ bool launch_run(const plan_t *plan, launch_result_t *out, failure_t *failure)
         is_started = start_rank(&launch, rank);
     if (is_started) {
         watch(&launch);
-        name_processes(&launch);
+        complete_failure(&launch);
     }
     close_launch(&launch);
     if (is_started && launch.failed_ms == 0 && out->record == NULL)

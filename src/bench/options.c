@@ -92,8 +92,9 @@ static const option_row_t table[OPTION_COUNT] = {
         {.name = "routing",
          TEXT(routing, "ROUTING"),
          .text_default = "uniform",
-         .help = "Who goes where: uniform, balanced, zipf:S (expert popularity falls as "
-                 "rank^-S), text:FILE (the words of a text, so that repeated words give the skew "
+         .help = "Who goes where: uniform, balanced, zipf:S (the i-th most popular expert is drawn "
+                 "in proportion to 1/i^S), text:FILE (the words of a text, so that repeated words "
+                 "give the skew "
                  "of real traffic) or file:PATH (a recorded routing)"},
     [OPTION_RECORD_ROUTING] = {.name = "record-routing",
                                TEXT(record_routing, "PATH"),

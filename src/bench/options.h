@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* In the order of the help. */
+/* In the order of the contract. */
 typedef enum option_id {
     OPTION_SHAPE,
     OPTION_CONFIG,

@@ -115,7 +115,7 @@ static json_t *ceiling_json(const plan_t *plan, ceiling_t *ceiling, double *ceil
         how, sizeof(how),
         "%s, the better of memcpy and non-temporal stores: the same ranks copy the same "
         "rows to the same peers in row-sized pieces, no routing, no sums; median of "
-        "%lld in turn, half of them before and half after the timing%s",
+        "%lld iterations, spread over the timing%s",
         method == 0 ? "memcpy" : "non-temporal stores", (long long)ceiling->count,
         plan->rank_count > 1 ? "" : "; one rank, so nothing crosses: shares compare logical bytes");
     return json_pack("{s:f,s:s}", "wire_gbps", rate(wire_bytes, *ceiling_us), "how", how);

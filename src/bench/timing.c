@@ -52,10 +52,12 @@ static void tell_progress(const session_t *session, int64_t done, int64_t count)
     link_alive(session->link);
 }
 
-static bool measure_all(const session_t *session, const timing_t *timing, failure_t *failure)
+static bool measure_all(const session_t *session, ceiling_t *ceiling, const timing_t *timing,
+                        failure_t *failure)
 {
     int64_t warmup_count = session->plan->options->warmups;
     int64_t turn_count = warmup_count + timing->iteration_count;
+    int64_t ceiling_done = 0;
     for (int64_t turn = 0; turn < turn_count; turn++) {
         for (slot_t slot = 0; slot < SLOT_COUNT; slot++) {
             sample_t sample;
@@ -65,6 +67,12 @@ static bool measure_all(const session_t *session, const timing_t *timing, failur
             if (turn >= warmup_count)
                 timing_of_rank(timing, slot, session->rank)[turn - warmup_count] = sample;
         }
+        int64_t ceiling_due = turn < warmup_count ? 0
+                                                  : (turn + 1 - warmup_count) * ceiling->count /
+                                                        timing->iteration_count;
+        if (!ceiling_measure(session, ceiling, ceiling_done, ceiling_due, failure))
+            return false;
+        ceiling_done = ceiling_due;
         tell_progress(session, turn, turn_count);
     }
     return true;
@@ -87,7 +95,7 @@ static bool gather(const session_t *session, const timing_t *timing, slot_t slot
     return true;
 }
 
-bool timing_measure(const session_t *session, timing_t *out, failure_t *failure)
+bool timing_measure(const session_t *session, ceiling_t *ceiling, timing_t *out, failure_t *failure)
 {
     size_t rank_count = (size_t)session->plan->rank_count;
     *out = (timing_t){.rank_count = session->plan->rank_count,
@@ -98,7 +106,7 @@ bool timing_measure(const session_t *session, timing_t *out, failure_t *failure)
     bool is_done = out->samples != NULL && pieces != NULL;
     if (!is_done)
         failure_set(failure, EXIT_USAGE, "rank %d: not enough memory for samples", session->rank);
-    is_done = is_done && measure_all(session, out, failure);
+    is_done = is_done && measure_all(session, ceiling, out, failure);
     for (slot_t slot = 0; slot < SLOT_COUNT && is_done; slot++)
         is_done = gather(session, out, slot, pieces, failure);
     free(pieces);

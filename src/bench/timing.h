@@ -4,7 +4,7 @@
 #ifndef MOXIE_BENCH_TIMING_H
 #define MOXIE_BENCH_TIMING_H
 
-#include "bench/session.h"
+#include "bench/ceiling.h"
 
 /* What a rank saw in one iteration of a call. */
 typedef struct sample {
@@ -19,8 +19,13 @@ typedef struct timing {
     sample_t *samples; /* [SLOT_COUNT][rank_count][iteration_count] */
 } timing_t;
 
-/* Warms up and measures; collective. Afterwards every rank has the samples of all. */
-bool timing_measure(const session_t *session, timing_t *out, failure_t *failure);
+/*
+ * Warms up and measures; collective. Afterwards every rank has the samples of all. The ceiling's
+ * iterations are spread evenly between those of the calls, so that both see the same machine: what
+ * else runs there comes and goes.
+ */
+bool timing_measure(const session_t *session, ceiling_t *ceiling, timing_t *out,
+                    failure_t *failure);
 
 /* Releases the samples. */
 void timing_release(timing_t *timing);

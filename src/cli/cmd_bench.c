@@ -2,6 +2,7 @@
 /* moxie bench: options, plan, run, and what becomes of the result. */
 #include "bench/launch.h"
 #include "bench/output.h"
+#include "bench/progress.h"
 #include "bench/record.h"
 #include "bench/recording.h"
 #include "bench/table.h"
@@ -113,7 +114,9 @@ static bool run(const options_t *options, failure_t *failure)
     plan_t plan = {0};
     outputs_t outputs = {0};
     launch_result_t result = {.record = NULL};
-    bool is_done = plan_make(&plan, options, failure) && open_outputs(&outputs, &plan, failure) &&
+    bool is_planned = plan_make(&plan, options, failure);
+    plan.has_progress = progress_is_visible();
+    bool is_done = is_planned && open_outputs(&outputs, &plan, failure) &&
                    launch_run(&plan, &result, failure) &&
                    publish(&outputs, &plan, &result, failure);
     discard_outputs(&outputs);

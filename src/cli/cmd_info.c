@@ -62,6 +62,11 @@ static const char *text_at(const json_t *object, const char *key)
     return json_string_value(json_object_get(object, key));
 }
 
+static long long integer_at(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
+}
+
 static double number_at(const json_t *object, const char *key)
 {
     return json_number_value(json_object_get(object, key));
@@ -85,9 +90,9 @@ static void print_knobs(const json_t *knobs)
                  "MOXIE_<NAME>)\n");
     for (size_t i = 0; i < json_array_size(knobs); i++) {
         const json_t *knob = json_array_get(knobs, i);
-        (void)printf("  %-24s %10.0f  %-12s %s; %.0f to %.0f\n", text_at(knob, "name"),
-                     number_at(knob, "value"), text_at(knob, "from"), text_at(knob, "help"),
-                     number_at(knob, "min"), number_at(knob, "max"));
+        (void)printf("  %-24s %10lld  %-12s %s; %lld to %lld\n", text_at(knob, "name"),
+                     integer_at(knob, "value"), text_at(knob, "from"), text_at(knob, "help"),
+                     integer_at(knob, "min"), integer_at(knob, "max"));
     }
 }
 

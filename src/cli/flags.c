@@ -18,6 +18,18 @@ typedef struct reading {
     failure_t *failure;
 } reading_t;
 
+/* The first choice is the default; the last ones may not be built yet. */
+static void choice_text(const option_row_t *row, char text[HELP_BYTES])
+{
+    const char *later = row->choices;
+    for (int64_t built = 0; built < row->built_count; built++) {
+        later += strcspn(later, "|");
+        later += *later == '|';
+    }
+    (void)snprintf(text, HELP_BYTES, " (default: %.*s%s%s)", (int)strcspn(row->choices, "|"),
+                   row->choices, *later == '\0' ? "" : "; not built yet: ", later);
+}
+
 static void default_text(const option_row_t *row, char text[HELP_BYTES])
 {
     text[0] = '\0';
@@ -28,8 +40,7 @@ static void default_text(const option_row_t *row, char text[HELP_BYTES])
     else if (row->type == OPTION_TYPE_NUMBER)
         (void)snprintf(text, HELP_BYTES, " (default: %" PRId64 ")", row->value_default);
     else if (row->type == OPTION_TYPE_CHOICE)
-        (void)snprintf(text, HELP_BYTES, " (default: %.*s)", (int)strcspn(row->choices, "|"),
-                       row->choices);
+        choice_text(row, text);
 }
 
 static void write_help(const option_row_t *row, char help[HELP_BYTES])

@@ -277,10 +277,20 @@ static void play_different_calls(world_rank_t *self)
         _Alignas(64) char home[4096];
         calls_t calls;
         prepare(&trial, home, &calls);
-        const moxie_status_t status = self->rank == ODD_RANK
-                                          ? run_call(trial.route, COMBINE, &calls)
-                                          : run_call(trial.route, DISPATCH, &calls);
-        world_expect(self, "different calls", status, MOXIE_ERR_MISMATCH);
+        /* All other details of these two are alike. */
+        world_expect(
+            self, "dispatch and backward of combine",
+            run_call(trial.route, self->rank == ODD_RANK ? COMBINE_BACKWARD : DISPATCH, &calls),
+            MOXIE_ERR_MISMATCH);
+        world_expect(self, "dispatch and barrier",
+                     self->rank == ODD_RANK ? moxie_group_barrier(group)
+                                            : run_call(trial.route, DISPATCH, &calls),
+                     MOXIE_ERR_MISMATCH);
+        world_expect(self, "combine and update",
+                     self->rank == ODD_RANK
+                         ? moxie_route_update(trial.route, &trial.world.routing[self->rank], NULL)
+                         : run_call(trial.route, COMBINE, &calls),
+                     MOXIE_ERR_MISMATCH);
     }
     trial_close(&trial);
     moxie_group_destroy(group);

@@ -281,6 +281,24 @@ static void test_too_many_tokens(void **state)
     conformance_run(3, play_too_many_tokens, NULL);
 }
 
+/* A dispatch that would be right if the route had a routing. */
+static moxie_status_t dispatch_nothing(const trial_t *trial)
+{
+    const size_t row_bytes = (size_t)trial->scenario.hidden * sizeof(uint16_t);
+    void *x = calloc((size_t)trial->token_count + 1, row_bytes);
+    if (x == NULL) {
+        abort();
+    }
+    moxie_dispatch_in_t in = MOXIE_DISPATCH_IN_INIT;
+    in.x = x;
+    moxie_dispatch_out_t out = MOXIE_DISPATCH_OUT_INIT;
+    out.row_capacity = trial->row_capacity;
+    out.recv_x = moxie_window_base(trial->memory.outputs);
+    const moxie_status_t status = moxie_dispatch(trial->route, &in, &out, NULL);
+    free(x);
+    return status;
+}
+
 /* A route that had a routing and is given a wrong one keeps none. */
 static void play_a_route_loses_its_routing(world_rank_t *self)
 {
@@ -301,6 +319,8 @@ static void play_a_route_loses_its_routing(world_rank_t *self)
             moxie_layout_check(trial.route) == MOXIE_OK) {
             world_fail(self, "a refused route has a routing");
         }
+        refusal_is_shared(self, group, "dispatch without a routing", dispatch_nothing(&trial),
+                          MOXIE_ERR_ARGUMENT);
         if (!self->failed && trial_reroute(&trial, &base)) {
             trial_dispatch(&trial, 1);
         }

@@ -91,13 +91,12 @@ static unsigned char byte_of(int rank, int64_t row)
     return (unsigned char)(16 * (rank + 1) + row);
 }
 
-/* Every rank sends its rows in turn to the ranks from itself on; sources lie in rank order. */
+/* Every rank sends its rows, each to every rank; sources lie in rank order. */
 static void check_copies(world_rank_t *self, const unsigned char *received)
 {
     for (int source = 0; source < RANKS; source++)
         for (int row = 0; row < ROWS_TO_A_PEER; row++) {
-            const int turn = (self->rank - source + RANKS) % RANKS;
-            const unsigned char wanted = byte_of(source, turn * ROWS_TO_A_PEER + row);
+            const unsigned char wanted = byte_of(source, row);
             const unsigned char *at = received + (source * ROWS_TO_A_PEER + row) * ROW_BYTES;
             for (int i = 0; i < ROW_BYTES; i++)
                 if (at[i] != wanted)

@@ -56,34 +56,61 @@ static const ceiling_body_t *body_of(const shm_transport_t *transport, int32_t r
     return (const ceiling_body_t *)signal_message(transport, rank)->body;
 }
 
-/* Rows to one peer, behind those of the ranks before this one. */
-static moxie_status_t copy_to_peer(const moxie_group_t *group, const moxie_ceiling_in_t *in,
-                                   int32_t peer, int64_t *next_source)
+/* One peer's buffer, and the next row of it that this rank writes. */
+typedef struct ceiling_peer {
+    char *base;
+    int64_t row_count;
+    int64_t next_row; /* begins behind the rows of the ranks before this one */
+} ceiling_peer_t;
+
+static moxie_status_t open_peers(const moxie_group_t *group, const moxie_ceiling_in_t *in,
+                                 ceiling_peer_t *peers)
 {
     shm_transport_t *transport = shm_of(group)->transport;
-    const ceiling_body_t *body = body_of(transport, peer);
-    const size_t row_bytes = (size_t)in->row_bytes;
-    void *base;
-    const moxie_status_t status = shm_buffer_map(
-        transport, peer, &body->destination, (uint64_t)(body->row_count * in->row_bytes), &base);
-    if (status != MOXIE_OK) {
-        return status;
-    }
-    int64_t row = 0;
-    for (int32_t rank = 0; rank < group->rank; rank++) {
-        row += body_of(transport, rank)->rows_to_peer[peer];
-    }
-    for (int64_t i = 0; base != NULL && i < in->rows_to_peer[peer]; i++, row++) {
-        char *to = (char *)base + (size_t)(row % body->row_count) * row_bytes;
-        const char *from = (const char *)in->source + (size_t)*next_source * row_bytes;
-        if (in->streaming) {
-            shm_of(group)->rows->copy_stream(to, from, row_bytes);
-        } else {
-            memcpy(to, from, row_bytes);
+    for (int32_t peer = 0; peer < group->rank_count; peer++) {
+        const ceiling_body_t *body = body_of(transport, peer);
+        void *base;
+        const moxie_status_t status =
+            shm_buffer_map(transport, peer, &body->destination,
+                           (uint64_t)(body->row_count * in->row_bytes), &base);
+        if (status != MOXIE_OK) {
+            return status;
         }
-        *next_source = *next_source + 1 < in->source_row_count ? *next_source + 1 : 0;
+        peers[peer] = (ceiling_peer_t){.base = base, .row_count = body->row_count};
+        for (int32_t rank = 0; rank < group->rank; rank++) {
+            peers[peer].next_row += body_of(transport, rank)->rows_to_peer[peer];
+        }
     }
     return MOXIE_OK;
+}
+
+/* Row by row, each read once and written to every peer that it goes to: an exchange that read rows
+ * again for each peer would be no ceiling. */
+static void copy_rows(const moxie_group_t *group, const moxie_ceiling_in_t *in,
+                      ceiling_peer_t *peers)
+{
+    const rows_kernels_t *rows = shm_of(group)->rows;
+    const size_t row_bytes = (size_t)in->row_bytes;
+    int is_left = 1;
+    for (int64_t i = 0; is_left; i++) {
+        is_left = 0;
+        for (int32_t k = 0; k < group->rank_count; k++) {
+            const int32_t peer = (group->rank + k) % group->rank_count;
+            ceiling_peer_t *to = &peers[peer];
+            if (i >= in->rows_to_peer[peer] || to->base == NULL) {
+                continue;
+            }
+            const char *from =
+                (const char *)in->source + (size_t)(i % in->source_row_count) * row_bytes;
+            char *place = to->base + (size_t)(to->next_row++ % to->row_count) * row_bytes;
+            if (in->streaming) {
+                rows->copy_stream(place, from, row_bytes);
+            } else {
+                memcpy(place, from, row_bytes);
+            }
+            is_left = 1;
+        }
+    }
 }
 
 moxie_status_t shm_ceiling(moxie_group_t *group, const moxie_ceiling_in_t *in, uint64_t *time_ns)
@@ -99,13 +126,11 @@ moxie_status_t shm_ceiling(moxie_group_t *group, const moxie_ceiling_in_t *in, u
         return status;
     }
     const uint64_t start_ns = clock_now_ns();
-    int64_t next_source = 0;
-    for (int32_t i = 0; i < group->rank_count; i++) {
-        status = copy_to_peer(group, in, (group->rank + i) % group->rank_count, &next_source);
-        if (status != MOXIE_OK) {
-            return signal_revoke(transport);
-        }
+    ceiling_peer_t peers[MOXIE_RANK_COUNT_MAX];
+    if (open_peers(group, in, peers) != MOXIE_OK) {
+        return signal_revoke(transport);
     }
+    copy_rows(group, in, peers);
     rows_fence();
     status = signal_finish(transport);
     *time_ns = clock_now_ns() - start_ns;
