@@ -128,7 +128,8 @@ int frame_receive(int socket_fd, frame_t *frame, int *fds, uint64_t deadline_ns)
                                  .msg_iovlen = 1,
                                  .msg_control = control.bytes,
                                  .msg_controllen = sizeof(control.bytes)};
-        const ssize_t received = recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+        const ssize_t received =
+            recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | MSG_TRUNC);
         if (received >= 0) {
             take_fds(&message, fds);
             return (int)received;

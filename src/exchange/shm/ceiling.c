@@ -9,6 +9,7 @@
 #include "transport/shm/signal.h"
 #include "transport/shm/window.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 typedef struct ceiling_body {
@@ -59,8 +60,8 @@ static const ceiling_body_t *body_of(const shm_transport_t *transport, int32_t r
 /* One peer's buffer, and the next row of it that this rank writes. */
 typedef struct ceiling_peer {
     char *base;
-    int64_t row_count;
-    int64_t next_row; /* begins behind the rows of the ranks before this one */
+    uint64_t row_count;
+    uint64_t next_row; /* begins behind the rows of the ranks before this one; may wrap round */
 } ceiling_peer_t;
 
 static moxie_status_t open_peers(const moxie_group_t *group, const moxie_ceiling_in_t *in,
@@ -69,16 +70,24 @@ static moxie_status_t open_peers(const moxie_group_t *group, const moxie_ceiling
     shm_transport_t *transport = shm_of(group)->transport;
     for (int32_t peer = 0; peer < group->rank_count; peer++) {
         const ceiling_body_t *body = body_of(transport, peer);
+        const int64_t row_count = body->row_count;
+        uint64_t bytes;
+        if (row_count < 0 || __builtin_mul_overflow(row_count, in->row_bytes, &bytes)) {
+            error_set(MOXIE_ERR_PROTOCOL, "ceiling: rank %d says it holds %" PRId64 " rows", peer,
+                      row_count);
+            error_detail()->peer = peer;
+            return MOXIE_ERR_PROTOCOL;
+        }
         void *base;
         const moxie_status_t status =
-            shm_buffer_map(transport, peer, &body->destination,
-                           (uint64_t)(body->row_count * in->row_bytes), &base);
+            shm_buffer_map(transport, peer, &body->destination, bytes, &base);
         if (status != MOXIE_OK) {
             return status;
         }
-        peers[peer] = (ceiling_peer_t){.base = base, .row_count = body->row_count};
+        peers[peer] =
+            (ceiling_peer_t){.base = row_count > 0 ? base : NULL, .row_count = (uint64_t)row_count};
         for (int32_t rank = 0; rank < group->rank; rank++) {
-            peers[peer].next_row += body_of(transport, rank)->rows_to_peer[peer];
+            peers[peer].next_row += (uint64_t)body_of(transport, rank)->rows_to_peer[peer];
         }
     }
     return MOXIE_OK;
@@ -122,6 +131,10 @@ moxie_status_t shm_ceiling(moxie_group_t *group, const moxie_ceiling_in_t *in, u
         return status;
     }
     status = signal_meet(transport, write_body(group, in, message));
+    if (status == MOXIE_OK) {
+        status = signal_check_bodies(transport, sizeof(ceiling_body_t) +
+                                                    sizeof(int64_t) * (size_t)group->rank_count);
+    }
     if (status != MOXIE_OK) {
         return status;
     }

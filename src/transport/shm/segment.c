@@ -31,7 +31,7 @@ moxie_status_t segment_create(uint64_t bytes, int *fd)
         } while (failed != 0 && errno == EINTR);
     }
     if (failed == 0) {
-        failed = fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+        failed = fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
     }
     if (failed != 0) {
         const moxie_status_t status =
@@ -40,6 +40,14 @@ moxie_status_t segment_create(uint64_t bytes, int *fd)
         return status;
     }
     *fd = memfd;
+    return MOXIE_OK;
+}
+
+moxie_status_t segment_seal_writing(int fd)
+{
+    if (fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) != 0) {
+        return error_set_errno("cannot seal shared memory");
+    }
     return MOXIE_OK;
 }
 
