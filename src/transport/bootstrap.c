@@ -511,7 +511,11 @@ static moxie_status_t allgather_as_peer(const bootstrap_t *bootstrap, const boot
         if (status != MOXIE_OK) {
             return status;
         }
-        part_from_frame(&parts[frame.rank], &frame, fds);
+        if (frame.rank != i) { /* twice the same would lose descriptors */
+            close_all(fds);
+            return blame(MOXIE_ERR_PROTOCOL, 0, "is out of step");
+        }
+        part_from_frame(&parts[i], &frame, fds);
     }
     return MOXIE_OK;
 }
