@@ -330,6 +330,7 @@ static moxie_status_t receive_frame(const bootstrap_t *bootstrap, int32_t peer, 
     errno = 0;
     const int received = frame_receive(bootstrap->sockets[peer], frame, fds, deadline_ns);
     if (received <= 0) {
+        close_all(fds); /* an empty message can bring some all the same */
         return blame_silent(peer);
     }
     moxie_status_t status = MOXIE_OK;
