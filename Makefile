@@ -12,7 +12,7 @@ CTEST         := ctest --output-on-failure --no-tests=error --parallel $(shell n
 define cmake_build
 	@test -f $(2)/build.ninja || cmake --preset $(1) >/dev/null
 	@if [ -t 1 ]; then ninja -C $(2); \
-	else ninja -C $(2) --quiet | sed '/^ninja: no work to do/d'; fi
+	else ninja -C $(2) --quiet | sed '/^ninja: no work to do/d; /^-- /d'; fi
 endef
 
 .PHONY: help
@@ -22,6 +22,12 @@ help: ## what there is to make
 .PHONY: setup
 setup:
 	@tools/setup.sh build
+
+# The launchers that tests start. Where they may not be installed, those tests are skipped.
+.PHONY: setup-test
+setup-test:
+	@tools/setup.sh build test || { tools/setup.sh build && \
+		echo "make: going on; the tests of what is missing are skipped" >&2; }
 
 .PHONY: build
 build: setup ## install what is missing, build build/moxie and build/libmoxie.so
@@ -37,16 +43,16 @@ bench: build ## the benchmark with your flags: make bench ARGS="--ranks 2 --layo
 	@build/moxie bench $(ARGS)
 
 .PHONY: test
-test: build ## all tests but the long ones
+test: setup-test build ## all tests but the long ones
 	@$(CTEST) --test-dir build
 
 .PHONY: asan
-asan: setup ## the tests under the address and undefined-behaviour sanitizers
+asan: setup-test ## the tests under the address and undefined-behaviour sanitizers
 	$(call cmake_build,asan,build-asan)
 	@$(CTEST) --test-dir build-asan
 
 .PHONY: tsan
-tsan: setup ## the tests under the thread sanitizer, ranks as threads of one process
+tsan: setup-test ## the tests under the thread sanitizer, ranks as threads of one process
 	$(call cmake_build,tsan,build-tsan)
 	@MOXIE_TEST_RANKS=threads $(CTEST) --test-dir build-tsan
 

@@ -3,17 +3,18 @@
 # Installs the Debian packages that are missing, when it may: as root, or with a sudo that asks for
 # no password. Otherwise prints the exact command and exits 2.
 #
-#   tools/setup.sh PURPOSE...      PURPOSE: build | docs | tidy
+#   tools/setup.sh PURPOSE...      PURPOSE: build | test | docs | tidy
 set -eu
 
 for purpose in "${@:-build}"; do
     case $purpose in
     build) packages="${packages-} build-essential cmake ninja-build pkg-config help2man
         libcmocka-dev libjansson-dev libtomlplusplus-dev libhwloc-dev zlib1g-dev" ;;
+    test) packages="${packages-} iproute2 openmpi-bin libopenmpi-dev munge slurm-wlm" ;;
     docs) packages="${packages-} doxygen" ;;
     tidy) packages="${packages-} clang-format clang-tidy cppcheck" ;;
     *)
-        echo "setup.sh: unknown purpose '$purpose' (build, docs, tidy)" >&2
+        echo "setup.sh: unknown purpose '$purpose' (build, test, docs, tidy)" >&2
         exit 2
         ;;
     esac
@@ -43,7 +44,13 @@ fi
 
 echo "setup: installing$missing"
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+policy=
+trap 'rm -f "$log"; [ -z "$policy" ] || $as_root rm -f "$policy"' EXIT
+# Some packages (munge, slurm-wlm) would start services: the tests start their own.
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+    policy=/usr/sbin/policy-rc.d
+    printf '#!/bin/sh\nexit 101\n' | $as_root install -m 755 /dev/stdin "$policy"
+fi
 if ! { $as_root apt-get -qq update &&
     $as_root DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 \
         install --no-install-recommends $missing; } >"$log" 2>&1 </dev/null; then

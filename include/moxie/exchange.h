@@ -10,6 +10,10 @@
  * slot k within a rank and ascending rank at home; a rank's partial is rounded once to the wire
  * type, the sum once to the output type, to nearest even; subnormals are kept; a NaN becomes 0x7FFF
  * in bf16 and 0x7FFFFFFF in fp32. The caller's rounding and flush-to-zero modes do not matter.
+ *
+ * A route or struct that is NULL, or a struct whose `size` was not set, is refused on the spot and
+ * without a word to the peers, who then wait until their deadline. Every other error is the same on
+ * all ranks.
  */
 #ifndef MOXIE_EXCHANGE_H
 #define MOXIE_EXCHANGE_H

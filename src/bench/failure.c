@@ -8,7 +8,7 @@
 
 bool failure_set(failure_t *failure, int exit_code, const char *format, ...)
 {
-    *failure = (failure_t){.exit_code = exit_code};
+    *failure = (failure_t){.exit_code = exit_code, .detected_by = -1};
     va_list arguments;
     va_start(arguments, format);
     (void)vsnprintf(failure->sentence, sizeof(failure->sentence), format, arguments);
@@ -41,6 +41,7 @@ bool failure_from_library(failure_t *failure, int32_t rank, const char *doing)
     failure_set(failure, exit_code_of(status), "rank %d: %s%s%s (%s)", rank, has_op ? "" : doing,
                 has_op ? "" : ": ", error.message, moxie_status_name(status));
     failure->status = status;
+    failure->detected_by = error.rank;
     if (error.peer >= 0)
         failure_blame(failure, error.peer, 0);
     memcpy(failure->op, error.op, sizeof(failure->op));

@@ -33,6 +33,7 @@ typedef struct failure {
     moxie_status_t status;                        /* of the library call that failed, or MOXIE_OK */
     failure_peer_t peers[FAILURE_PEER_COUNT_MAX]; /* who is to blame; pid 0: not known yet */
     int32_t peer_count;                           /* of `peers` */
+    int32_t detected_by;                          /* the rank that the library names, or -1 */
     char op[24];                                  /* the operation, "dispatch"; "" when none */
     char phase[24];                               /* its phase, "payload"; "" when none */
     char sentence[1024];                          /* what happened */

@@ -7,6 +7,7 @@
 #include "bench/meeting.h"
 #include "bench/progress.h"
 #include "bench/run.h"
+#include "bench/stopping.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -51,7 +52,7 @@ typedef struct launch {
     int64_t gates_passed;
     int64_t failed_ms; /* when the first failure was seen; 0: none */
     failure_t *failure;
-    launch_result_t *result;
+    run_result_t *result;
 } launch_t;
 
 static void note_failure(launch_t *launch, const failure_t *failure)
@@ -90,6 +91,22 @@ static void note_lost(launch_t *launch, int32_t rank, const char *how)
     note_failure(launch, &failure);
 }
 
+static bool join_and_run(const launch_t *launch, link_t *link, failure_t *failure)
+{
+    moxie_group_options_t options =
+        plan_group_options(launch->plan, link->rank, launch->meeting.socket_path);
+    moxie_group_t *group = NULL;
+    if (link->rank == 0 && launch->plan->has_progress) {
+        link_progress(link, "starting", 0, 1);
+    }
+    if (moxie_group_create(&options, &group) != MOXIE_OK) {
+        return failure_from_library(failure, link->rank, "joining the group");
+    }
+    bool is_done = run_rank(launch->plan, group, link, failure);
+    moxie_group_destroy(group);
+    return is_done;
+}
+
 /* The child's side. */
 static _Noreturn void be_rank(launch_t *launch, int32_t rank, int fd, pid_t parent)
 {
@@ -105,8 +122,9 @@ static _Noreturn void be_rank(launch_t *launch, int32_t rank, int fd, pid_t pare
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     link_t link = {.fd = fd, .rank = rank};
     failure_t failure = {.exit_code = EXIT_DONE};
-    if (!run_rank(launch->plan, rank, launch->meeting.socket_path, &link, &failure))
+    if (!join_and_run(launch, &link, &failure)) {
         (void)link_send(&link, "failure", link_failure_to_json(&failure));
+    }
     _exit(failure.exit_code);
 }
 
@@ -320,17 +338,6 @@ static void end_all(launch_t *launch)
     }
 }
 
-void stop_signals(sigset_t *signals)
-{
-    static const int stopping[] = {SIGINT, SIGTERM, SIGHUP};
-    (void)sigemptyset(signals);
-    for (size_t i = 0; i < sizeof(stopping) / sizeof(stopping[0]); i++) {
-        struct sigaction action;
-        if (sigaction(stopping[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
-            (void)sigaddset(signals, stopping[i]);
-    }
-}
-
 static bool open_launch(launch_t *launch)
 {
     sigset_t signals;
@@ -377,10 +384,10 @@ static void complete_failure(const launch_t *launch)
         (void)strcpy(failure->phase, launch->gates_passed == 0 ? "start" : "between calls");
 }
 
-bool launch_run(const plan_t *plan, launch_result_t *out, failure_t *failure)
+bool launch_run(const plan_t *plan, run_result_t *out, failure_t *failure)
 {
     launch_t launch = {.plan = plan, .signal_fd = -1, .failure = failure, .result = out};
-    *out = (launch_result_t){.record = NULL};
+    *out = (run_result_t){.record = NULL};
     (void)fflush(NULL); /* or the children would write it again */
     bool is_started = open_launch(&launch);
     for (int32_t rank = 0; is_started && rank < plan->rank_count; rank++)

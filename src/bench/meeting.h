@@ -6,14 +6,20 @@
 #include "bench/failure.h"
 
 typedef struct meeting {
-    char folder[96];       /* "": none */
+    char folder[96];       /* "": none, or not ours to remove */
     char socket_path[108]; /* the longest that a Unix socket can have */
 } meeting_t;
 
-/* Makes the folder under $XDG_RUNTIME_DIR or /tmp. */
+/* Makes a folder of its own under $XDG_RUNTIME_DIR or /tmp. */
 bool meeting_open(meeting_t *meeting, failure_t *failure);
 
-/* Removes the folder and a socket that was left in it. */
+/*
+ * Where the ranks of a launcher's job meet: $XDG_RUNTIME_DIR/moxie or /tmp/moxie-UID, which is made
+ * when it is not there, stays, and is refused when somebody else could have put something there.
+ */
+bool meeting_of_job(meeting_t *meeting, const char *job, failure_t *failure);
+
+/* Removes a socket that was left, and the folder if it was made for this meeting alone. */
 void meeting_close(meeting_t *meeting);
 
 #endif

@@ -91,8 +91,11 @@ static bool add_all(plan_t *plan, failure_t *failure)
     int64_t token_count_sum = plan->routing.token_start[plan->rank_count];
     uint64_t rank_count = (uint64_t)plan->rank_count;
     uint64_t samples = times((uint64_t)plan->options->iterations, rank_count * rank_count);
+    /* Ranks that this process starts share its routings, those of a launcher have each their own.
+     */
     plan->need_bytes = plus(times(samples, SLOT_COUNT * sizeof(sample_t)),
-                            routing_set_bytes(plan->rank_count, plan->topk, token_count_sum));
+                            times(routing_set_bytes(plan->rank_count, plan->topk, token_count_sum),
+                                  plan->launcher.name == NULL ? 1 : rank_count));
     for (int32_t rank = 0; rank < plan->rank_count; rank++)
         if (!add_rank(plan, rank, &plan->need_bytes, failure))
             return false;

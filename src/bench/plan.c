@@ -2,13 +2,13 @@
 /* Decides what a run will do: shape, ranks, routing, rows, memory; checks one against the other. */
 #include "bench/plan.h"
 
-#include "bench/launcher.h"
 #include "bench/memory_need.h"
 #include "bench/recording.h"
 #include "bench/shape.h"
 #include "moxie/backend.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,25 +37,22 @@ static bool check_backend(const plan_t *plan, failure_t *failure)
                        reason);
 }
 
-/* Without a launcher the ranks are started here; many ranks of a launcher come later. */
+/* Without a launcher this process starts the ranks; with one there are as many as it started. */
 static bool decide_ranks(plan_t *plan, failure_t *failure)
 {
-    launcher_t launcher;
-    if (!launcher_find(&launcher, failure))
-        return false;
+    const launcher_t *launcher = &plan->launcher;
     plan->rank_count = (int32_t)plan->options->ranks;
-    if (launcher.name == NULL)
+    if (launcher->name == NULL) {
         return true;
-    if (is_given(plan, OPTION_RANKS) && plan->rank_count != launcher.rank_count)
+    }
+    if (is_given(plan, OPTION_RANKS) && plan->rank_count != launcher->rank_count) {
         return failure_set(failure, EXIT_USAGE, "%s: %d contradicts %s, whose %s is %d",
-                           plan->where[OPTION_RANKS], plan->rank_count, launcher.name,
-                           launcher.size_variable, launcher.rank_count);
-    if (launcher.rank_count > 1)
-        return failure_set(failure, EXIT_UNAVAILABLE,
-                           "running under %s is not built yet: start moxie without it, it starts "
-                           "its ranks itself",
-                           launcher.name);
-    plan->rank_count = 1;
+                           plan->where[OPTION_RANKS], plan->rank_count, launcher->name,
+                           launcher->size_variable, launcher->rank_count);
+    }
+    plan->rank_count = launcher->rank_count;
+    (void)snprintf(plan->where[OPTION_RANKS], OPTION_WHERE_BYTES, "%s of %s",
+                   launcher->size_variable, launcher->name);
     return true;
 }
 
@@ -98,7 +95,8 @@ static bool adopt_recording(plan_t *plan, const routing_spec_t *spec, failure_t 
     bool has_shape = is_given(plan, OPTION_SHAPE);
     option_id_t experts = is_given(plan, OPTION_EXPERTS) ? OPTION_EXPERTS : OPTION_SHAPE;
     option_id_t topk = is_given(plan, OPTION_TOPK) ? OPTION_TOPK : OPTION_SHAPE;
-    if (!agree(plan, spec->path, OPTION_RANKS, is_given(plan, OPTION_RANKS), plan->rank_count,
+    if (!agree(plan, spec->path, OPTION_RANKS,
+               is_given(plan, OPTION_RANKS) || plan->launcher.name != NULL, plan->rank_count,
                set->rank_count, failure) ||
         !agree(plan, spec->path, experts, experts == OPTION_EXPERTS || has_shape,
                plan->expert_count, set->expert_count, failure) ||
@@ -205,9 +203,10 @@ static bool decide_route(plan_t *plan, failure_t *failure)
     return true;
 }
 
-bool plan_make(plan_t *plan, const options_t *options, failure_t *failure)
+bool plan_make(plan_t *plan, const options_t *options, const launcher_t *launcher,
+               failure_t *failure)
 {
-    *plan = (plan_t){.options = options, .seed = (uint64_t)options->seed};
+    *plan = (plan_t){.options = options, .launcher = *launcher, .seed = (uint64_t)options->seed};
     for (option_id_t id = 0; id < OPTION_COUNT; id++)
         option_where(options, id, plan->where[id]);
     return options_check_built(options, failure) && decide_shape(plan, failure) &&

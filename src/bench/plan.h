@@ -3,6 +3,7 @@
 #ifndef MOXIE_BENCH_PLAN_H
 #define MOXIE_BENCH_PLAN_H
 
+#include "bench/launcher.h"
 #include "bench/options.h"
 #include "bench/routing.h"
 #include "moxie/quote.h"
@@ -10,6 +11,7 @@
 /* Everything the ranks need to know; the same in all of them. */
 typedef struct plan {
     const options_t *options;
+    launcher_t launcher;    /* who started this process */
     const char *shape_name; /* "custom" when a flag changed the shape */
     int32_t rank_count;
     int32_t expert_count;
@@ -32,7 +34,8 @@ typedef struct plan {
 } plan_t;
 
 /* Decides and checks everything; needs no group. */
-bool plan_make(plan_t *plan, const options_t *options, failure_t *failure);
+bool plan_make(plan_t *plan, const options_t *options, const launcher_t *launcher,
+               failure_t *failure);
 
 /* Releases a plan. A zeroed one is allowed. */
 void plan_release(plan_t *plan);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One rank from beginning to end: join, fill, verify, time, verify, report. */
+/* One rank from beginning to end: prepare, fill, verify, time, verify, report. */
 #include "bench/run.h"
 
 #include "bench/ceiling.h"
@@ -26,18 +26,16 @@ static void tell(const session_t *session, const char *what)
         link_progress(session->link, what, 0, 1);
 }
 
-static bool join(session_t *session, const char *rendezvous, failure_t *failure)
+static bool prepare(session_t *session, failure_t *failure)
 {
     const plan_t *plan = session->plan;
-    moxie_group_options_t group = plan_group_options(plan, session->rank, rendezvous);
     moxie_route_options_t route = plan_route_options(plan);
-    tell(session, "starting");
-    if (moxie_group_create(&group, &session->group) != MOXIE_OK)
-        return failure_from_library(failure, session->rank, "joining the group");
-    if (!buffers_init(&session->buffers, plan, session->rank, session->group, failure))
+    if (!buffers_init(&session->buffers, plan, session->rank, session->group, failure)) {
         return false;
-    if (moxie_route_create(session->group, &route, &session->route) != MOXIE_OK)
+    }
+    if (moxie_route_create(session->group, &route, &session->route) != MOXIE_OK) {
         return failure_from_library(failure, session->rank, "making the route");
+    }
     return true;
 }
 
@@ -45,7 +43,6 @@ static void leave(session_t *session)
 {
     moxie_route_destroy(session->route);
     buffers_release(&session->buffers);
-    moxie_group_destroy(session->group);
 }
 
 static bool fill(session_t *session, failure_t *failure)
@@ -54,6 +51,7 @@ static bool fill(session_t *session, failure_t *failure)
     int32_t set_count = plan->home_set_count > plan->expert_set_count ? plan->home_set_count
                                                                       : plan->expert_set_count;
     tell(session, "filling inputs");
+    link_work(session->link);
     for (int32_t set = 0; set < set_count; set++)
         session_refill(session, set);
     return link_gate(session->link, failure);
@@ -80,6 +78,7 @@ static bool verify_before(session_t *session, findings_t *findings, failure_t *f
 /* Set 0 gets payload that no call has seen; the route is the one that was timed. */
 static bool verify_after(session_t *session, findings_t *findings, failure_t *failure)
 {
+    link_work(session->link);
     session_refill(session, 0);
     return link_gate(session->link, failure) && verify(session, 0, findings, failure);
 }
@@ -92,40 +91,40 @@ static bool measure(session_t *session, findings_t *findings, failure_t *failure
            timing_measure(session, &findings->ceiling, &findings->timing, failure);
 }
 
-/* Rank 0 learns of every rank's mismatch and sends the record, with the first mismatch beside it.
- */
+/* Every rank learns of every rank's mismatch; rank 0 hands over the record, with the first one. */
 static bool report(session_t *session, findings_t *findings, failure_t *failure)
 {
     size_t rank_count = (size_t)session->plan->rank_count;
     char(*mismatches)[VERIFY_TEXT_BYTES] = calloc(rank_count, VERIFY_TEXT_BYTES);
-    if (mismatches == NULL)
+    if (mismatches == NULL) {
         return failure_set(failure, EXIT_USAGE, "rank %d: not enough memory", session->rank);
+    }
     bool is_done = moxie_group_allgather(session->group, findings->mismatch, VERIFY_TEXT_BYTES,
                                          mismatches) == MOXIE_OK ||
                    failure_from_library(failure, session->rank, "gathering of results");
     if (is_done && session->rank == 0) {
         size_t first = 0;
-        while (first < rank_count && mismatches[first][0] == '\0')
+        while (first < rank_count && mismatches[first][0] == '\0') {
             first++;
+        }
         bool is_verified = first == rank_count;
         json_t *record = record_make(session, &findings->timing, &findings->ceiling, is_verified);
-        is_done = record != NULL && link_send(session->link, "record",
-                                              json_pack("{s:o,s:s}", "document", record, "mismatch",
-                                                        is_verified ? "" : mismatches[first]));
-        if (!is_done)
+        is_done = record != NULL &&
+                  link_report(session->link, record, is_verified ? "" : mismatches[first]);
+        if (!is_done) {
             failure_set(failure, EXIT_FAILED, "rank 0: the record could not be sent");
+        }
     }
     free(mismatches);
     return is_done;
 }
 
-bool run_rank(const plan_t *plan, int32_t rank, const char *rendezvous, link_t *link,
-              failure_t *failure)
+bool run_rank(const plan_t *plan, moxie_group_t *group, link_t *link, failure_t *failure)
 {
-    session_t session = {.plan = plan, .rank = rank, .link = link};
+    session_t session = {.plan = plan, .rank = link->rank, .link = link, .group = group};
     findings_t findings = {.mismatch = ""};
     bool is_done =
-        join(&session, rendezvous, failure) && fill(&session, failure) &&
+        prepare(&session, failure) && fill(&session, failure) &&
         verify_before(&session, &findings, failure) && measure(&session, &findings, failure) &&
         verify_after(&session, &findings, failure) && report(&session, &findings, failure);
     ceiling_release(&findings.ceiling);

@@ -390,6 +390,7 @@ bool verify_slot(const session_t *session, slot_t slot, int64_t turn,
     buffers_poison(&session->buffers);
     if (session_call(session, slot, turn) != MOXIE_OK)
         return failure_from_library(failure, session->rank, session_slot_name(session, slot));
+    link_work(session->link);
     check_t check = {.session = session, .slot = slot, .turn = turn, .mismatch = mismatch};
     check.world = (moxie_world_t)MOXIE_WORLD_INIT;
     check.world.placement = plan->placement;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* moxie bench: options, plan, run, and what becomes of the result. */
 #include "bench/launch.h"
+#include "bench/launched.h"
 #include "bench/output.h"
 #include "bench/progress.h"
 #include "bench/record.h"
 #include "bench/recording.h"
+#include "bench/stopping.h"
 #include "bench/table.h"
 #include "cli/cli.h"
 #include "cli/config.h"
@@ -91,7 +93,7 @@ static bool write_folder(outputs_t *outputs, const plan_t *plan, const json_t *r
     return output_folder_commit(&outputs->folder, prefix, failure);
 }
 
-static bool publish(outputs_t *outputs, const plan_t *plan, const launch_result_t *result,
+static bool publish(outputs_t *outputs, const plan_t *plan, const run_result_t *result,
                     failure_t *failure)
 {
     record_complete(result->record);
@@ -109,12 +111,13 @@ static bool publish(outputs_t *outputs, const plan_t *plan, const launch_result_
            failure_set(failure, EXIT_FAILED, "NOT VERIFIED: %s", result->mismatch);
 }
 
-static bool run(const options_t *options, failure_t *failure)
+/* The ranks are started here, and watched. */
+static bool run_here(const options_t *options, const launcher_t *launcher, failure_t *failure)
 {
     plan_t plan = {0};
     outputs_t outputs = {0};
-    launch_result_t result = {.record = NULL};
-    bool is_planned = plan_make(&plan, options, failure);
+    run_result_t result = {.record = NULL};
+    bool is_planned = plan_make(&plan, options, launcher, failure);
     plan.has_progress = progress_is_visible();
     bool is_done = is_planned && open_outputs(&outputs, &plan, failure) &&
                    launch_run(&plan, &result, failure) &&
@@ -126,36 +129,119 @@ static bool run(const options_t *options, failure_t *failure)
 }
 
 /* Tells why; a lost peer also on standard output where JSON was asked for. */
-static int tell_failure(const char *name, const options_t *options, const failure_t *failure)
+static void tell_failure(const char *name, const options_t *options, const failure_t *failure)
 {
     if (failure->exit_code == EXIT_PEER && options->json) {
         json_t *error = record_error(failure);
         (void)record_write(error, stdout);
         json_decref(error);
     }
-    return cli_fail(name, failure);
+    (void)cli_fail(name, failure);
+}
+
+/* For stop signals. */
+static void clean_launched(void *ctx)
+{
+    launched_clean(ctx);
+}
+
+/*
+ * Only rank 0 writes. What cannot be written is refused early, but nothing stays there for the run:
+ * launchers kill almost without a warning.
+ */
+static bool try_outputs(const plan_t *plan, failure_t *failure)
+{
+    outputs_t outputs = {0};
+    stopping_hold();
+    bool is_done = plan->launcher.rank != 0 || open_outputs(&outputs, plan, failure);
+    discard_outputs(&outputs);
+    stopping_release();
+    return is_done;
+}
+
+/* A stop signal waits until all of it is there, or nothing. */
+static bool publish_launched(const plan_t *plan, const run_result_t *result, failure_t *failure)
+{
+    outputs_t outputs = {0};
+    stopping_hold();
+    bool is_done = plan->launcher.rank != 0 || (open_outputs(&outputs, plan, failure) &&
+                                                publish(&outputs, plan, result, failure));
+    discard_outputs(&outputs);
+    (void)fflush(stdout); /* launchers may end this rank as soon as another one has ended */
+    stopping_release();
+    return is_done;
+}
+
+/* All of a rank: what it cannot do the others are told, so that all end alike. */
+static bool run_launched(launched_t *launched, const options_t *options, const launcher_t *launcher,
+                         failure_t *failure)
+{
+    plan_t plan = {0};
+    run_result_t result = {.record = NULL};
+    failure_t meeting = {.exit_code = EXIT_DONE};
+    bool is_planned =
+        failure->exit_code == EXIT_DONE && plan_make(&plan, options, launcher, failure);
+    plan.has_progress = progress_is_visible();
+    bool is_ready = is_planned && try_outputs(&plan, failure);
+    bool has_met = launched_meet(launched, launcher, options, is_ready ? &plan : NULL, &meeting);
+    if (!has_met && (is_ready || launched->is_agreed)) {
+        *failure = meeting;
+    }
+    bool is_run = has_met && launched_agree(launched, failure) &&
+                  launched_run(launched, &plan, &result, failure);
+    if (is_run) {
+        (void)publish_launched(&plan, &result, failure);
+        is_run = launched_agree(launched, failure);
+    }
+    json_decref(result.record);
+    plan_release(&plan);
+    return is_run;
+}
+
+/* This process is one rank, which a launcher started. */
+static void be_launched(const char *name, const options_t *options, const launcher_t *launcher,
+                        failure_t *failure)
+{
+    static launched_t launched; /* a stop signal looks at it until the process ends */
+    if (!stopping_watch(clean_launched, &launched)) {
+        failure_set(failure, EXIT_FAILED, "rank %d: no thread for signals", launcher->rank);
+    }
+    if (!run_launched(&launched, options, launcher, failure)) {
+        voice_t voice = launched_voice(&launched, failure);
+        if (voice == VOICE_ALL) {
+            tell_failure(name, options, failure);
+        } else if (voice == VOICE_ERROR) {
+            (void)cli_fail(name, failure);
+        }
+    }
+    launched_leave(&launched, failure);
 }
 
 int cmd_bench(int argc, char **argv)
 {
     options_t options;
+    launcher_t launcher;
     failure_t failure = {.exit_code = EXIT_DONE};
     sigset_t stopping;
-    int exit_code = EXIT_DONE;
-    if (!options_init(&options))
+    if (!options_init(&options)) {
         return EXIT_FAILED;
-    bool is_ready = flags_read(&options, argc, argv, &failure) &&
-                    (options.config == NULL || config_read(&options, &failure));
+    }
     /* From here on a stop signal waits until nothing is left behind. */
     stop_signals(&stopping);
     (void)sigprocmask(SIG_BLOCK, &stopping, NULL);
-    if (!is_ready || !run(&options, &failure))
-        exit_code = tell_failure(argv[0], &options, &failure);
+    bool is_known = launcher_find(&launcher, &failure);
+    bool is_ready = is_known && flags_read(&options, argc, argv, &failure) &&
+                    (options.config == NULL || config_read(&options, &failure));
+    if (is_known && launcher.name != NULL) {
+        be_launched(argv[0], &options, &launcher, &failure);
+    } else if (!is_ready || !run_here(&options, &launcher, &failure)) {
+        tell_failure(argv[0], &options, &failure);
+    }
     options_release(&options);
     if (failure.signal != 0) {
         (void)signal(failure.signal, SIG_DFL);
         (void)raise(failure.signal);
     }
     (void)sigprocmask(SIG_UNBLOCK, &stopping, NULL);
-    return exit_code;
+    return failure.exit_code;
 }

@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+/* No struct is larger, nor will be: a `size` beyond it was never set. */
+#define SIZE_MAX_PLAUSIBLE 4096
+
 static size_t size_of(const void *callers)
 {
     size_t size;
@@ -19,7 +22,7 @@ moxie_status_t options_read(void *ours, const void *callers, size_t bytes, const
         return error_set(MOXIE_ERR_ARGUMENT, "%s is NULL", name);
     }
     const size_t size = size_of(callers);
-    if (size <= sizeof(size)) {
+    if (size <= sizeof(size) || size > SIZE_MAX_PLAUSIBLE) {
         return error_set(MOXIE_ERR_ARGUMENT, "%s.size is %zu: set it with the INIT macro", name,
                          size);
     }
@@ -48,7 +51,7 @@ moxie_status_t options_write_checked(void *callers, const void *ours, size_t byt
     if (callers == NULL) {
         return error_set(MOXIE_ERR_ARGUMENT, "%s is NULL", name);
     }
-    if (size_of(callers) <= sizeof(size_t)) {
+    if (size_of(callers) <= sizeof(size_t) || size_of(callers) > SIZE_MAX_PLAUSIBLE) {
         return error_set(MOXIE_ERR_ARGUMENT, "%s.size is %zu: set it with the INIT macro", name,
                          size_of(callers));
     }

@@ -85,14 +85,17 @@ static moxie_status_t judge_hello(const bootstrap_t *bootstrap, frame_t *hello, 
         hello->rank = -1;
         return MOXIE_OK;
     }
-    if (hello->protocol != FRAME_PROTOCOL || hello->version != MOXIE_VERSION ||
-        received != (int)sizeof(*hello)) {
+    if (hello->protocol != FRAME_PROTOCOL || hello->version != MOXIE_VERSION) {
         error_set(MOXIE_ERR_MISMATCH,
                   "a rank speaks protocol %u of libmoxie %d, rank 0 protocol %u of libmoxie %d",
                   hello->protocol, hello->version, FRAME_PROTOCOL, MOXIE_VERSION);
         error_detail()->expected = MOXIE_VERSION;
         error_detail()->observed = hello->version;
         return MOXIE_ERR_MISMATCH;
+    }
+    if (received != (int)sizeof(*hello)) {
+        hello->rank = -1;
+        return MOXIE_OK;
     }
     if (hello->rank_count != bootstrap->rank_count) {
         error_set(MOXIE_ERR_MISMATCH, "rank %d says there are %d ranks, rank 0 says %d",

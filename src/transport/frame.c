@@ -121,6 +121,7 @@ int frame_receive(int socket_fd, frame_t *frame, int *fds, uint64_t deadline_ns)
     for (int i = 0; i < BOOTSTRAP_FD_COUNT_MAX; i++) {
         fds[i] = -1;
     }
+    int was_reset = 0;
     for (;;) {
         struct iovec part = {.iov_base = frame, .iov_len = sizeof(*frame)};
         fd_message_t control;
@@ -133,6 +134,10 @@ int frame_receive(int socket_fd, frame_t *frame, int *fds, uint64_t deadline_ns)
         if (received >= 0) {
             take_fds(&message, fds);
             return (int)received;
+        }
+        if (errno == ECONNRESET && !was_reset) {
+            was_reset = 1; /* told once, and in front of what the peer said before it closed */
+            continue;
         }
         if (errno != EAGAIN && errno != EINTR) {
             return -1;

@@ -94,6 +94,14 @@ static moxie_status_t listen_at(rendezvous_t *out)
         unlink(address.sun_path);
         bound = bind(out->listener, (const struct sockaddr *)&address, sizeof(address));
     }
+    if (bound != 0 && errno == EADDRINUSE) {
+        close(out->listener);
+        out->listener = -1; /* the socket at that path is not ours to remove */
+        error_set(MOXIE_ERR_MISMATCH, "rank 0 is there twice: another one listens at %s",
+                  out->path);
+        error_detail()->peer = 0;
+        return MOXIE_ERR_MISMATCH;
+    }
     if (bound != 0 || chmod(out->path, S_IRUSR | S_IWUSR) != 0 ||
         listen(out->listener, MOXIE_RANK_COUNT_MAX) != 0) {
         const moxie_status_t status = error_set_errno("cannot listen at %s", out->path);

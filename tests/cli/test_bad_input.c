@@ -219,25 +219,30 @@ static void test_launchers(void **state)
 {
     (void)state;
     static const struct {
-        const char *variables[6];
+        const char *variables[8];
         bad_case_t bad;
     } cases[] = {
-        {{"OMPI_COMM_WORLD_RANK", "0", "OMPI_COMM_WORLD_SIZE", "4"},
-         {"bench", 77, "running under mpirun is not built yet"}},
-        {{"RANK", "1", "WORLD_SIZE", "2"}, {"bench", 77, "running under torchrun"}},
-        {{"SLURM_PROCID", "0", "SLURM_NTASKS", "2", "SLURM_STEP_ID", "0"},
-         {"bench", 77, "running under srun"}},
-        {{"RANK", "0", "WORLD_SIZE", "4"},
-         {"bench --ranks 2", 2, "--ranks: 2 contradicts torchrun, whose WORLD_SIZE is 4"}},
+        {{"OMPI_COMM_WORLD_RANK", "0", "OMPI_COMM_WORLD_SIZE", "4", "OMPI_COMM_WORLD_LOCAL_SIZE",
+          "2", "PMIX_NAMESPACE", "1"},
+         {"bench", 77,
+          "exchange across hosts comes later: mpirun started 4 ranks, only 2 of them on this"}},
+        {{"SLURM_PROCID", "0", "SLURM_NTASKS", "2", "SLURM_STEP_ID", "0", "SLURM_STEP_NUM_NODES",
+          "2"},
+         {"bench", 77, "exchange across hosts comes later: srun started 2 ranks on 2 hosts"}},
+        {{"RANK", "0", "WORLD_SIZE", "4"}, {"bench", 2, "MASTER_PORT is not: the ranks cannot"}},
+        {{"RANK", "0", "WORLD_SIZE", "4", "LOCAL_WORLD_SIZE", "5"},
+         {"bench", 2, "LOCAL_WORLD_SIZE: '5' is not a number from 1 to 4"}},
+        {{"RANK", "0", "WORLD_SIZE", "513"},
+         {"bench", 2, "WORLD_SIZE: '513' is not a number from 1 to 512"}},
         {{"RANK", "0", "WORLD_SIZE", "1"}, {"bench --ranks 2", 2, "contradicts torchrun"}},
         {{"RANK", "0", "WORLD_SIZE", "many"}, {"bench", 2, "WORLD_SIZE: 'many'"}},
         {{"RANK", "4", "WORLD_SIZE", "4"}, {"bench", 2, "RANK: '4' is not a number from 0 to 3"}},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        for (int v = 0; v < 6 && cases[i].variables[v] != NULL; v += 2)
+        for (int v = 0; v < 8 && cases[i].variables[v] != NULL; v += 2)
             assert_int_equal(setenv(cases[i].variables[v], cases[i].variables[v + 1], 1), 0);
         check(&cases[i].bad);
-        for (int v = 0; v < 6 && cases[i].variables[v] != NULL; v += 2)
+        for (int v = 0; v < 8 && cases[i].variables[v] != NULL; v += 2)
             assert_int_equal(unsetenv(cases[i].variables[v]), 0);
     }
 }

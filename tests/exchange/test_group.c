@@ -163,6 +163,15 @@ static void play_ceiling_refused(world_rank_t *self)
         world_fail(self, "the error does not name rank 1: %s", error.message);
     in.rows_to_peer = rows_to_peer;
     world_expect(self, "ceiling", moxie_ceiling_measure(group, &in, &time_ns), MOXIE_OK);
+    const unsigned char row[ROW_BYTES] = {0};
+    const int64_t rows_to_rank_2[RANKS] = {0, 0, 1};
+    in.source = row;
+    in.source_row_count = 1;
+    in.rows_to_peer = self->rank == 0 ? rows_to_rank_2 : rows_to_peer;
+    world_expect(self, "ceiling", moxie_ceiling_measure(group, &in, &time_ns), MOXIE_ERR_ARGUMENT);
+    (void)moxie_last_error(&error);
+    if (strstr(error.message, "rank 2 gave no destination") == NULL)
+        world_fail(self, "the error does not name rank 2: %s", error.message);
     moxie_group_destroy(group);
 }
 

@@ -57,11 +57,39 @@ static const ceiling_body_t *body_of(const shm_transport_t *transport, int32_t r
     return (const ceiling_body_t *)signal_message(transport, rank)->body;
 }
 
+/* Rows that go to a rank need a buffer there: the same verdict on every rank. */
+static moxie_status_t check_destinations(const moxie_group_t *group)
+{
+    const shm_transport_t *transport = shm_of(group)->transport;
+    for (int32_t peer = 0; peer < group->rank_count; peer++) {
+        int has_rows = 0;
+        for (int32_t rank = 0; rank < group->rank_count; rank++) {
+            const int64_t rows = body_of(transport, rank)->rows_to_peer[peer];
+            if (rows < 0) {
+                error_set(MOXIE_ERR_ARGUMENT, "rank %d sends %" PRId64 " rows to rank %d", rank,
+                          rows, peer);
+                error_detail()->rank = rank;
+                error_detail()->peer = rank;
+                return MOXIE_ERR_ARGUMENT;
+            }
+            has_rows |= rows > 0;
+        }
+        if (has_rows && !body_of(transport, peer)->destination.present) {
+            error_set(MOXIE_ERR_ARGUMENT, "rank %d gave no destination for the rows it is sent",
+                      peer);
+            error_detail()->rank = peer;
+            error_detail()->peer = peer;
+            return MOXIE_ERR_ARGUMENT;
+        }
+    }
+    return MOXIE_OK;
+}
+
 /* One peer's buffer, and the next row of it that this rank writes. */
 typedef struct ceiling_peer {
     char *base;
     uint64_t row_count;
-    uint64_t next_row; /* begins behind the rows of the ranks before this one; may wrap round */
+    uint64_t next_row; /* begins behind the rows of the ranks before this one; modulo row_count */
 } ceiling_peer_t;
 
 static moxie_status_t open_peers(const moxie_group_t *group, const moxie_ceiling_in_t *in,
@@ -72,20 +100,20 @@ static moxie_status_t open_peers(const moxie_group_t *group, const moxie_ceiling
         const ceiling_body_t *body = body_of(transport, peer);
         const int64_t row_count = body->row_count;
         uint64_t bytes;
-        if (row_count < 0 || __builtin_mul_overflow(row_count, in->row_bytes, &bytes)) {
-            error_set(MOXIE_ERR_PROTOCOL, "ceiling: rank %d says it holds %" PRId64 " rows", peer,
+        void *base;
+        if (row_count < 0 || (row_count == 0 && in->rows_to_peer[peer] > 0) ||
+            __builtin_mul_overflow(row_count, in->row_bytes, &bytes)) {
+            error_set(MOXIE_ERR_PROTOCOL, "rank %d says it has room for %" PRId64 " rows", peer,
                       row_count);
             error_detail()->peer = peer;
             return MOXIE_ERR_PROTOCOL;
         }
-        void *base;
         const moxie_status_t status =
             shm_buffer_map(transport, peer, &body->destination, bytes, &base);
         if (status != MOXIE_OK) {
             return status;
         }
-        peers[peer] =
-            (ceiling_peer_t){.base = row_count > 0 ? base : NULL, .row_count = (uint64_t)row_count};
+        peers[peer] = (ceiling_peer_t){.base = base, .row_count = (uint64_t)row_count};
         for (int32_t rank = 0; rank < group->rank; rank++) {
             peers[peer].next_row += (uint64_t)body_of(transport, rank)->rows_to_peer[peer];
         }
@@ -106,7 +134,7 @@ static void copy_rows(const moxie_group_t *group, const moxie_ceiling_in_t *in,
         for (int32_t k = 0; k < group->rank_count; k++) {
             const int32_t peer = (group->rank + k) % group->rank_count;
             ceiling_peer_t *to = &peers[peer];
-            if (i >= in->rows_to_peer[peer] || to->base == NULL) {
+            if (i >= in->rows_to_peer[peer]) {
                 continue;
             }
             const char *from =
@@ -134,6 +162,9 @@ moxie_status_t shm_ceiling(moxie_group_t *group, const moxie_ceiling_in_t *in, u
     if (status == MOXIE_OK) {
         status = signal_check_bodies(transport, sizeof(ceiling_body_t) +
                                                     sizeof(int64_t) * (size_t)group->rank_count);
+    }
+    if (status == MOXIE_OK) {
+        status = check_destinations(group);
     }
     if (status != MOXIE_OK) {
         return status;
