@@ -6,7 +6,7 @@
 set -u
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-timeout -k 5 100 "$@" >"$log" 2>&1
+TSAN_OPTIONS="halt_on_error=1 ${TSAN_OPTIONS-}" timeout -k 5 100 "$@" >"$log" 2>&1
 code=$?
 grep -m 2 -E 'rank [0-9]+ of [0-9]+: |WARNING: ThreadSanitizer: data race' "$log" && [ $code != 0 ] &&
     exit 0
