@@ -66,7 +66,8 @@ typedef struct moxie_group_options {
  * @return MOXIE_OK; MOXIE_ERR_ARGUMENT; MOXIE_ERR_UNAVAILABLE (the backend does not work here);
  *         MOXIE_ERR_UNSUPPORTED (more than one node); MOXIE_ERR_MISMATCH (versions or sizes
  *         differ, a rank is there twice); MOXIE_ERR_MEMORY; MOXIE_ERR_TIMEOUT (the error names a
- *         missing rank); MOXIE_ERR_SYSTEM
+ *         missing rank); MOXIE_ERR_PEER_LOST (a rank that had come went away); MOXIE_ERR_PROTOCOL
+ *         (another user listens at the path); MOXIE_ERR_SYSTEM
  */
 MOXIE_API moxie_status_t moxie_group_create(const moxie_group_options_t *options,
                                             moxie_group_t **out);

@@ -3,6 +3,7 @@
  * the clock. */
 #include "bench/launch.h"
 
+#include "bench/flight.h"
 #include "bench/link.h"
 #include "bench/meeting.h"
 #include "bench/progress.h"
@@ -103,6 +104,11 @@ static bool join_and_run(const launch_t *launch, link_t *link, failure_t *failur
         return failure_from_library(failure, link->rank, "joining the group");
     }
     bool is_done = run_rank(launch->plan, group, link, failure);
+    if (failure->exit_code == EXIT_PEER) {
+        char *flight = flight_read(group);
+        (void)link_send(link, "flight", json_string(flight == NULL ? "" : flight));
+        free(flight);
+    }
     moxie_group_destroy(group);
     return is_done;
 }
@@ -181,6 +187,7 @@ static void take_message(launch_t *launch, int32_t rank, const char *line, size_
     const json_t *progress = json_object_get(message, "progress");
     const json_t *failed = json_object_get(message, "failure");
     const json_t *record = json_object_get(message, "record");
+    const char *flight = json_string_value(json_object_get(message, "flight"));
     launch->children[rank].heard_ms = link_now_ms();
     if (json_object_get(message, "gate") != NULL) {
         launch->children[rank].is_at_gate = true;
@@ -189,6 +196,8 @@ static void take_message(launch_t *launch, int32_t rank, const char *line, size_
         progress_draw(json_string_value(json_array_get(progress, 0)),
                       json_integer_value(json_array_get(progress, 1)),
                       json_integer_value(json_array_get(progress, 2)));
+    } else if (flight != NULL && launch->result->flight[rank] == NULL) {
+        launch->result->flight[rank] = strdup(flight);
     } else if (failed != NULL) {
         failure_t failure;
         link_failure_from_json(failed, &failure);
@@ -315,10 +324,26 @@ static void watch_once(launch_t *launch)
     look_for_silence(launch);
 }
 
+/* A rank still runs that is not to blame: what it has to say is worth the wait. */
+static bool is_witness_left(const launch_t *launch)
+{
+    for (int32_t rank = 0; rank < launch->plan->rank_count; rank++) {
+        bool is_blamed = false;
+        for (int32_t i = 0; i < launch->failure->peer_count; i++) {
+            is_blamed |= launch->failure->peers[i].rank == rank;
+        }
+        if (launch->children[rank].pid != 0 && !is_blamed) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void watch(launch_t *launch)
 {
     while (collect_ended(launch) > 0) {
-        if (launch->failed_ms != 0 && link_now_ms() - launch->failed_ms >= GRACE_MS)
+        if (launch->failed_ms != 0 &&
+            (link_now_ms() - launch->failed_ms >= GRACE_MS || !is_witness_left(launch)))
             return;
         watch_once(launch);
     }
@@ -369,6 +394,19 @@ static void close_launch(launch_t *launch)
     progress_clear();
 }
 
+/* The sentence of a rank that did not know the process yet gets it too. */
+static void name_process(failure_t *failure, int32_t rank, pid_t pid)
+{
+    char name[32];
+    (void)snprintf(name, sizeof(name), "(process %d)", (int)pid);
+    failure_blame(failure, rank, pid);
+    if (strstr(failure->sentence, name) == NULL) {
+        size_t used = strlen(failure->sentence);
+        (void)snprintf(failure->sentence + used, sizeof(failure->sentence) - used,
+                       "; it is rank %d %s", rank, name);
+    }
+}
+
 /* Gives the processes of blamed ranks their numbers, and the failure an operation. */
 static void complete_failure(const launch_t *launch)
 {
@@ -376,7 +414,7 @@ static void complete_failure(const launch_t *launch)
     for (int32_t i = 0; i < failure->peer_count; i++) {
         int32_t rank = failure->peers[i].rank;
         if (rank >= 0 && rank < launch->plan->rank_count)
-            failure->peers[i].pid = launch->children[rank].started_pid;
+            name_process(failure, rank, launch->children[rank].started_pid);
     }
     if (failure->op[0] == '\0') /* no peer was in a call that could tell */
         (void)strcpy(failure->op, "bench");

@@ -88,11 +88,12 @@ static bool is_set(const char *variable)
 
 static bool has_started_us(const launcher_row_t *row)
 {
-    if (!is_set(row->needs) || !is_set(row->rank_variable) || !is_set(row->size_variable)) {
+    const char *value = getenv(row->needs);
+    if (value == NULL || !is_set(row->rank_variable) || !is_set(row->size_variable)) {
         return false;
     }
     return strcmp(row->needs, "SLURM_STEP_ID") != 0 ||
-           strtoull(getenv(row->needs), NULL, 10) < srun_step_special;
+           strtoull(value, NULL, 10) < srun_step_special;
 }
 
 /* Names the job: readable, and with a hash (FNV-1a) of everything that tells it from others. */

@@ -196,3 +196,12 @@ void link_failure_from_json(const json_t *json, failure_t *failure)
     for (size_t i = 0; i < json_array_size(peers); i++)
         failure_blame(failure, (int32_t)json_integer_value(json_array_get(peers, i)), 0);
 }
+
+void run_result_release(run_result_t *result)
+{
+    json_decref(result->record);
+    for (int32_t rank = 0; rank < MOXIE_RANK_COUNT_MAX; rank++) {
+        free(result->flight[rank]);
+    }
+    *result = (run_result_t){.record = NULL};
+}

@@ -11,15 +11,21 @@
 
 /* Result of a run. */
 typedef struct run_result {
-    json_t *record;     /* the document, still without machine and version; owned */
-    char mismatch[512]; /* "": verified */
+    json_t *record;                     /* the document, still without machine and version; owned */
+    char mismatch[512];                 /* "": verified */
+    char *flight[MOXIE_RANK_COUNT_MAX]; /* a failed run: the ranks' flight recorders; owned, NULL:
+                                           none */
 } run_result_t;
+
+/* Releases what a result owns. */
+void run_result_release(run_result_t *result);
 
 /*
  * With a starting process (fd >= 0) a rank says, one JSON object a line, with one key:
  *   {"alive":0}                          it is busy, not stuck
  *   {"gate":0}                           it waits for all other ranks at a gate
  *   {"progress":["timing", 3, 60]}       for the progress bar
+ *   {"flight":"…"}                       its flight recorder, before it gives up
  *   {"failure":{…}}                      it gives up
  *   {"record":{…}}                       rank 0: the result
  * Without one there is nobody to watch: ranks beat together over the group, about once a second,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* moxie bench: options, plan, run, and what becomes of the result. */
+#include "bench/flight.h"
 #include "bench/launch.h"
 #include "bench/launched.h"
 #include "bench/mpirun.h"
@@ -53,17 +54,17 @@ static bool write_recording(outputs_t *outputs, const plan_t *plan, failure_t *f
     return output_file_commit(&outputs->recording, failure);
 }
 
-/* "bench_<shape>_<routing>": of a routing's file only the name, and no characters that a shell or
+/* "<what>_<shape>_<routing>": of a routing's file only the name, and no characters that a shell or
  * a file system could take for something else. */
-static void folder_prefix(const plan_t *plan, char *out, size_t size)
+static void folder_prefix(const plan_t *plan, const char *what, char *out, size_t size)
 {
     const char *routing = plan->options->routing;
     const char *slash = strrchr(routing, '/');
     int kind_length = (int)strcspn(routing, ":");
     if (slash == NULL)
-        (void)snprintf(out, size, "bench_%s_%s", plan->shape_name, routing);
+        (void)snprintf(out, size, "%s_%s_%s", what, plan->shape_name, routing);
     else
-        (void)snprintf(out, size, "bench_%s_%.*s-%s", plan->shape_name, kind_length, routing,
+        (void)snprintf(out, size, "%s_%s_%.*s-%s", what, plan->shape_name, kind_length, routing,
                        slash + 1);
     for (char *c = out; *c != '\0'; c++)
         if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.", *c) == NULL)
@@ -91,8 +92,45 @@ static bool write_folder(outputs_t *outputs, const plan_t *plan, const json_t *r
     if (!is_written)
         return failure_set(failure, EXIT_FAILED, "%s: the results could not be written",
                            plan->options->output_dir);
-    folder_prefix(plan, prefix, sizeof(prefix));
+    folder_prefix(plan, "bench", prefix, sizeof(prefix));
     return output_folder_commit(&outputs->folder, prefix, failure);
+}
+
+/* A file for each rank that could still say something; false when there is none, or no folder. */
+static bool write_flights(outputs_t *outputs, const plan_t *plan, const run_result_t *result)
+{
+    char prefix[160];
+    failure_t unused;
+    bool is_written = false;
+    for (int32_t rank = 0; rank < plan->rank_count && outputs->folder.partial_path[0] != '\0';
+         rank++) {
+        char name[32];
+        (void)snprintf(name, sizeof(name), "flight_rank%d.txt", rank);
+        FILE *file = result->flight[rank] == NULL
+                         ? NULL
+                         : output_folder_file(&outputs->folder, name, &unused);
+        if (file != NULL) {
+            is_written |= fputs(result->flight[rank], file) >= 0;
+            (void)fclose(file);
+        }
+    }
+    folder_prefix(plan, "failed", prefix, sizeof(prefix));
+    return is_written && output_folder_commit(&outputs->folder, prefix, &unused);
+}
+
+/* What the ranks did before a peer was lost: the lowest one's last calls, and files of all. */
+static void tell_flights(outputs_t *outputs, const plan_t *plan, const run_result_t *result)
+{
+    int32_t rank = 0;
+    while (rank < plan->rank_count && result->flight[rank] == NULL) {
+        rank++;
+    }
+    if (rank < plan->rank_count) {
+        flight_print(result->flight[rank], rank, stderr);
+    }
+    if (write_flights(outputs, plan, result)) {
+        (void)fprintf(stderr, "the ranks' flight recorders are in %s\n", outputs->folder.path);
+    }
 }
 
 static bool publish(outputs_t *outputs, const plan_t *plan, const run_result_t *result,
@@ -124,8 +162,11 @@ static bool run_here(const options_t *options, const launcher_t *launcher, failu
     bool is_done = is_planned && open_outputs(&outputs, &plan, failure) &&
                    launch_run(&plan, &result, failure) &&
                    publish(&outputs, &plan, &result, failure);
+    if (failure->exit_code == EXIT_PEER) {
+        tell_flights(&outputs, &plan, &result);
+    }
     discard_outputs(&outputs);
-    json_decref(result.record);
+    run_result_release(&result);
     plan_release(&plan);
     return is_done;
 }
@@ -226,9 +267,21 @@ static bool run_launched(launched_t *launched, const options_t *options, const l
         (void)publish_launched(&plan, &result, failure);
         is_run = launched_agree(launched, failure);
     }
-    json_decref(result.record);
+    run_result_release(&result);
     plan_release(&plan);
     return is_run;
+}
+
+/* Under a launcher each rank has only its own recorder. */
+static void tell_own_flight(const launched_t *launched, const failure_t *failure)
+{
+    char *flight = failure->exit_code == EXIT_PEER && launched->group != NULL
+                       ? flight_read(launched->group)
+                       : NULL;
+    if (flight != NULL) {
+        flight_print(flight, launched->launcher.rank, stderr);
+    }
+    free(flight);
 }
 
 /* Tells of a failure, if that is up to this rank. */
@@ -237,6 +290,7 @@ static void tell_of_job(job_t *job, failure_t *failure, voice_t least)
     voice_t voice = launched_voice(&job->launched, failure);
     voice = voice < least ? least : voice;
     if (voice == VOICE_ALL) {
+        tell_own_flight(&job->launched, failure);
         tell_failure(job->name, job->options, failure);
     } else if (voice == VOICE_ERROR) {
         (void)cli_fail(job->name, failure);

@@ -85,10 +85,23 @@ void error_set_phase(const char *op, const char *phase)
     snprintf(last_error.phase, sizeof(last_error.phase), "%s", phase);
 }
 
+void error_default_phase(const char *op, const char *phase)
+{
+    if (last_error.op[0] == '\0') {
+        snprintf(last_error.op, sizeof(last_error.op), "%s", op);
+    }
+    if (last_error.phase[0] == '\0') {
+        snprintf(last_error.phase, sizeof(last_error.phase), "%s", phase);
+    }
+}
+
 moxie_status_t error_adopt(const moxie_error_t *error)
 {
     last_error = *error;
     last_error.size = sizeof(last_error);
+    if (last_error.status <= MOXIE_OK || last_error.status > MOXIE_ERR_INTERNAL) {
+        last_error.status = MOXIE_ERR_PROTOCOL; /* a failure that is none we know */
+    }
     last_error.op[sizeof(last_error.op) - 1] = '\0';
     last_error.phase[sizeof(last_error.phase) - 1] = '\0';
     last_error.message[sizeof(last_error.message) - 1] = '\0';

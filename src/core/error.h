@@ -21,7 +21,11 @@ moxie_error_t *error_detail(void);
 /* Names the operation and phase in the thread's record. */
 void error_set_phase(const char *op, const char *phase);
 
-/* Takes over a record that another rank published. Returns its status. */
+/* The same where the record has no operation, or no phase, yet. */
+void error_default_phase(const char *op, const char *phase);
+
+/* Takes over a record that another rank published. Returns its status: never MOXIE_OK, and
+ * MOXIE_ERR_PROTOCOL when it is none we know. */
 moxie_status_t error_adopt(const moxie_error_t *error);
 
 #endif

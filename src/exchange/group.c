@@ -85,7 +85,7 @@ moxie_status_t moxie_group_create(const moxie_group_options_t *callers, moxie_gr
         status = backend->group_open(group, &options);
     }
     if (status != MOXIE_OK) {
-        error_set_phase("group_create", error_detail()->phase);
+        error_default_phase("group_create", "");
         memory_release(&account, group, sizeof(*group));
         return status;
     }

@@ -17,10 +17,16 @@
 
 /* The hub's word on who is missing comes at the deadline: the others wait this much longer for it.
  */
-#define HUB_GRACE_NS 100000000u
+#define HUB_GRACE_NS 150000000u
 
-/* A connection that says nothing for so long is not one of ours. */
-#define HELLO_TIMEOUT_US 1000000
+/* For as long the hub tries to tell that it gives up. */
+#define REFUSAL_TIMEOUT_US 100000
+
+/* Connections that may be waiting to be heard. */
+#define LOBBY_COUNT_MAX 64
+
+/* A deadline that has passed: what is there, and nothing more. */
+#define NOT_WAITING 0
 
 struct bootstrap {
     int32_t rank;
@@ -42,13 +48,11 @@ static moxie_status_t blame(moxie_status_t status, int32_t peer, const char *wha
     return status;
 }
 
-/* Tells a connection the error of this thread. */
-static void refuse(const bootstrap_t *bootstrap, int socket_fd)
+/* The peer whose socket has just failed, by errno. */
+static moxie_status_t blame_silent(int32_t peer)
 {
-    frame_t frame;
-    frame_start(&frame, FRAME_REFUSAL, bootstrap->sequence, 0, bootstrap->rank_count);
-    frame.error = *error_detail();
-    frame_send(socket_fd, &frame, NULL, deadline_after_us(HELLO_TIMEOUT_US));
+    return errno == ETIMEDOUT ? blame(MOXIE_ERR_TIMEOUT, peer, "did not take part in time")
+                              : blame(MOXIE_ERR_PEER_LOST, peer, "closed the connection");
 }
 
 /* Tells every connected peer the error of this thread. The hub does so before it gives up. */
@@ -73,71 +77,163 @@ static void close_all(const int *fds)
     }
 }
 
-/* Judges a hello. MOXIE_OK with *rank < 0: a stranger, to be ignored. */
-static moxie_status_t read_hello(const bootstrap_t *bootstrap, int socket_fd, int32_t *rank)
+/* Judges a hello whose sender may be anybody. MOXIE_OK with hello->rank < 0: a stranger. */
+static moxie_status_t judge_hello(const bootstrap_t *bootstrap, frame_t *hello, int received)
 {
-    frame_t hello = {0};
-    int fds[BOOTSTRAP_FD_COUNT_MAX];
-    const int received = frame_receive(socket_fd, &hello, fds, deadline_after_us(HELLO_TIMEOUT_US));
-    close_all(fds);
-    *rank = -1;
-    if (received != (int)sizeof(hello) || hello.magic != FRAME_MAGIC || hello.kind != FRAME_HELLO) {
+    if (received < (int)FRAME_PREFIX_BYTES || hello->magic != FRAME_MAGIC ||
+        hello->kind != FRAME_HELLO) {
+        hello->rank = -1;
         return MOXIE_OK;
     }
-    if (hello.protocol != FRAME_PROTOCOL || hello.version != MOXIE_VERSION) {
-        error_set(MOXIE_ERR_MISMATCH, "rank %d runs version %d of libmoxie and rank 0 version %d",
-                  hello.rank, hello.version, MOXIE_VERSION);
-        error_detail()->peer = hello.rank;
+    if (hello->protocol != FRAME_PROTOCOL || hello->version != MOXIE_VERSION) {
+        error_set(MOXIE_ERR_MISMATCH,
+                  "a rank speaks protocol %u of libmoxie %d, rank 0 protocol %u of libmoxie %d",
+                  hello->protocol, hello->version, FRAME_PROTOCOL, MOXIE_VERSION);
+        error_detail()->expected = MOXIE_VERSION;
+        error_detail()->observed = hello->version;
         return MOXIE_ERR_MISMATCH;
     }
-    if (hello.rank_count != bootstrap->rank_count) {
-        error_set(MOXIE_ERR_MISMATCH, "rank %d says there are %d ranks, rank 0 says %d", hello.rank,
-                  hello.rank_count, bootstrap->rank_count);
-        error_detail()->peer = hello.rank;
+    if (received != (int)sizeof(*hello)) {
+        hello->rank = -1;
+        return MOXIE_OK;
+    }
+    if (hello->rank_count != bootstrap->rank_count) {
+        error_set(MOXIE_ERR_MISMATCH, "rank %d says there are %d ranks, rank 0 says %d",
+                  hello->rank, hello->rank_count, bootstrap->rank_count);
+        error_detail()->peer = hello->rank;
         error_detail()->expected = bootstrap->rank_count;
-        error_detail()->observed = hello.rank_count;
+        error_detail()->observed = hello->rank_count;
         return MOXIE_ERR_MISMATCH;
     }
-    if (hello.rank < 1 || hello.rank >= bootstrap->rank_count) {
-        return blame(MOXIE_ERR_MISMATCH, hello.rank, "is not a rank of this group");
+    if (hello->rank < 1 || hello->rank >= bootstrap->rank_count) {
+        return blame(MOXIE_ERR_MISMATCH, hello->rank, "is not a rank of this group");
     }
-    if (bootstrap->sockets[hello.rank] >= 0) {
-        return blame(MOXIE_ERR_MISMATCH, hello.rank, "is there twice");
+    if (bootstrap->sockets[hello->rank] >= 0) {
+        return blame(MOXIE_ERR_MISMATCH, hello->rank, "is there twice");
     }
-    *rank = hello.rank;
     return MOXIE_OK;
 }
 
-/* The hub's side: takes connections until every rank is there. */
-static moxie_status_t gather_ranks(bootstrap_t *bootstrap, const rendezvous_t *rendezvous,
-                                   uint64_t deadline_ns)
+/* Connections that have not said hello. Strangers may be among them, and may stay silent. */
+typedef struct lobby {
+    struct pollfd sockets[LOBBY_COUNT_MAX];
+    nfds_t count;
+} lobby_t;
+
+static void leave_lobby(lobby_t *lobby, nfds_t index, int is_dropped)
 {
-    int32_t missing_count = bootstrap->rank_count - 1;
-    while (missing_count > 0) {
-        const int socket_fd = rendezvous_accept(rendezvous, deadline_ns);
-        if (socket_fd < 0) {
-            int32_t missing = 1;
-            while (bootstrap->sockets[missing] >= 0) {
-                missing++;
-            }
-            return blame(MOXIE_ERR_TIMEOUT, missing, "did not join in time");
+    if (is_dropped) {
+        close(lobby->sockets[index].fd);
+    }
+    lobby->count--;
+    memmove(&lobby->sockets[index], &lobby->sockets[index + 1],
+            sizeof(lobby->sockets[0]) * (lobby->count - index));
+}
+
+/* Takes every connection that waits. Too many strangers push out the eldest of them: a rank says
+ * hello as soon as it is connected. */
+static void fill_lobby(lobby_t *lobby, const rendezvous_t *rendezvous)
+{
+    int socket_fd;
+    while ((socket_fd = rendezvous_accept(rendezvous)) >= 0) {
+        if (lobby->count == LOBBY_COUNT_MAX) {
+            leave_lobby(lobby, 0, 1);
         }
-        int32_t rank;
-        const moxie_status_t status = read_hello(bootstrap, socket_fd, &rank);
-        if (rank < 0) {
-            if (status != MOXIE_OK) {
-                refuse(bootstrap, socket_fd);
-            }
-            close(socket_fd);
-        } else {
-            bootstrap->sockets[rank] = socket_fd;
-            missing_count--;
+        lobby->sockets[lobby->count++] = (struct pollfd){.fd = socket_fd, .events = POLLIN};
+    }
+}
+
+/* Reads what those in the lobby say. Ranks go to their place, strangers go away. */
+static moxie_status_t hear_lobby(bootstrap_t *bootstrap, lobby_t *lobby, uint64_t *deadline_ns)
+{
+    for (nfds_t i = 0; i < lobby->count;) {
+        frame_t hello = {0};
+        int fds[BOOTSTRAP_FD_COUNT_MAX];
+        const int socket_fd = lobby->sockets[i].fd;
+        errno = 0;
+        const int received = frame_receive(socket_fd, &hello, fds, NOT_WAITING);
+        close_all(fds);
+        if (received < 0 && errno == ETIMEDOUT) {
+            i++; /* silent so far */
+            continue;
         }
+        const moxie_status_t status = judge_hello(bootstrap, &hello, received);
         if (status != MOXIE_OK) {
+            frame_start(&hello, FRAME_REFUSAL, 0, 0, bootstrap->rank_count);
+            hello.error = *error_detail();
+            frame_send(socket_fd, &hello, NULL, NOT_WAITING);
+            leave_lobby(lobby, i, 1);
             return status;
+        }
+        if (hello.rank >= 0) {
+            bootstrap->sockets[hello.rank] = socket_fd;
+            *deadline_ns = deadline_earlier(*deadline_ns, hello.deadline_ns);
+        }
+        leave_lobby(lobby, i, hello.rank < 0);
+    }
+    return MOXIE_OK;
+}
+
+/* The lowest rank that has not joined; rank_count when all have. */
+static int32_t find_missing(const bootstrap_t *bootstrap)
+{
+    int32_t rank = 1;
+    while (rank < bootstrap->rank_count && bootstrap->sockets[rank] >= 0) {
+        rank++;
+    }
+    return rank;
+}
+
+/* Sleeps until somebody comes, speaks or, having joined, goes away again. */
+static moxie_status_t watch_door(const bootstrap_t *bootstrap, const rendezvous_t *rendezvous,
+                                 const lobby_t *lobby, uint64_t deadline_ns)
+{
+    struct pollfd entries[MOXIE_RANK_COUNT_MAX + LOBBY_COUNT_MAX];
+    entries[0] = (struct pollfd){.fd = rendezvous->listener, .events = POLLIN};
+    for (int32_t rank = 1; rank < bootstrap->rank_count; rank++) {
+        entries[rank] = (struct pollfd){.fd = bootstrap->sockets[rank]};
+    }
+    memcpy(&entries[bootstrap->rank_count], lobby->sockets,
+           sizeof(lobby->sockets[0]) * lobby->count);
+    poll(entries, (nfds_t)bootstrap->rank_count + lobby->count, deadline_left_ms(deadline_ns));
+    for (int32_t rank = 1; rank < bootstrap->rank_count; rank++) {
+        if ((entries[rank].revents & (POLLHUP | POLLERR)) != 0) {
+            return blame(MOXIE_ERR_PEER_LOST, rank, "went away before all ranks had joined");
         }
     }
     return MOXIE_OK;
+}
+
+/* The hub's side: takes connections until every rank is there. The first rank to give up decides
+ * when: so each hears from the hub who was missing, within its own deadline. */
+static moxie_status_t gather_ranks(bootstrap_t *bootstrap, const rendezvous_t *rendezvous,
+                                   uint64_t deadline_ns)
+{
+    lobby_t lobby = {.count = 0};
+    moxie_status_t status = MOXIE_OK;
+    for (;;) {
+        fill_lobby(&lobby, rendezvous);
+        status = hear_lobby(bootstrap, &lobby, &deadline_ns);
+        const int32_t missing = find_missing(bootstrap);
+        if (status != MOXIE_OK || missing == bootstrap->rank_count) {
+            break;
+        }
+        if (deadline_left_ns(deadline_ns) == 0) {
+            status = blame(MOXIE_ERR_TIMEOUT, missing, "did not join in time");
+            break;
+        }
+        status = watch_door(bootstrap, rendezvous, &lobby, deadline_ns);
+        if (status != MOXIE_OK) {
+            break;
+        }
+    }
+    while (lobby.count > 0) {
+        leave_lobby(&lobby, 0, 1);
+    }
+    if (status != MOXIE_OK) {
+        error_default_phase("group_create", "join");
+    }
+    return status;
 }
 
 static moxie_status_t join_hub(bootstrap_t *bootstrap, const rendezvous_t *rendezvous,
@@ -150,6 +246,7 @@ static moxie_status_t join_hub(bootstrap_t *bootstrap, const rendezvous_t *rende
     }
     frame_t hello;
     frame_start(&hello, FRAME_HELLO, 0, bootstrap->rank, bootstrap->rank_count);
+    hello.deadline_ns = deadline_ns;
     if (frame_send(bootstrap->sockets[0], &hello, NULL, deadline_ns) != 0) {
         return blame(MOXIE_ERR_PEER_LOST, 0, "closed the connection");
     }
@@ -182,7 +279,7 @@ moxie_status_t bootstrap_open(const moxie_group_options_t *options, memory_accou
     }
     if (status != MOXIE_OK) {
         if (options->rank == 0) {
-            broadcast_refusal(bootstrap, deadline_after_us(HELLO_TIMEOUT_US));
+            broadcast_refusal(bootstrap, deadline_after_us(REFUSAL_TIMEOUT_US));
         }
         bootstrap_close(bootstrap, account);
         return status;
@@ -236,8 +333,8 @@ static moxie_status_t receive_frame(const bootstrap_t *bootstrap, int32_t peer, 
     errno = 0;
     const int received = frame_receive(bootstrap->sockets[peer], frame, fds, deadline_ns);
     if (received <= 0) {
-        return errno == ETIMEDOUT ? blame(MOXIE_ERR_TIMEOUT, peer, "did not take part in time")
-                                  : blame(MOXIE_ERR_PEER_LOST, peer, "closed the connection");
+        close_all(fds); /* an empty message can bring some all the same */
+        return blame_silent(peer);
     }
     moxie_status_t status = MOXIE_OK;
     if (!frame_is_sound(frame, (size_t)received)) {
@@ -254,27 +351,105 @@ static moxie_status_t receive_frame(const bootstrap_t *bootstrap, int32_t peer, 
     return status;
 }
 
-static moxie_status_t gather_at_hub(const bootstrap_t *bootstrap, bootstrap_part_t *parts,
-                                    uint64_t deadline_ns)
+/* After these the ranks may no longer be in step; after a refusal they are. */
+static int breaks_step(moxie_status_t status)
 {
-    moxie_status_t first = MOXIE_OK;
-    moxie_error_t first_error = {0};
-    for (int32_t peer = 1; peer < bootstrap->rank_count; peer++) {
-        frame_t frame;
-        int fds[BOOTSTRAP_FD_COUNT_MAX];
-        moxie_status_t status = receive_frame(bootstrap, peer, &frame, fds, deadline_ns);
-        if (status == MOXIE_OK && frame.rank != peer) {
-            close_all(fds);
-            status = blame(MOXIE_ERR_PROTOCOL, peer, "speaks for another rank");
+    return status == MOXIE_ERR_TIMEOUT || status == MOXIE_ERR_PEER_LOST ||
+           status == MOXIE_ERR_PROTOCOL;
+}
+
+/* What the hub hears in one allgather. */
+typedef struct hearing {
+    const bootstrap_t *bootstrap;
+    bootstrap_part_t *parts;
+    uint64_t deadline_ns;   /* the earliest of those that are known */
+    struct pollfd *entries; /* [rank_count] fd -1: heard, or not expected */
+    int32_t missing_count;
+    int32_t refusing_rank; /* the lowest one that refuses; rank_count: none */
+    moxie_error_t refusal;
+} hearing_t;
+
+static moxie_status_t hear_peer(hearing_t *hearing, int32_t peer)
+{
+    frame_t frame;
+    int fds[BOOTSTRAP_FD_COUNT_MAX];
+    moxie_status_t status =
+        receive_frame(hearing->bootstrap, peer, &frame, fds, hearing->deadline_ns);
+    hearing->entries[peer].fd = -1;
+    hearing->missing_count--;
+    if (status == MOXIE_OK && frame.rank != peer) {
+        close_all(fds);
+        status = blame(MOXIE_ERR_PROTOCOL, peer, "speaks for another rank");
+    }
+    if (breaks_step(status)) {
+        return status;
+    }
+    hearing->deadline_ns = deadline_earlier(hearing->deadline_ns, frame.deadline_ns);
+    if (status == MOXIE_OK) {
+        part_from_frame(&hearing->parts[peer], &frame, fds);
+    } else if (peer < hearing->refusing_rank) { /* go on: the lowest rank's error is everyone's */
+        hearing->refusing_rank = peer;
+        hearing->refusal = *error_detail();
+    }
+    return MOXIE_OK;
+}
+
+/* Hears the peers in the order in which they speak. */
+static moxie_status_t hear_all(hearing_t *hearing)
+{
+    const int32_t rank_count = hearing->bootstrap->rank_count;
+    while (hearing->missing_count > 0) {
+        if (poll(hearing->entries, (nfds_t)rank_count, deadline_left_ms(hearing->deadline_ns)) <=
+            0) {
+            if (deadline_left_ns(hearing->deadline_ns) > 0) {
+                continue;
+            }
+            int32_t missing = 1;
+            while (hearing->entries[missing].fd < 0) {
+                missing++;
+            }
+            return blame(MOXIE_ERR_TIMEOUT, missing, "did not take part in time");
         }
-        if (status == MOXIE_OK) {
-            part_from_frame(&parts[peer], &frame, fds);
-        } else if (first == MOXIE_OK) { /* go on: the lowest rank's error is everyone's */
-            first = status;
-            first_error = *error_detail();
+        for (int32_t peer = 1; peer < rank_count; peer++) {
+            const moxie_status_t status =
+                hearing->entries[peer].revents != 0 ? hear_peer(hearing, peer) : MOXIE_OK;
+            if (status != MOXIE_OK) {
+                return status;
+            }
         }
     }
-    return first == MOXIE_OK ? MOXIE_OK : error_adopt(&first_error);
+    return MOXIE_OK;
+}
+
+static moxie_status_t gather_at_hub(const bootstrap_t *bootstrap, const moxie_error_t *refusal,
+                                    uint64_t *deadline_ns, bootstrap_part_t *parts)
+{
+    struct pollfd entries[MOXIE_RANK_COUNT_MAX];
+    hearing_t hearing = {.bootstrap = bootstrap,
+                         .parts = parts,
+                         .deadline_ns = *deadline_ns,
+                         .entries = entries,
+                         .missing_count = bootstrap->rank_count - 1,
+                         .refusing_rank = bootstrap->rank_count};
+    entries[0] = (struct pollfd){.fd = -1};
+    for (int32_t peer = 1; peer < bootstrap->rank_count; peer++) {
+        entries[peer] = (struct pollfd){.fd = bootstrap->sockets[peer], .events = POLLIN};
+    }
+    const moxie_status_t status = hear_all(&hearing);
+    *deadline_ns = hearing.deadline_ns;
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    if (refusal != NULL) {
+        return error_adopt(refusal);
+    }
+    if (hearing.refusing_rank < bootstrap->rank_count) {
+        return error_adopt(&hearing.refusal);
+    }
+    if (deadline_left_ns(*deadline_ns + HUB_GRACE_NS) == 0) {
+        return blame(MOXIE_ERR_TIMEOUT, 0, "did not take part in time"); /* a peer has gone */
+    }
+    return MOXIE_OK;
 }
 
 static moxie_status_t scatter_from_hub(const bootstrap_t *bootstrap, const bootstrap_part_t *parts,
@@ -285,7 +460,7 @@ static moxie_status_t scatter_from_hub(const bootstrap_t *bootstrap, const boots
         frame_from_part(&frame, bootstrap, rank, &parts[rank]);
         for (int32_t peer = 1; peer < bootstrap->rank_count; peer++) {
             if (frame_send(bootstrap->sockets[peer], &frame, parts[rank].fds, deadline_ns) != 0) {
-                return blame(MOXIE_ERR_PEER_LOST, peer, "closed the connection");
+                return blame_silent(peer);
             }
         }
     }
@@ -305,15 +480,12 @@ static moxie_status_t allgather_as_hub(const bootstrap_t *bootstrap, const boots
                                        bootstrap_part_t *parts)
 {
     copy_own_part(mine, &parts[0]);
-    moxie_status_t status = gather_at_hub(bootstrap, parts, deadline_ns);
-    if (refusal != NULL) {
-        status = error_adopt(refusal);
-    }
+    moxie_status_t status = gather_at_hub(bootstrap, refusal, &deadline_ns, parts);
     if (status == MOXIE_OK) {
-        status = scatter_from_hub(bootstrap, parts, deadline_ns);
+        status = scatter_from_hub(bootstrap, parts, deadline_ns + HUB_GRACE_NS);
     }
     if (status != MOXIE_OK) {
-        broadcast_refusal(bootstrap, deadline_after_us(HELLO_TIMEOUT_US));
+        broadcast_refusal(bootstrap, deadline_after_us(REFUSAL_TIMEOUT_US));
     }
     return status;
 }
@@ -323,13 +495,14 @@ static moxie_status_t allgather_as_peer(const bootstrap_t *bootstrap, const boot
                                         bootstrap_part_t *parts)
 {
     frame_t frame;
-    deadline_ns += HUB_GRACE_NS;
     frame_from_part(&frame, bootstrap, bootstrap->rank, mine);
     if (refusal != NULL) {
         frame_start(&frame, FRAME_REFUSAL, bootstrap->sequence, bootstrap->rank,
                     bootstrap->rank_count);
         frame.error = *refusal;
     }
+    frame.deadline_ns = deadline_ns;
+    deadline_ns += HUB_GRACE_NS;
     if (frame_send(bootstrap->sockets[0], &frame, refusal == NULL ? mine->fds : NULL,
                    deadline_ns) != 0) {
         /* The hub may have told us why before it closed: its word is in the receive queue. */
@@ -342,7 +515,11 @@ static moxie_status_t allgather_as_peer(const bootstrap_t *bootstrap, const boot
         if (status != MOXIE_OK) {
             return status;
         }
-        part_from_frame(&parts[frame.rank], &frame, fds);
+        if (frame.rank != i) { /* twice the same would lose descriptors */
+            close_all(fds);
+            return blame(MOXIE_ERR_PROTOCOL, 0, "is out of step");
+        }
+        part_from_frame(&parts[i], &frame, fds);
     }
     return MOXIE_OK;
 }
@@ -366,9 +543,12 @@ moxie_status_t bootstrap_allgather(bootstrap_t *bootstrap, const bootstrap_part_
                              : allgather_as_peer(bootstrap, mine, refusal, deadline_ns, parts);
     if (status != MOXIE_OK) {
         bootstrap_close_fds(parts, bootstrap->rank_count);
-        /* A refusal leaves everyone in step; anything else may not. */
-        bootstrap->broken = status == MOXIE_ERR_TIMEOUT || status == MOXIE_ERR_PEER_LOST ||
-                            status == MOXIE_ERR_PROTOCOL;
+        bootstrap->broken = breaks_step(status);
     }
     return status;
+}
+
+int bootstrap_is_broken(const bootstrap_t *bootstrap)
+{
+    return bootstrap->broken;
 }

@@ -42,6 +42,9 @@ moxie_status_t bootstrap_allgather(bootstrap_t *bootstrap, const bootstrap_part_
                                    const moxie_error_t *refusal, uint64_t deadline_ns,
                                    bootstrap_part_t *parts);
 
+/* 1 once an allgather failed in a way that leaves the ranks out of step: no other will work. */
+int bootstrap_is_broken(const bootstrap_t *bootstrap);
+
 /* Closes the descriptors of [count] parts. */
 void bootstrap_close_fds(bootstrap_part_t *parts, int32_t count);
 

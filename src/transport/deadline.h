@@ -25,6 +25,11 @@ static inline uint64_t deadline_left_ns(uint64_t deadline_ns)
     return now < deadline_ns ? deadline_ns - now : 0;
 }
 
+static inline uint64_t deadline_earlier(uint64_t a_ns, uint64_t b_ns)
+{
+    return a_ns < b_ns ? a_ns : b_ns;
+}
+
 /* The same as poll() takes it: whole milliseconds, rounded up, at most a minute at a time. */
 static inline int deadline_left_ms(uint64_t deadline_ns)
 {

@@ -121,21 +121,22 @@ int frame_receive(int socket_fd, frame_t *frame, int *fds, uint64_t deadline_ns)
     for (int i = 0; i < BOOTSTRAP_FD_COUNT_MAX; i++) {
         fds[i] = -1;
     }
-    for (int is_reset = 0;;) {
+    int was_reset = 0;
+    for (;;) {
         struct iovec part = {.iov_base = frame, .iov_len = sizeof(*frame)};
         fd_message_t control;
         struct msghdr message = {.msg_iov = &part,
                                  .msg_iovlen = 1,
                                  .msg_control = control.bytes,
                                  .msg_controllen = sizeof(control.bytes)};
-        const ssize_t received = recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+        const ssize_t received =
+            recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | MSG_TRUNC);
         if (received >= 0) {
             take_fds(&message, fds);
             return (int)received;
         }
-        if (errno == ECONNRESET && !is_reset) {
-            /* The peer closed before it had read all of ours: its last word is still to be read. */
-            is_reset = 1;
+        if (errno == ECONNRESET && !was_reset) {
+            was_reset = 1; /* told once, and in front of what the peer said before it closed */
             continue;
         }
         if (errno != EAGAIN && errno != EINTR) {

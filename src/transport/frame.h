@@ -26,14 +26,18 @@ typedef struct frame {
     uint32_t sequence; /* number of the allgather */
     int32_t rank;      /* whose part, or who says hello */
     int32_t rank_count;
-    uint32_t bytes; /* of data */
+    uint32_t bytes;       /* of data */
+    uint64_t deadline_ns; /* when the sender gives up, by the clock of this host */
     union {
         unsigned char data[BOOTSTRAP_BYTES_MAX];
         moxie_error_t error;
     };
 } frame_t;
 
-/* Fills in everything but the payload. */
+/* What every version of a hello begins with: a stranger is known by less. */
+#define FRAME_PREFIX_BYTES offsetof(frame_t, sequence)
+
+/* Fills in everything but the payload and the deadline. */
 void frame_start(frame_t *frame, frame_kind_t kind, uint32_t sequence, int32_t rank,
                  int32_t rank_count);
 
@@ -44,7 +48,8 @@ int frame_is_sound(const frame_t *frame, size_t received_bytes);
 int frame_send(int socket_fd, const frame_t *frame, const int *fds, uint64_t deadline_ns);
 
 /*
- * Receives one frame. Returns its bytes, 0 when the peer closed the connection, -1 with errno.
+ * Receives one frame. Returns its bytes (more than a frame has when it was longer and got cut), 0
+ * when the peer closed the connection, -1 with errno.
  * `fds` gets what came along, -1 elsewhere; the caller closes them.
  */
 int frame_receive(int socket_fd, frame_t *frame, int *fds, uint64_t deadline_ns);

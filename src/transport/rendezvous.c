@@ -6,7 +6,6 @@
 #include "transport/deadline.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,22 +142,14 @@ static int is_same_user(int socket_fd)
            peer.uid == geteuid();
 }
 
-int rendezvous_accept(const rendezvous_t *rendezvous, uint64_t deadline_ns)
+int rendezvous_accept(const rendezvous_t *rendezvous)
 {
     for (;;) {
         const int socket_fd = accept4(rendezvous->listener, NULL, NULL, SOCK_CLOEXEC);
-        if (socket_fd >= 0 && is_same_user(socket_fd)) {
+        if (socket_fd < 0 || is_same_user(socket_fd)) {
             return socket_fd;
         }
-        if (socket_fd >= 0) {
-            close(socket_fd);
-            continue;
-        }
-        if (deadline_left_ns(deadline_ns) == 0) {
-            return -1;
-        }
-        struct pollfd entry = {.fd = rendezvous->listener, .events = POLLIN};
-        poll(&entry, 1, deadline_left_ms(deadline_ns));
+        close(socket_fd);
     }
 }
 

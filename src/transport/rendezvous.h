@@ -19,8 +19,8 @@ typedef struct rendezvous {
 /* Settles on the path: the caller's, or one that rank 0 makes and tells through `allgather`. */
 moxie_status_t rendezvous_open(const moxie_group_options_t *options, rendezvous_t *out);
 
-/* Rank 0: the next connection of this user, as a socket; -1 when the deadline has passed. */
-int rendezvous_accept(const rendezvous_t *rendezvous, uint64_t deadline_ns);
+/* Rank 0: the next connection of this user that waits, as a socket; -1 when there is none. */
+int rendezvous_accept(const rendezvous_t *rendezvous);
 
 /* The others: a connection to rank 0; tries until the deadline. */
 moxie_status_t rendezvous_connect(const rendezvous_t *rendezvous, uint64_t deadline_ns,

@@ -123,6 +123,14 @@ OFFSET(moxie_group_counters_t, streamed_bytes, 24);
 OFFSET(moxie_group_counters_t, copied_bytes, 32);
 OFFSET(moxie_group_counters_t, sleep_count, 40);
 
+SIZE(moxie_peer_counters_t, 48);
+OFFSET(moxie_peer_counters_t, size, 0);
+OFFSET(moxie_peer_counters_t, late_count, 8);
+OFFSET(moxie_peer_counters_t, late_ns, 16);
+OFFSET(moxie_peer_counters_t, slow_count, 24);
+OFFSET(moxie_peer_counters_t, slow_ns, 32);
+OFFSET(moxie_peer_counters_t, work_ns, 40);
+
 SIZE(moxie_knob_info_t, 64);
 OFFSET(moxie_knob_info_t, size, 0);
 OFFSET(moxie_knob_info_t, name, 8);

@@ -41,7 +41,7 @@ clean
 
 echo "a rank is stopped"
 start $mpirun -n 3 "$moxie" bench $endless --json
-pid=$(rank_process OMPI_COMM_WORLD_RANK 1)
+pid=$(rank_process OMPI_COMM_WORLD_RANK 1) || exit 1
 sleep 0.5
 kill -STOP "$pid"
 finish
@@ -52,7 +52,7 @@ clean
 
 echo "a rank is killed: mpirun itself ends the others"
 start $mpirun -n 3 "$moxie" bench $endless --output-dir res
-pid=$(rank_process OMPI_COMM_WORLD_RANK 1)
+pid=$(rank_process OMPI_COMM_WORLD_RANK 1) || exit 1
 sleep 0.5
 kill -KILL "$pid"
 finish

@@ -131,6 +131,9 @@ static moxie_status_t gather_piece(shm_transport_t *transport, const char *in, s
     body->total_bytes = total_bytes;
     memcpy(body->data, in + done, bytes);
     status = signal_meet(transport, MOXIE_OK);
+    if (status == MOXIE_OK) {
+        status = signal_check_bodies(transport, sizeof(*body));
+    }
     for (int32_t rank = 0; rank < transport->rank_count && status == MOXIE_OK; rank++) {
         const allgather_body_t *theirs =
             (const allgather_body_t *)signal_message(transport, rank)->body;

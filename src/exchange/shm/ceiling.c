@@ -62,7 +62,7 @@ static moxie_status_t check_destinations(const moxie_group_t *group)
 {
     const shm_transport_t *transport = shm_of(group)->transport;
     for (int32_t peer = 0; peer < group->rank_count; peer++) {
-        int64_t row_count = 0;
+        int has_rows = 0;
         for (int32_t rank = 0; rank < group->rank_count; rank++) {
             const int64_t rows = body_of(transport, rank)->rows_to_peer[peer];
             if (rows < 0) {
@@ -72,9 +72,9 @@ static moxie_status_t check_destinations(const moxie_group_t *group)
                 error_detail()->peer = rank;
                 return MOXIE_ERR_ARGUMENT;
             }
-            row_count += rows;
+            has_rows |= rows > 0;
         }
-        if (row_count > 0 && !body_of(transport, peer)->destination.present) {
+        if (has_rows && !body_of(transport, peer)->destination.present) {
             error_set(MOXIE_ERR_ARGUMENT, "rank %d gave no destination for the rows it is sent",
                       peer);
             error_detail()->rank = peer;
@@ -88,8 +88,8 @@ static moxie_status_t check_destinations(const moxie_group_t *group)
 /* One peer's buffer, and the next row of it that this rank writes. */
 typedef struct ceiling_peer {
     char *base;
-    int64_t row_count;
-    int64_t next_row; /* begins behind the rows of the ranks before this one */
+    uint64_t row_count;
+    uint64_t next_row; /* begins behind the rows of the ranks before this one; modulo row_count */
 } ceiling_peer_t;
 
 static moxie_status_t open_peers(const moxie_group_t *group, const moxie_ceiling_in_t *in,
@@ -98,16 +98,24 @@ static moxie_status_t open_peers(const moxie_group_t *group, const moxie_ceiling
     shm_transport_t *transport = shm_of(group)->transport;
     for (int32_t peer = 0; peer < group->rank_count; peer++) {
         const ceiling_body_t *body = body_of(transport, peer);
+        const int64_t row_count = body->row_count;
+        uint64_t bytes;
         void *base;
+        if (row_count < 0 || (row_count == 0 && in->rows_to_peer[peer] > 0) ||
+            __builtin_mul_overflow(row_count, in->row_bytes, &bytes)) {
+            error_set(MOXIE_ERR_PROTOCOL, "rank %d says it has room for %" PRId64 " rows", peer,
+                      row_count);
+            error_detail()->peer = peer;
+            return MOXIE_ERR_PROTOCOL;
+        }
         const moxie_status_t status =
-            shm_buffer_map(transport, peer, &body->destination,
-                           (uint64_t)(body->row_count * in->row_bytes), &base);
+            shm_buffer_map(transport, peer, &body->destination, bytes, &base);
         if (status != MOXIE_OK) {
             return status;
         }
-        peers[peer] = (ceiling_peer_t){.base = base, .row_count = body->row_count};
+        peers[peer] = (ceiling_peer_t){.base = base, .row_count = (uint64_t)row_count};
         for (int32_t rank = 0; rank < group->rank; rank++) {
-            peers[peer].next_row += body_of(transport, rank)->rows_to_peer[peer];
+            peers[peer].next_row += (uint64_t)body_of(transport, rank)->rows_to_peer[peer];
         }
     }
     return MOXIE_OK;
@@ -151,6 +159,10 @@ moxie_status_t shm_ceiling(moxie_group_t *group, const moxie_ceiling_in_t *in, u
         return status;
     }
     status = signal_meet(transport, write_body(group, in, message));
+    if (status == MOXIE_OK) {
+        status = signal_check_bodies(transport, sizeof(ceiling_body_t) +
+                                                    sizeof(int64_t) * (size_t)group->rank_count);
+    }
     if (status == MOXIE_OK) {
         status = check_destinations(group);
     }

@@ -121,6 +121,9 @@ static moxie_status_t check_gradients(const shm_exchange_op_t *op)
 moxie_status_t offer_meet(shm_exchange_op_t *op, moxie_status_t local)
 {
     moxie_status_t status = signal_meet(op->transport, local);
+    if (status == MOXIE_OK) {
+        status = signal_check_bodies(op->transport, sizeof(shm_offer_t));
+    }
     const shm_offer_t *first = status == MOXIE_OK ? offer_of(op, 0) : NULL;
     for (int32_t rank = 1; rank < op->transport->rank_count && status == MOXIE_OK; rank++) {
         const shm_offer_t *offer = offer_of(op, rank);
@@ -140,9 +143,13 @@ moxie_status_t offer_map(const shm_exchange_op_t *op, int32_t index, char **base
     for (int32_t rank = 0; rank < op->transport->rank_count; rank++) {
         const int64_t row_count = route_recv_count(op->route->state)[rank];
         void *base;
-        const moxie_status_t status =
+        moxie_status_t status =
             shm_buffer_map(op->transport, rank, &offer_of(op, rank)->buffers[index],
                            (uint64_t)(row_count * op->row_bytes[index]), &base);
+        if (status == MOXIE_OK && index == 0 && base == NULL && row_count > 0) {
+            status = error_set(MOXIE_ERR_PROTOCOL, "rank %d has rows and names no buffer", rank);
+            error_detail()->peer = rank;
+        }
         if (status != MOXIE_OK) {
             return signal_revoke(op->transport);
         }

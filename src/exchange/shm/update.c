@@ -85,7 +85,22 @@ static moxie_status_t compare_shapes(const moxie_route_t *route)
     return MOXIE_OK;
 }
 
-/* Copies the counts of all ranks into the route's tables; refuses what cannot be. */
+static moxie_status_t check_counts(const route_state_t *state, int32_t rank, const int64_t *counts,
+                                   size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (counts[i] < 0 || counts[i] > state->shape.token_count_max) {
+            error_set(MOXIE_ERR_PROTOCOL, "rank %d says it sends %" PRId64 " rows", rank,
+                      counts[i]);
+            error_detail()->peer = rank;
+            return MOXIE_ERR_PROTOCOL;
+        }
+    }
+    return MOXIE_OK;
+}
+
+/* Copies the counts of all ranks into the route's tables, and refuses what cannot be. The copies
+ * are looked at, not the peers' memory. */
 static moxie_status_t read_counts(const moxie_route_t *route)
 {
     const route_state_t *state = route->state;
@@ -93,17 +108,16 @@ static moxie_status_t read_counts(const moxie_route_t *route)
     const size_t expert_count = (size_t)state->shape.expert_count;
     for (int32_t rank = 0; rank < state->shape.rank_count; rank++) {
         const int64_t *counts = body_of(route, rank)->counts;
-        for (size_t i = 0; i < rank_count + expert_count; i++) {
-            if (counts[i] < 0 || counts[i] > state->shape.token_count_max) {
-                error_set(MOXIE_ERR_PROTOCOL, "rank %d says it sends %" PRId64 " rows", rank,
-                          counts[i]);
-                error_detail()->peer = rank;
-                return MOXIE_ERR_PROTOCOL;
-            }
-        }
         memcpy(route_row_count(state, rank), counts, sizeof(int64_t) * rank_count);
         memcpy(route_expert_count(state, rank), counts + rank_count,
                sizeof(int64_t) * expert_count);
+        moxie_status_t status = check_counts(state, rank, route_row_count(state, rank), rank_count);
+        if (status == MOXIE_OK) {
+            status = check_counts(state, rank, route_expert_count(state, rank), expert_count);
+        }
+        if (status != MOXIE_OK) {
+            return status;
+        }
     }
     return MOXIE_OK;
 }
@@ -143,7 +157,13 @@ moxie_status_t shm_route_update(moxie_route_t *route, const moxie_routing_t *rou
     write_body(route, message);
     status = signal_meet(transport, status);
     if (status == MOXIE_OK) {
+        status = signal_check_bodies(transport, sizeof(update_body_t));
+    }
+    if (status == MOXIE_OK) {
         status = compare_shapes(route);
+    }
+    if (status == MOXIE_OK) { /* of the same shape, so of the same length */
+        status = signal_check_bodies(transport, body_bytes(&route->state->shape));
     }
     if (status == MOXIE_OK) {
         status = read_counts(route);

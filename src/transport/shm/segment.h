@@ -14,6 +14,9 @@ uint64_t segment_round_up(uint64_t bytes);
 /* A memfd of whole pages, all of them allocated, sealed in size. */
 moxie_status_t segment_create(uint64_t bytes, int *fd);
 
+/* From here on only the mappings that exist can write to it. */
+moxie_status_t segment_seal_writing(int fd);
+
 /* MOXIE_OK when `fd` is a memfd that can't shrink and holds `bytes` from `offset` on. */
 moxie_status_t segment_check(int fd, uint64_t offset, uint64_t bytes);
 

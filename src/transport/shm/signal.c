@@ -18,6 +18,9 @@
 /* How long a sleeper sleeps at most before it looks after its peers and its deadline. */
 #define SLEEP_SLICE_NS 5000000u
 
+/* After so many yields a waiter looks at the clock: each may take long on a busy machine. */
+#define YIELDS_PER_LOOK 64
+
 #define PHASE_MEET   "meet"
 #define PHASE_FINISH "finish"
 
@@ -112,6 +115,9 @@ moxie_status_t signal_revoke(shm_transport_t *transport)
 /* Takes over the error of a peer that gave the group up; MOXIE_OK when none did. */
 static moxie_status_t look_for_revokers(shm_transport_t *transport)
 {
+    if (transport->rank_count == 1) {
+        return MOXIE_OK;
+    }
     for (int32_t rank = 0; rank < transport->rank_count; rank++) {
         const shm_control_t *control = transport->peers[rank].control;
         if (atomic_load_explicit(&control->revoked.op, memory_order_acquire) != 0 &&
@@ -172,6 +178,11 @@ static moxie_status_t look_after_peers(shm_transport_t *transport, const char *p
             if (has_reached(read_word(word), transport->op)) {
                 continue;
             }
+            /* Or it ended because another one was lost: then it has said which. */
+            const moxie_status_t reason = look_for_revokers(transport);
+            if (reason != MOXIE_OK) {
+                return reason;
+            }
             return give_up_on(transport, rank, MOXIE_ERR_PEER_LOST, phase, "has ended");
         }
         if (is_late) {
@@ -211,6 +222,9 @@ static moxie_status_t wait_for_word(shm_transport_t *transport, int32_t rank, co
         if (has_reached(read_word(word), wanted)) {
             return MOXIE_OK;
         }
+        if (i % YIELDS_PER_LOOK == 0 && deadline_left_ns(transport->deadline_ns) == 0) {
+            break;
+        }
         sched_yield();
     }
     while (!has_reached(read_word(word), wanted)) {
@@ -223,6 +237,10 @@ static moxie_status_t wait_for_word(shm_transport_t *transport, int32_t rank, co
     return MOXIE_OK;
 }
 
+/*
+ * Waits for all peers. A rank that was stopped and comes late finds that all have come, but that
+ * some gave up meanwhile: it gives up too, so that no rank takes for done what others do not.
+ */
 static moxie_status_t wait_for_all(shm_transport_t *transport, const char *phase)
 {
     const uint64_t start_ns = clock_now_ns();
@@ -232,24 +250,40 @@ static moxie_status_t wait_for_all(shm_transport_t *transport, const char *phase
         status = wait_for_word(transport, (transport->rank + i) % transport->rank_count, phase);
     }
     transport->counters->wait_ns += clock_now_ns() - start_ns;
-    return status;
+    return status == MOXIE_OK ? look_for_revokers(transport) : status;
+}
+
+moxie_status_t signal_check(shm_transport_t *transport, const char *op_name)
+{
+    if (transport->revoked) {
+        return error_set(MOXIE_ERR_REVOKED,
+                         "%s: the group failed earlier and can only be destroyed", op_name);
+    }
+    return look_for_revokers(transport);
+}
+
+moxie_status_t signal_fail(shm_transport_t *transport)
+{
+    const moxie_error_t mine = *error_detail();
+    const moxie_status_t status = look_for_revokers(transport);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    error_adopt(&mine);
+    return signal_revoke(transport);
 }
 
 moxie_status_t signal_begin(shm_transport_t *transport, shm_op_kind_t kind, uint64_t route_id,
                             shm_message_t **message)
 {
-    if (transport->revoked) {
-        return error_set(MOXIE_ERR_REVOKED,
-                         "%s: the group failed earlier and can only be destroyed",
-                         op_name_of(kind));
-    }
-    const moxie_status_t status = look_for_revokers(transport);
+    transport->op_name = op_name_of(kind);
+    recorder_begin(&transport->recorder, transport->op_name, route_id);
+    const moxie_status_t status = signal_check(transport, transport->op_name);
     if (status != MOXIE_OK) {
+        recorder_current(&transport->recorder)->status = status;
         return status;
     }
     transport->op++;
-    transport->op_name = op_name_of(kind);
-    recorder_begin(&transport->recorder, transport->op_name, route_id);
     fault_point(transport->rank, transport->op_name, "begin");
     transport->deadline_ns = deadline_after_us(
         transport->first_timeout_us > 0 ? transport->first_timeout_us : transport->timeout_us);
@@ -268,9 +302,47 @@ const shm_message_t *signal_message(const shm_transport_t *transport, int32_t ra
     return (const shm_message_t *)control->banks[transport->op % 2];
 }
 
+static moxie_status_t refuse_message(int32_t rank, const char *what, uint32_t observed)
+{
+    error_set(MOXIE_ERR_PROTOCOL, "rank %d sent a message %s %u", rank, what, observed);
+    error_detail()->peer = rank;
+    error_detail()->observed = observed;
+    return MOXIE_ERR_PROTOCOL;
+}
+
+/* What a message says of itself must be possible before anyone looks into it. */
+static moxie_status_t check_headers(const shm_transport_t *transport)
+{
+    for (int32_t rank = 0; rank < transport->rank_count; rank++) {
+        const shm_message_t *message = signal_message(transport, rank);
+        if (message->kind < SHM_OP_BARRIER || message->kind > SHM_OP_COMBINE_BACKWARD) {
+            return refuse_message(rank, "of the unknown kind", message->kind);
+        }
+        if (message->body_bytes > SHM_BODY_BYTES) {
+            return refuse_message(rank, "of more bytes than there can be:", message->body_bytes);
+        }
+    }
+    return MOXIE_OK;
+}
+
+moxie_status_t signal_check_bodies(const shm_transport_t *transport, size_t bytes_min)
+{
+    for (int32_t rank = 0; rank < transport->rank_count; rank++) {
+        const shm_message_t *message = signal_message(transport, rank);
+        if (message->body_bytes < bytes_min) {
+            return refuse_message(rank, "of fewer bytes than it must have:", message->body_bytes);
+        }
+    }
+    return MOXIE_OK;
+}
+
 /* The verdict on the messages of all ranks: a pure function of them, so the same everywhere. */
 static moxie_status_t judge_messages(const shm_transport_t *transport)
 {
+    const moxie_status_t status = check_headers(transport);
+    if (status != MOXIE_OK) {
+        return status;
+    }
     const shm_message_t *first = signal_message(transport, 0);
     for (int32_t rank = 1; rank < transport->rank_count; rank++) {
         const shm_message_t *message = signal_message(transport, rank);
@@ -288,12 +360,6 @@ static moxie_status_t judge_messages(const shm_transport_t *transport)
         const shm_message_t *message = signal_message(transport, rank);
         if (message->error.status != MOXIE_OK) {
             return error_adopt(&message->error);
-        }
-        if (message->body_bytes > SHM_BODY_BYTES) {
-            error_set(MOXIE_ERR_PROTOCOL, "rank %d sent a message of %u bytes", rank,
-                      message->body_bytes);
-            error_detail()->peer = rank;
-            return MOXIE_ERR_PROTOCOL;
         }
     }
     return MOXIE_OK;

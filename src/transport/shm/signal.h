@@ -25,6 +25,9 @@ moxie_status_t signal_meet(shm_transport_t *transport, moxie_status_t local);
 /* The message of a rank in the operation under way. */
 const shm_message_t *signal_message(const shm_transport_t *transport, int32_t rank);
 
+/* MOXIE_ERR_PROTOCOL when a rank's message is too short for what it should say. */
+moxie_status_t signal_check_bodies(const shm_transport_t *transport, size_t bytes_min);
+
 /* In the middle of the payload: where a test build injects faults. */
 void signal_at_work(const shm_transport_t *transport);
 
@@ -33,5 +36,11 @@ moxie_status_t signal_finish(shm_transport_t *transport);
 
 /* Gives the group up with the thread's error: every peer that waits, now or later, gets it too. */
 moxie_status_t signal_revoke(shm_transport_t *transport);
+
+/* For what does not go through messages: fails when the group was revoked, here or by a peer. */
+moxie_status_t signal_check(shm_transport_t *transport, const char *op_name);
+
+/* Gives the group up with the reason of a peer that did so before, else with the thread's error. */
+moxie_status_t signal_fail(shm_transport_t *transport);
 
 #endif

@@ -135,7 +135,7 @@ static moxie_status_t allocate(memory_account_t *account, int32_t rank_count, sh
     return MOXIE_OK;
 }
 
-/* This rank's own control segment. */
+/* This rank's own control segment, which nobody else can map for writing. */
 static moxie_status_t create_control(shm_transport_t *transport, int *control_fd)
 {
     const uint64_t bytes = segment_round_up(sizeof(shm_control_t));
@@ -148,6 +148,7 @@ static moxie_status_t create_control(shm_transport_t *transport, int *control_fd
     if (status == MOXIE_OK) {
         transport->peers[transport->rank].control = base;
         transport->account->window_bytes += bytes;
+        status = segment_seal_writing(*control_fd);
     }
     return status;
 }
@@ -158,6 +159,7 @@ moxie_status_t shm_transport_open(const moxie_group_options_t *options, memory_a
     shm_transport_t *transport = NULL;
     moxie_status_t status = allocate(account, options->rank_count, &transport);
     const uint64_t deadline_ns = deadline_after_us(options->first_timeout_us);
+    const char *phase = "prepare";
     int control_fd = -1;
     if (status == MOXIE_OK) {
         transport->rank = options->rank;
@@ -168,16 +170,19 @@ moxie_status_t shm_transport_open(const moxie_group_options_t *options, memory_a
     }
     if (status == MOXIE_OK) {
         fault_point(options->rank, NULL, "join");
+        phase = "join";
         status = bootstrap_open(options, account, deadline_ns, &transport->bootstrap);
     }
     if (status == MOXIE_OK) {
         fault_point(options->rank, NULL, "introduce");
+        phase = "introduce";
         status = introduce(transport, control_fd, deadline_ns);
     }
     if (control_fd >= 0) {
         close(control_fd);
     }
     if (status != MOXIE_OK) {
+        error_default_phase("group_create", phase);
         shm_transport_close(transport);
         return status;
     }

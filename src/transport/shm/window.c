@@ -5,11 +5,17 @@
 #include "core/error.h"
 #include "transport/deadline.h"
 #include "transport/fault.h"
+#include "transport/shm/red_zone.h"
 #include "transport/shm/sharing.h"
+#include "transport/shm/signal.h"
 
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
+
+#define PHASE_AGREE "agree" /* on what each rank wants */
+#define PHASE_SHARE "share" /* the descriptors */
+#define PHASE_MAP   "map"   /* and whether all could be mapped */
 
 /* What a rank tells the others of its part. */
 typedef struct window_notice {
@@ -29,15 +35,21 @@ void shm_window_quote(int32_t rank_count, uint64_t bytes, memory_account_t *out)
     out->window_bytes += segment_round_up(bytes);
 }
 
-static uint64_t next_deadline(shm_transport_t *transport)
+/* Begins a collective call on windows: one deadline for all its rounds. */
+static moxie_status_t begin(shm_transport_t *transport, const char *op_name)
 {
     const int64_t first = transport->first_timeout_us;
-    return deadline_after_us(first > 0 ? first : transport->timeout_us);
+    transport->window_serial++;
+    transport->op_name = op_name;
+    recorder_begin(&transport->recorder, op_name, 0);
+    transport->deadline_ns = deadline_after_us(first > 0 ? first : transport->timeout_us);
+    fault_point(transport->rank, NULL, "window");
+    return signal_check(transport, op_name);
 }
 
 /* One round over the bootstrap. `local` is this rank's status; everyone gets the first error. */
-static moxie_status_t exchange_notices(shm_transport_t *transport, const window_notice_t *notice,
-                                       int fd, moxie_status_t local)
+static moxie_status_t exchange_notices(shm_transport_t *transport, const char *phase,
+                                       const window_notice_t *notice, int fd, moxie_status_t local)
 {
     bootstrap_part_t mine = {.bytes = sizeof(*notice), .fds = {fd, -1}};
     memcpy(mine.data, notice, sizeof(*notice));
@@ -45,9 +57,11 @@ static moxie_status_t exchange_notices(shm_transport_t *transport, const window_
     failure.rank = failure.rank < 0 ? transport->rank : failure.rank;
     const moxie_status_t status =
         bootstrap_allgather(transport->bootstrap, &mine, local == MOXIE_OK ? NULL : &failure,
-                            next_deadline(transport), transport->parts);
+                            transport->deadline_ns, transport->parts);
     if (status != MOXIE_OK) {
-        return status;
+        error_default_phase(transport->op_name, phase);
+        /* Out of step: no rank can go on. A refusal is the same error for all, who go on. */
+        return bootstrap_is_broken(transport->bootstrap) ? signal_fail(transport) : status;
     }
     for (int32_t rank = 0; rank < transport->rank_count; rank++) {
         if (transport->parts[rank].bytes != sizeof(window_notice_t)) {
@@ -96,6 +110,7 @@ static moxie_status_t map_part(shm_window_t *window, int32_t rank)
                              pages, 1, &part->base);
     }
     part->mapped_bytes = status == MOXIE_OK ? pages : 0;
+    red_zone_mark(part->base, notice.bytes, part->mapped_bytes);
     return status;
 }
 
@@ -121,7 +136,7 @@ static moxie_status_t share(shm_window_t *window, int fd, uint64_t fd_offset, mo
     const window_notice_t notice = {.bytes = window->window.bytes,
                                     .fd_offset = fd_offset,
                                     .address = (uint64_t)(uintptr_t)window->window.base};
-    moxie_status_t status = exchange_notices(transport, &notice, fd, local);
+    moxie_status_t status = exchange_notices(transport, PHASE_SHARE, &notice, fd, local);
     if (status != MOXIE_OK) {
         return status;
     }
@@ -133,7 +148,7 @@ static moxie_status_t share(shm_window_t *window, int fd, uint64_t fd_offset, mo
     window->parts[transport->rank] = (shm_window_part_t){
         .base = window->window.base, .bytes = window->window.bytes, .mapped_bytes = 0};
     bootstrap_close_fds(transport->parts, transport->rank_count);
-    return exchange_notices(transport, &notice, -1, status);
+    return exchange_notices(transport, PHASE_MAP, &notice, -1, status);
 }
 
 static moxie_status_t find_slot(shm_transport_t *transport, size_t *slot)
@@ -184,6 +199,7 @@ static moxie_status_t create_own(shm_window_t *window, uint64_t bytes, int *fd)
         window->window.bytes = bytes;
         window->owns_memory = 1;
         window->transport->account->window_bytes += pages;
+        red_zone_mark(window->window.base, bytes, pages);
     }
     return status;
 }
@@ -191,9 +207,10 @@ static moxie_status_t create_own(shm_window_t *window, uint64_t bytes, int *fd)
 moxie_status_t shm_window_allocate(shm_transport_t *transport, uint64_t bytes, moxie_window_t **out)
 {
     const window_notice_t wish = {.bytes = bytes};
-    transport->window_serial++;
-    fault_point(transport->rank, NULL, "window");
-    moxie_status_t status = exchange_notices(transport, &wish, -1, MOXIE_OK);
+    moxie_status_t status = begin(transport, "window_allocate");
+    if (status == MOXIE_OK) {
+        status = exchange_notices(transport, PHASE_AGREE, &wish, -1, MOXIE_OK);
+    }
     if (status != MOXIE_OK) {
         return status;
     }
@@ -203,7 +220,7 @@ moxie_status_t shm_window_allocate(shm_transport_t *transport, uint64_t bytes, m
         status = open_window(transport, &window);
     }
     /* Nobody allocates before everybody has agreed that it fits. */
-    status = exchange_notices(transport, &wish, -1, status);
+    status = exchange_notices(transport, PHASE_AGREE, &wish, -1, status);
     if (status == MOXIE_OK) {
         int fd = -1;
         status = create_own(window, bytes, &fd);
@@ -224,8 +241,11 @@ moxie_status_t shm_window_register(shm_transport_t *transport, const moxie_memor
                                    moxie_window_t **out)
 {
     const uint64_t page = segment_round_up(1);
-    transport->window_serial++;
-    moxie_status_t status = segment_check(memory->fd, memory->fd_offset, memory->bytes);
+    moxie_status_t status = begin(transport, "window_register");
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    status = segment_check(memory->fd, memory->fd_offset, memory->bytes);
     if (status == MOXIE_OK &&
         ((uintptr_t)memory->base % page != 0 || memory->fd_offset % page != 0)) {
         status = error_set(MOXIE_ERR_WINDOW,
@@ -236,7 +256,7 @@ moxie_status_t shm_window_register(shm_transport_t *transport, const moxie_memor
         status = open_window(transport, &window);
     }
     const window_notice_t wish = {.bytes = memory->bytes};
-    status = exchange_notices(transport, &wish, -1, status);
+    status = exchange_notices(transport, PHASE_AGREE, &wish, -1, status);
     if (status == MOXIE_OK) {
         window->window.base = memory->base;
         window->window.bytes = memory->bytes;
@@ -305,6 +325,7 @@ moxie_status_t shm_buffer_name(const shm_transport_t *transport, const void *poi
 moxie_status_t shm_buffer_map(const shm_transport_t *transport, int32_t rank,
                               const shm_buffer_t *buffer, uint64_t bytes, void **out)
 {
+    const uint64_t offset = buffer->offset; /* read once: it is the peer's memory */
     *out = NULL;
     if (!buffer->present) {
         return MOXIE_OK;
@@ -315,10 +336,10 @@ moxie_status_t shm_buffer_map(const shm_transport_t *transport, int32_t rank,
             continue;
         }
         const shm_window_part_t *part = &window->parts[rank];
-        if (buffer->offset > part->bytes || bytes > part->bytes - buffer->offset) {
+        if (offset > part->bytes || bytes > part->bytes - offset) {
             break;
         }
-        *out = (char *)part->base + buffer->offset;
+        *out = (char *)part->base + offset;
         return MOXIE_OK;
     }
     error_set(MOXIE_ERR_WINDOW,
