@@ -7,12 +7,13 @@ MAKEFLAGS     += --no-print-directory
 PREFIX        ?= /usr/local
 CTEST         := ctest --output-on-failure --no-tests=error --parallel $(shell nproc)
 
-# Configures build folder $(2) from preset $(1) once (ninja does it again when needed) and builds.
+# Configures build folder $(2) from preset $(1) once (ninja does it again when needed) and builds
+# everything, or target $(3).
 # With no terminal to draw progress on, only problems are printed.
 define cmake_build
 	@test -f $(2)/build.ninja || cmake --preset $(1) >/dev/null
-	@if [ -t 1 ]; then ninja -C $(2); \
-	else ninja -C $(2) --quiet | sed '/^ninja: no work to do/d; /^-- /d'; fi
+	@if [ -t 1 ]; then ninja -C $(2) $(3); \
+	else ninja -C $(2) --quiet $(3) | sed '/^ninja: no work to do/d; /^-- /d'; fi
 endef
 
 .PHONY: help
@@ -56,6 +57,26 @@ tsan: setup-test ## the tests under the thread sanitizer, ranks as threads of on
 	$(call cmake_build,tsan,build-tsan)
 	@MOXIE_TEST_RANKS=threads $(CTEST) --test-dir build-tsan
 
+FUZZ_SECONDS ?= 20
+
+.PHONY: fuzz
+fuzz: setup ## libFuzzer on every parser, FUZZ_SECONDS (20) each
+	@tools/setup.sh checks
+	$(call cmake_build,fuzz,build-fuzz,fuzzers)
+	@tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS)
+
+.PHONY: model
+model: setup ## the protocol's model (SPIN) and its memory orders (Relacy)
+	@tools/setup.sh checks
+	@tests/model/run_spin.sh --full
+	@tests/model/run_relacy.sh
+
+.PHONY: coverage
+coverage: setup ## which lines the tests run: build-coverage/coverage.html
+	@tools/setup.sh checks
+	$(call cmake_build,coverage,build-coverage)
+	@tools/coverage.sh build-coverage
+
 .PHONY: soak
 soak: build ## the tests that take long
 	@ctest --output-on-failure --no-tests=error --test-dir build -C soak -L soak
@@ -85,4 +106,4 @@ install: build ## into PREFIX (/usr/local), below DESTDIR when that is set
 
 .PHONY: clean
 clean: ## remove what was built; results/ stays
-	@rm -rf build build-debug build-asan build-tsan
+	@rm -rf build build-debug build-asan build-tsan build-fuzz build-coverage

@@ -30,4 +30,13 @@ function(moxie_flags target)
             -fsanitize=${MOXIE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
         target_link_options(${target} PRIVATE -fsanitize=${MOXIE_SANITIZE})
     endif()
+    if(MOXIE_FUZZ)
+        target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
+    endif()
+    if(MOXIE_COVERAGE)
+        # Atomic: ranks may be threads, and a child counts into the same files as its parent.
+        target_compile_options(${target} PRIVATE --coverage -fprofile-update=atomic
+            -fprofile-abs-path)
+        target_link_options(${target} PRIVATE --coverage)
+    endif()
 endfunction()

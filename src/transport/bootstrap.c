@@ -320,6 +320,7 @@ static moxie_status_t receive_frame(const bootstrap_t *bootstrap, int32_t peer, 
     errno = 0;
     const int received = frame_receive(bootstrap->sockets[peer], frame, fds, deadline_ns);
     if (received <= 0) {
+        close_all(fds); /* an empty message can bring some all the same */
         return blame_silent(peer);
     }
     moxie_status_t status = MOXIE_OK;
@@ -501,7 +502,11 @@ static moxie_status_t allgather_as_peer(const bootstrap_t *bootstrap, const boot
         if (status != MOXIE_OK) {
             return status;
         }
-        part_from_frame(&parts[frame.rank], &frame, fds);
+        if (frame.rank != i) { /* twice the same would lose descriptors */
+            close_all(fds);
+            return blame(MOXIE_ERR_PROTOCOL, 0, "is out of step");
+        }
+        part_from_frame(&parts[i], &frame, fds);
     }
     return MOXIE_OK;
 }

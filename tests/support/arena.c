@@ -2,12 +2,13 @@
 /* Poisoned memory with red zones. */
 #include "support/arena.h"
 
+#include <sanitizer/asan_interface.h> /* without the sanitizer its macros do nothing */
 #include <stdlib.h>
 #include <string.h>
 
-#define RED_ZONE_BYTES 96
-#define LINE_BYTES     64
-#define POISON         0xA5
+#define GAP_BYTES  96
+#define LINE_BYTES 64
+#define POISON     0xA5
 
 size_t arena_add(arena_t *arena, uint64_t salt, const char *name, size_t element_bytes,
                  int64_t row_elements, int64_t row_count)
@@ -16,7 +17,7 @@ size_t arena_add(arena_t *arena, uint64_t salt, const char *name, size_t element
         abort();
     }
     /* A line's start and 1 … 7 elements: aligned to the element only, mostly. */
-    size_t offset = (arena->bytes + RED_ZONE_BYTES + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
+    size_t offset = (arena->bytes + GAP_BYTES + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
     if (salt != ARENA_ALIGNED) {
         offset += element_bytes * (1 + (salt + arena->region_count) % 7);
     }
@@ -28,12 +29,42 @@ size_t arena_add(arena_t *arena, uint64_t salt, const char *name, size_t element
 
 void arena_finish(arena_t *arena)
 {
-    arena->bytes += RED_ZONE_BYTES;
+    arena->bytes += GAP_BYTES;
+}
+
+/* What lies between the buffers, and before and behind them. */
+static void guard(const arena_t *arena, void *base)
+{
+    size_t end = 0;
+    for (size_t i = 0; i < arena->region_count; i++) {
+        const arena_region_t *region = &arena->regions[i];
+        ASAN_POISON_MEMORY_REGION((char *)base + end, region->offset - end);
+        end = region->offset +
+              region->element_bytes * (size_t)region->row_elements * (size_t)region->row_count;
+    }
+    ASAN_POISON_MEMORY_REGION((char *)base + end, arena->bytes - end);
+}
+
+void arena_open(const arena_t *arena, void *base)
+{
+    ASAN_UNPOISON_MEMORY_REGION(base, arena->bytes);
 }
 
 void arena_poison(const arena_t *arena, void *base)
 {
+    arena_open(arena, base);
     memset(base, POISON, arena->bytes);
+    guard(arena, base);
+}
+
+void *arena_copy(const arena_t *arena, void *base)
+{
+    void *copy = arena_allocate(arena);
+    arena_open(arena, copy);
+    arena_open(arena, base);
+    memcpy(copy, base, arena->bytes);
+    guard(arena, base);
+    return copy;
 }
 
 void *arena_at(const arena_t *arena, size_t region, void *base)
@@ -83,9 +114,10 @@ static void locate(const arena_t *arena, size_t offset, const void *got, const v
     out->expected = element_at(expected, offset, 1);
 }
 
-bool arena_differs(const arena_t *arena, const void *got, const void *expected,
-                   arena_difference_t *out)
+bool arena_differs(const arena_t *arena, void *got, void *expected, arena_difference_t *out)
 {
+    arena_open(arena, got);
+    arena_open(arena, expected);
     if (memcmp(got, expected, arena->bytes) == 0) {
         return false;
     }

@@ -35,7 +35,14 @@ size_t arena_add(arena_t *arena, uint64_t salt, const char *name, size_t element
 /* Ends the arena with a last red zone. */
 void arena_finish(arena_t *arena);
 
+/* Poisons all of it, for the eye and, between the buffers, for the address sanitizer. */
 void arena_poison(const arena_t *arena, void *base);
+
+/* Lets everything be touched, the red zones too: what is to be compared or scrambled. */
+void arena_open(const arena_t *arena, void *base);
+
+/* A copy, all of it open; never NULL. */
+void *arena_copy(const arena_t *arena, void *base);
 
 void *arena_at(const arena_t *arena, size_t region, void *base);
 
@@ -53,7 +60,7 @@ typedef struct arena_difference {
     size_t offset;
 } arena_difference_t;
 
-bool arena_differs(const arena_t *arena, const void *got, const void *expected,
-                   arena_difference_t *out);
+/* Opens both. */
+bool arena_differs(const arena_t *arena, void *got, void *expected, arena_difference_t *out);
 
 #endif

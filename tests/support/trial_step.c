@@ -179,8 +179,8 @@ static void name_row(const trial_t *trial, const payload_t *payload, const void 
 }
 
 /* `sent` is what the first region's rows are copies of, or NULL. */
-static bool compare(trial_t *trial, const char *call, const arena_t *arena, const void *got,
-                    const void *expected, const payload_t *sent)
+static bool compare(trial_t *trial, const char *call, const arena_t *arena, void *got,
+                    void *expected, const payload_t *sent)
 {
     arena_difference_t difference;
     if (!arena_differs(arena, got, expected, &difference)) {
@@ -209,6 +209,7 @@ static bool compare(trial_t *trial, const char *call, const arena_t *arena, cons
 /* Inputs may be changed as soon as the call returned: peers must have read what they need. */
 static void scramble(const arena_t *arena, void *base)
 {
+    arena_open(arena, base);
     memset(base, 0x5A, arena->bytes);
 }
 
@@ -328,9 +329,7 @@ static void *fill_inputs(const trial_t *trial, const arena_t *arena, const paylo
         payload_fill_rows(weights, trial->self->rank, trial->recv_row_count,
                           arena_at(arena, 1, base));
     }
-    void *copy = arena_allocate(arena);
-    memcpy(copy, base, arena->bytes);
-    return copy;
+    return arena_copy(arena, base);
 }
 
 static bool inputs_kept(trial_t *trial, const char *call, const arena_t *arena, void *copy)

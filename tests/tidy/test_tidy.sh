@@ -70,6 +70,7 @@ refused "an undeclared symbol" "moxie_a is declared in no public header"
 sed -i '/moxie_a/d' src/libmoxie.map
 refused "a function that is not exported" "src/libmoxie.map: moxie_a is missing"
 sed -i '/moxie_a/d' tests/a.h
+printf '/* %s */\nint moxie_a(void);\n' "$spdx" >tests/moxie_0_1.h
 refused "a function without a test" "no test names moxie_a"
 echo 1.2.4 >VERSION
 refused "the headers' version" "include/moxie/version.h: says 1.2.3, but VERSION says 1.2.4"

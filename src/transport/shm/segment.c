@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/memory.h"
+#include "transport/shm/red_zone.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -81,11 +82,21 @@ moxie_status_t segment_map(int fd, uint64_t offset, uint64_t bytes, int writable
     if (bytes == 0) {
         return MOXIE_OK;
     }
-    void *mapped = mmap(NULL, (size_t)bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ,
-                        MAP_SHARED | MAP_POPULATE, fd, (off_t)offset);
+    void *room = NULL;
+    int flags = MAP_SHARED | MAP_POPULATE;
+    if (RED_ZONE_BYTES > 0) { /* with room behind it */
+        room = mmap(NULL, (size_t)bytes + RED_ZONE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+                    -1, 0);
+        flags |= MAP_FIXED;
+    }
+    void *mapped = room == MAP_FAILED
+                       ? MAP_FAILED
+                       : mmap(room, (size_t)bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ,
+                              flags, fd, (off_t)offset);
     if (mapped == MAP_FAILED) {
         return error_set_errno("cannot map %" PRIu64 " bytes of shared memory", bytes);
     }
+    red_zone_mark(mapped, bytes, bytes + RED_ZONE_BYTES);
     *base = mapped;
     return MOXIE_OK;
 }
@@ -93,6 +104,7 @@ moxie_status_t segment_map(int fd, uint64_t offset, uint64_t bytes, int writable
 void segment_unmap(void *base, uint64_t bytes)
 {
     if (base != NULL) {
-        munmap(base, (size_t)bytes);
+        red_zone_clear(base, bytes + RED_ZONE_BYTES);
+        munmap(base, (size_t)bytes + RED_ZONE_BYTES);
     }
 }

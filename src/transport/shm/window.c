@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "transport/deadline.h"
 #include "transport/fault.h"
+#include "transport/shm/red_zone.h"
 #include "transport/shm/sharing.h"
 #include "transport/shm/signal.h"
 
@@ -109,6 +110,7 @@ static moxie_status_t map_part(shm_window_t *window, int32_t rank)
                              pages, 1, &part->base);
     }
     part->mapped_bytes = status == MOXIE_OK ? pages : 0;
+    red_zone_mark(part->base, notice.bytes, part->mapped_bytes);
     return status;
 }
 
@@ -197,6 +199,7 @@ static moxie_status_t create_own(shm_window_t *window, uint64_t bytes, int *fd)
         window->window.bytes = bytes;
         window->owns_memory = 1;
         window->transport->account->window_bytes += pages;
+        red_zone_mark(window->window.base, bytes, pages);
     }
     return status;
 }
