@@ -79,7 +79,7 @@ static void describe(const fault_case_t *which, char *text, size_t bytes)
 typedef struct expectation {
     moxie_status_t status;
     fault_step_t step;
-    const char *phases[2]; /* either of them */
+    const char *phase;
 } expectation_t;
 
 static expectation_t expect_operation(const fault_case_t *which)
@@ -87,14 +87,14 @@ static expectation_t expect_operation(const fault_case_t *which)
     expectation_t expected = {.status = which->action == ACTION_KILL ? MOXIE_ERR_PEER_LOST
                                                                      : MOXIE_ERR_TIMEOUT,
                               .step = which->step,
-                              .phases = {"meet", "meet"}};
+                              .phase = "meet"};
     const bool is_exchange = which->step != STEP_UPDATE && which->step != STEP_BARRIER;
     const bool is_next =
         strcmp(which->phase, "leave") == 0 || (strcmp(which->phase, "post") == 0 && !is_exchange);
     if (is_next) {
         expected.step = which->step == STEP_BARRIER ? STEP_UPDATE : which->step + 1;
     } else if (is_exchange && which->phase[0] != '\0' && strcmp(which->phase, "begin") != 0) {
-        expected.phases[0] = expected.phases[1] = "finish";
+        expected.phase = "finish";
     }
     return expected;
 }
@@ -106,13 +106,11 @@ static expectation_t expect(const fault_case_t *which)
     }
     expectation_t expected = {.status = MOXIE_ERR_TIMEOUT, .step = which->step};
     if (which->step == STEP_WINDOW) {
-        expected.phases[0] = expected.phases[1] = "agree";
+        expected.phase = "agree";
     } else if (strcmp(which->phase, "introduce") == 0) {
-        /* The others may still be joining. */
-        expected.phases[0] = "introduce";
-        expected.phases[1] = which->rank == 0 ? "introduce" : "join";
+        expected.phase = "introduce";
     } else {
-        expected.phases[0] = expected.phases[1] = "join";
+        expected.phase = "join";
     }
     /* Before it has joined nobody knows its process. */
     if (which->action == ACTION_KILL && strcmp(which->phase, "join") != 0) {
@@ -132,8 +130,7 @@ static void judge_survivor(trial_t *trial, int32_t rank)
     const int64_t margin_us = deadline_us / 10 > MARGIN_US ? deadline_us / 10 : MARGIN_US;
     if (!result->is_done || error->status != expected.status || error->peer != which->rank ||
         result->step != expected.step || strcmp(error->op, step_names[expected.step]) != 0 ||
-        (strcmp(error->phase, expected.phases[0]) != 0 &&
-         strcmp(error->phase, expected.phases[1]) != 0)) {
+        strcmp(error->phase, expected.phase) != 0) {
         trial->verdict = VERDICT_BAD;
         (void)snprintf(trial->why, sizeof(trial->why),
                        "rank %d %s: %s in %s, op '%s', phase '%s', peer %d after %lld ms (%s); "
@@ -142,7 +139,7 @@ static void judge_survivor(trial_t *trial, int32_t rank)
                        moxie_status_name(error->status), step_names[result->step], error->op,
                        error->phase, error->peer, (long long)(result->took_us / 1000),
                        error->message, moxie_status_name(expected.status),
-                       step_names[expected.step], expected.phases[0]);
+                       step_names[expected.step], expected.phase);
         return;
     }
     if (result->fd_leak_count != 0) {

@@ -5,6 +5,7 @@
 #   slurm_down.sh FOLDER
 set -eu
 
+[ -d "$1" ] || exit 0
 folder=$(cd "$1" && pwd -P)
 
 # Processes in the namespaces of the nodes: daemons, jobs, and last what keeps the namespaces.

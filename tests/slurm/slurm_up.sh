@@ -31,6 +31,8 @@ for program in slurmctld slurmd srun munged mungekey ip nsenter unshare; do
 done
 [ "$(id -u)" = 0 ] || cannot "only root can make the nodes' namespaces"
 unshare --net --uts --ipc --mount true 2>/dev/null || cannot "namespaces are refused"
+setpriv --reuid=munge --regid=munge --clear-groups true 2>/dev/null ||
+    cannot "root of this namespace cannot become the user munge"
 
 fail() {
     echo "slurm_up.sh: $1" >&2

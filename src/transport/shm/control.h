@@ -47,6 +47,7 @@ typedef struct shm_control {
     shm_word_t finished; /* its payload is written, or read, by this rank */
     shm_word_t sleeping; /* 1 while this rank may sleep on a peer's word */
     shm_word_t revoked;  /* 1 when `error` tells why this rank gave up */
+    uint32_t revoked_op; /* the operation it was in, or had done last, when it gave up */
     moxie_error_t error;
     uint64_t work_ns[2]; /* how long operation op % 2 took over its payload, for the recorder */
     _Alignas(64) unsigned char banks[2][SHM_MESSAGE_BYTES];

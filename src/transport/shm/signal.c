@@ -105,6 +105,7 @@ moxie_status_t signal_revoke(shm_transport_t *transport)
         }
         transport->revoked = 1;
         own->error = *error;
+        own->revoked_op = transport->op;
         atomic_store_explicit(&own->revoked.op, 1, memory_order_release);
         futex_wake_all(&own->posted);
         futex_wake_all(&own->finished);
@@ -112,18 +113,35 @@ moxie_status_t signal_revoke(shm_transport_t *transport)
     return error->status;
 }
 
+static int has_revoked(const shm_control_t *control)
+{
+    return atomic_load_explicit(&control->revoked.op, memory_order_acquire) != 0 &&
+           control->error.status != MOXIE_OK;
+}
+
 /* Takes over the error of a peer that gave the group up; MOXIE_OK when none did. */
 static moxie_status_t look_for_revokers(shm_transport_t *transport)
 {
-    if (transport->rank_count == 1) {
-        return MOXIE_OK;
-    }
     for (int32_t rank = 0; rank < transport->rank_count; rank++) {
         const shm_control_t *control = transport->peers[rank].control;
-        if (atomic_load_explicit(&control->revoked.op, memory_order_acquire) != 0 &&
-            control->error.status != MOXIE_OK) {
+        if (has_revoked(control)) {
             error_adopt(&control->error);
             return signal_revoke(transport);
+        }
+    }
+    return MOXIE_OK;
+}
+
+/*
+ * All have come: but a rank that was stopped, and comes late, must not take for done what others
+ * have given up. One that gave up in a later operation had done this one.
+ */
+static moxie_status_t look_for_quitters(shm_transport_t *transport)
+{
+    for (int32_t rank = 0; rank < transport->rank_count; rank++) {
+        const shm_control_t *control = transport->peers[rank].control;
+        if (has_revoked(control) && has_reached(transport->op, control->revoked_op)) {
+            return look_for_revokers(transport);
         }
     }
     return MOXIE_OK;
@@ -237,10 +255,6 @@ static moxie_status_t wait_for_word(shm_transport_t *transport, int32_t rank, co
     return MOXIE_OK;
 }
 
-/*
- * Waits for all peers. A rank that was stopped and comes late finds that all have come, but that
- * some gave up meanwhile: it gives up too, so that no rank takes for done what others do not.
- */
 static moxie_status_t wait_for_all(shm_transport_t *transport, const char *phase)
 {
     const uint64_t start_ns = clock_now_ns();
@@ -250,7 +264,7 @@ static moxie_status_t wait_for_all(shm_transport_t *transport, const char *phase
         status = wait_for_word(transport, (transport->rank + i) % transport->rank_count, phase);
     }
     transport->counters->wait_ns += clock_now_ns() - start_ns;
-    return status == MOXIE_OK ? look_for_revokers(transport) : status;
+    return status == MOXIE_OK ? look_for_quitters(transport) : status;
 }
 
 moxie_status_t signal_check(shm_transport_t *transport, const char *op_name)
