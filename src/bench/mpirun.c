@@ -63,6 +63,7 @@ static void set_environment(void)
         {"OMPI_MCA_btl", "self,vader"},
         {"OMPI_MCA_btl_vader_single_copy_mechanism", "none"},
         {"OMPI_MCA_rmaps_base_oversubscribe", "1"},
+        {"OMPI_MCA_mpi_yield_when_idle", "1"}, /* as Moxie does; docs/lab.md has the difference */
         {"OMPI_MCA_hwloc_base_binding_policy", "none"},
     };
     for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
