@@ -94,13 +94,13 @@ static void join(member_t *member, const char *name, int32_t rank, int32_t rank_
     shape.hidden = HIDDEN;
     shape.token_count_max = TOKENS;
     must(moxie_route_create(member->group, &shape, &member->route), "route_create");
-    int32_t(*expert)[RANKS] = calloc(TOKENS, sizeof(*expert));
+    int32_t *expert = calloc((size_t)TOKENS * (size_t)rank_count, sizeof(*expert));
     member->home = calloc(TOKENS, sizeof(*member->home));
     if (expert == NULL || member->home == NULL) {
         _exit(1);
     }
     for (int32_t slot = 0; slot < TOKENS * rank_count; slot++) {
-        expert[0][slot] = slot % rank_count;
+        expert[slot] = slot % rank_count;
     }
     moxie_routing_t routing = MOXIE_ROUTING_INIT;
     routing.token_count = TOKENS;
