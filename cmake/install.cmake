@@ -10,6 +10,9 @@ configure_file(cmake/moxie.pc.in moxie.pc @ONLY)
 install(TARGETS libmoxie moxie
     RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(TARGET moxie_mpi)
+    install(TARGETS moxie_mpi LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/moxie)
+endif()
 install(DIRECTORY include/moxie DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES ${PROJECT_BINARY_DIR}/moxie.pc DESTINATION ${pc_folder})
 # The pages that were built: those of the commands always, those of the API after `make docs`.

@@ -9,8 +9,9 @@ set -eu
 for purpose in "${@:-build}"; do
     case $purpose in
     build) packages="${packages-} build-essential cmake ninja-build pkg-config help2man
-        libcmocka-dev libjansson-dev libtomlplusplus-dev libhwloc-dev zlib1g-dev" ;;
-    test) packages="${packages-} iproute2 openmpi-bin libopenmpi-dev munge slurm-wlm" ;;
+        libcmocka-dev libjansson-dev libtomlplusplus-dev libhwloc-dev zlib1g-dev
+        openmpi-bin libopenmpi-dev" ;;
+    test) packages="${packages-} iproute2 munge slurm-wlm" ;;
     docs) packages="${packages-} doxygen" ;;
     tidy) packages="${packages-} clang-format clang-tidy cppcheck" ;;
     *)

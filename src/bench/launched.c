@@ -192,7 +192,7 @@ static bool is_watched(const launched_t *launched, const failure_t *failure)
     return false;
 }
 
-void launched_leave(launched_t *launched, const failure_t *failure)
+void launched_stay(const launched_t *launched, const failure_t *failure)
 {
     enum { STEP_MS = 10 };
     if (failure->exit_code != EXIT_DONE && !launched->is_speaker) {
@@ -204,6 +204,11 @@ void launched_leave(launched_t *launched, const failure_t *failure)
         }
         nap_ms(STEP_MS);
     }
+}
+
+void launched_leave(launched_t *launched, const failure_t *failure)
+{
+    launched_stay(launched, failure);
     moxie_group_destroy(launched->group);
     launched->group = NULL;
     free(launched->pids);

@@ -46,6 +46,9 @@ typedef enum voice {
 } voice_t;
 voice_t launched_voice(launched_t *launched, failure_t *failure);
 
+/* After a failure: stays until who speaks has spoken. Part of launched_leave(). */
+void launched_stay(const launched_t *launched, const failure_t *failure);
+
 /* Leaves the group. After a failure a rank stays until who speaks has spoken: launchers end all
  * ranks as soon as one has ended badly. */
 void launched_leave(launched_t *launched, const failure_t *failure);

@@ -2,6 +2,7 @@
 /* Adds up what all ranks will take: the library's quotes, inputs, outputs, verification. */
 #include "bench/memory_need.h"
 
+#include "bench/baseline.h"
 #include "bench/buffers.h"
 #include "bench/timing.h"
 #include "bench/verify.h"
@@ -82,7 +83,7 @@ static bool add_rank(const plan_t *plan, int32_t rank, uint64_t *need, failure_t
     *need = plus(*need, plus(of_window.host_bytes, of_window.window_bytes));
     *need = plus(*need, plus(of_route.memory.host_bytes, of_route.memory.window_bytes));
     *need = plus(*need, plus(layout.private_bytes, verify_bytes(plan, rank)));
-    *need = plus(*need, PROCESS_BYTES);
+    *need = plus(*need, plus(baseline_bytes(plan, rank), PROCESS_BYTES));
     return true;
 }
 
@@ -93,7 +94,7 @@ static bool add_all(plan_t *plan, failure_t *failure)
     uint64_t samples = times((uint64_t)plan->options->iterations, rank_count * rank_count);
     /* Ranks that this process starts share its routings, those of a launcher have each their own.
      */
-    plan->need_bytes = plus(times(samples, SLOT_COUNT * sizeof(sample_t)),
+    plan->need_bytes = plus(times(samples, SIDE_COUNT * SLOT_COUNT * sizeof(sample_t)),
                             times(routing_set_bytes(plan->rank_count, plan->topk, token_count_sum),
                                   plan->launcher.name == NULL ? 1 : rank_count));
     for (int32_t rank = 0; rank < plan->rank_count; rank++)

@@ -126,8 +126,10 @@ static const option_row_t table[OPTION_COUNT] = {
                     .is_later = true,
                     .help = "cuda: multiprocessors that the exchange may take"},
     [OPTION_BASELINE] = {.name = "baseline",
-                         CHOICE(baseline, "none|mpi|mpi-dedup|nccl", 1),
-                         .help = "Measure another library on the same routing as well"},
+                         CHOICE(baseline, "none|mpi|mpi-dedup|nccl", 3),
+                         .help = "Measure another exchange in turns with Moxie's: mpi sends every "
+                                 "(token, expert) row by MPI_Alltoallv, mpi-dedup a row once to "
+                                 "a rank"},
     [OPTION_TIMEOUT] =
         {.name = "timeout",
          .placeholder = "SECONDS",

@@ -74,6 +74,7 @@ typedef struct option_origin {
 
 /* Indices of the words in the table's `choices`. */
 enum { BACKEND_AUTO, BACKEND_SHM, BACKEND_CUDA };
+enum { BASELINE_NONE, BASELINE_MPI, BASELINE_MPI_DEDUP, BASELINE_NCCL };
 enum { LAYOUT_RANK_MAJOR, LAYOUT_EXPERT_MAJOR };
 enum { DIRECTION_FORWARD, DIRECTION_BACKWARD };
 enum { ROUTE_FRESH, ROUTE_CACHED };

@@ -2,6 +2,7 @@
 /* Decides what a run will do: shape, ranks, routing, rows, memory; checks one against the other. */
 #include "bench/plan.h"
 
+#include "bench/baseline.h"
 #include "bench/memory_need.h"
 #include "bench/recording.h"
 #include "bench/shape.h"
@@ -213,7 +214,7 @@ bool plan_make(plan_t *plan, const options_t *options, const launcher_t *launche
            decide_ranks(plan, failure) && decide_route(plan, failure) &&
            check_backend(plan, failure) && decide_routing(plan, failure) &&
            count_rows(plan, failure) && check_capacity(plan, failure) &&
-           memory_check_plan(plan, failure);
+           baseline_check(plan, failure) && memory_check_plan(plan, failure);
 }
 
 void plan_release(plan_t *plan)

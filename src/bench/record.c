@@ -35,22 +35,22 @@ static int64_t recv_bytes(const plan_t *plan, slot_t slot, int32_t rank, bool wi
     return rows * plan_row_bytes(plan);
 }
 
-static slot_figures_t slot_figures(const plan_t *plan, const timing_t *timing, slot_t slot,
-                                   double *scratch)
+static slot_figures_t slot_figures(const plan_t *plan, const timing_t *timing, side_t side,
+                                   slot_t slot, double *scratch)
 {
     slot_figures_t figures = {0};
     for (int64_t i = 0; i < timing->iteration_count; i++) {
         scratch[i] = 0.0;
         for (int32_t rank = 0; rank < plan->rank_count; rank++)
             scratch[i] =
-                fmax(scratch[i], (double)timing_of_rank(timing, slot, rank)[i].time_ns / 1e3);
+                fmax(scratch[i], (double)timing_of_rank(timing, side, slot, rank)[i].time_ns / 1e3);
     }
     figures.time_us = stats_describe(scratch, timing->iteration_count);
     for (int64_t i = 0; i < timing->iteration_count; i++) {
         scratch[i] = 0.0;
         for (int32_t rank = 0; rank < plan->rank_count; rank++)
-            scratch[i] +=
-                (double)timing_of_rank(timing, slot, rank)[i].wait_ns / 1e3 / plan->rank_count;
+            scratch[i] += (double)timing_of_rank(timing, side, slot, rank)[i].wait_ns / 1e3 /
+                          plan->rank_count;
     }
     figures.wait_us = stats_describe(scratch, timing->iteration_count);
     for (int32_t rank = 0; rank < plan->rank_count; rank++) {
@@ -61,12 +61,12 @@ static slot_figures_t slot_figures(const plan_t *plan, const timing_t *timing, s
 }
 
 /* Medians of what each rank saw itself. */
-static json_t *per_rank_json(const plan_t *plan, const timing_t *timing, slot_t slot,
+static json_t *per_rank_json(const plan_t *plan, const timing_t *timing, side_t side, slot_t slot,
                              double *scratch)
 {
     json_t *ranks = json_array();
     for (int32_t rank = 0; rank < plan->rank_count; rank++) {
-        const sample_t *samples = timing_of_rank(timing, slot, rank);
+        const sample_t *samples = timing_of_rank(timing, side, slot, rank);
         for (int64_t i = 0; i < timing->iteration_count; i++)
             scratch[i] = (double)samples[i].time_ns / 1e3;
         double time_us = stats_describe(scratch, timing->iteration_count).p50;
@@ -74,9 +74,10 @@ static json_t *per_rank_json(const plan_t *plan, const timing_t *timing, slot_t 
             scratch[i] = (double)samples[i].wait_ns / 1e3;
         double wait_us = stats_describe(scratch, timing->iteration_count).p50;
         json_array_append_new(
-            ranks, json_pack("{s:f,s:f,s:I,s:I}", "time_us", time_us, "wait_us", wait_us,
-                             "logical_bytes", (json_int_t)recv_bytes(plan, slot, rank, true),
-                             "wire_bytes", (json_int_t)recv_bytes(plan, slot, rank, false)));
+            ranks, json_pack("{s:f,s:o,s:I,s:I}", "time_us", time_us, "wait_us",
+                             side == SIDE_MOXIE ? json_real(wait_us) : json_null(), "logical_bytes",
+                             (json_int_t)recv_bytes(plan, slot, rank, true), "wire_bytes",
+                             (json_int_t)recv_bytes(plan, slot, rank, false)));
     }
     return ranks;
 }
@@ -87,20 +88,20 @@ static double rate(double bytes, double time_us)
     return time_us > 0.0 ? bytes / time_us / 1e3 : 0.0;
 }
 
-static json_t *slot_json(const plan_t *plan, const timing_t *timing, slot_t slot, double ceiling_us,
-                         double *scratch)
+static json_t *slot_json(const plan_t *plan, const timing_t *timing, side_t side, slot_t slot,
+                         double ceiling_us, double *scratch)
 {
-    slot_figures_t figures = slot_figures(plan, timing, slot, scratch);
+    slot_figures_t figures = slot_figures(plan, timing, side, slot, scratch);
     /* The same bytes in the ceiling's time: the quotient of the rates is that of the times, and it
      * has a value when nothing crosses between ranks. */
     double share = figures.time_us.p50 > 0.0 ? ceiling_us / figures.time_us.p50 : 0.0;
     return json_pack("{s:o,s:o,s:I,s:I,s:f,s:f,s:f,s:o}", "time_us", stats_json(&figures.time_us),
-                     "wait_us", stats_json(&figures.wait_us), "logical_bytes",
-                     (json_int_t)llround(figures.logical_bytes), "wire_bytes",
+                     "wait_us", side == SIDE_MOXIE ? stats_json(&figures.wait_us) : json_null(),
+                     "logical_bytes", (json_int_t)llround(figures.logical_bytes), "wire_bytes",
                      (json_int_t)llround(figures.wire_bytes), "logical_gbps",
                      rate(figures.logical_bytes, figures.time_us.p50), "wire_gbps",
                      rate(figures.wire_bytes, figures.time_us.p50), "ceiling_share", share,
-                     "per_rank", per_rank_json(plan, timing, slot, scratch));
+                     "per_rank", per_rank_json(plan, timing, side, slot, scratch));
 }
 
 static json_t *ceiling_json(const plan_t *plan, ceiling_t *ceiling, double *ceiling_us)
@@ -119,6 +120,33 @@ static json_t *ceiling_json(const plan_t *plan, ceiling_t *ceiling, double *ceil
         method == 0 ? "memcpy" : "non-temporal stores", (long long)ceiling->count,
         plan->rank_count > 1 ? "" : "; one rank, so nothing crosses: shares compare logical bytes");
     return json_pack("{s:f,s:s}", "wire_gbps", rate(wire_bytes, *ceiling_us), "how", how);
+}
+
+/* A call of the baseline: as of Moxie's, but MPI does not tell how long it waits for peers. Its
+ * Alltoallv takes a share of its time; ours is so many times faster. */
+static json_t *baseline_slot_json(const plan_t *plan, const timing_t *timing, slot_t slot,
+                                  double ceiling_us, double *scratch)
+{
+    json_t *call = slot_json(plan, timing, SIDE_BASELINE, slot, ceiling_us, scratch);
+    slot_figures_t ours = slot_figures(plan, timing, SIDE_MOXIE, slot, scratch);
+    slot_figures_t theirs = slot_figures(plan, timing, SIDE_BASELINE, slot, scratch);
+    json_object_set_new(call, "alltoallv_share",
+                        json_real(theirs.wait_us.p50 / theirs.time_us.p50));
+    json_object_set_new(call, "speedup", json_real(theirs.time_us.p50 / ours.time_us.p50));
+    return call;
+}
+
+static json_t *baseline_json(const session_t *session, const timing_t *timing, double ceiling_us,
+                             double *scratch)
+{
+    if (timing->side_count == 1) {
+        return json_null();
+    }
+    return json_pack("{s:s,s:o,s:o,s:s}", "name", session->baseline.name, "dispatch",
+                     baseline_slot_json(session->plan, timing, SLOT_DISPATCH, ceiling_us, scratch),
+                     "combine",
+                     baseline_slot_json(session->plan, timing, SLOT_COMBINE, ceiling_us, scratch),
+                     "library", session->baseline.library);
 }
 
 static json_t *config_json(const session_t *session)
@@ -175,11 +203,11 @@ json_t *record_make(const session_t *session, const timing_t *timing, ceiling_t 
     set_numbers(record, plan);
     json_object_set_new(record, "verified", json_boolean(is_verified));
     json_object_set_new(record, "dispatch",
-                        slot_json(plan, timing, SLOT_DISPATCH, ceiling_us, scratch));
+                        slot_json(plan, timing, SIDE_MOXIE, SLOT_DISPATCH, ceiling_us, scratch));
     json_object_set_new(record, "combine",
-                        slot_json(plan, timing, SLOT_COMBINE, ceiling_us, scratch));
+                        slot_json(plan, timing, SIDE_MOXIE, SLOT_COMBINE, ceiling_us, scratch));
     json_object_set_new(record, "ceiling", ceiling_object);
-    json_object_set_new(record, "baseline", json_null());
+    json_object_set_new(record, "baseline", baseline_json(session, timing, ceiling_us, scratch));
     json_object_set_new(record, "config", config_json(session));
     free(scratch);
     return record;

@@ -2,6 +2,7 @@
 /* One rank from beginning to end: prepare, fill, verify, time, verify, report. */
 #include "bench/run.h"
 
+#include "bench/baseline.h"
 #include "bench/ceiling.h"
 #include "bench/record.h"
 #include "bench/timing.h"
@@ -36,11 +37,12 @@ static bool prepare(session_t *session, failure_t *failure)
     if (moxie_route_create(session->group, &route, &session->route) != MOXIE_OK) {
         return failure_from_library(failure, session->rank, "making the route");
     }
-    return true;
+    return baseline_join(session, failure);
 }
 
-static void leave(session_t *session)
+static void leave(session_t *session, bool is_done)
 {
+    baseline_leave(session, is_done);
     moxie_route_destroy(session->route);
     buffers_release(&session->buffers);
 }
@@ -60,10 +62,13 @@ static bool fill(session_t *session, failure_t *failure)
 static bool verify(session_t *session, int64_t turn, findings_t *findings, failure_t *failure)
 {
     tell(session, "verifying");
-    for (slot_t slot = 0; slot < SLOT_COUNT; slot++)
-        if (!verify_slot(session, slot, turn, findings->mismatch, failure) ||
-            !link_gate(session->link, failure))
+    for (int32_t i = 0; i < session_side_count(session) * SLOT_COUNT; i++) {
+        if (!verify_slot(session, (side_t)(i / SLOT_COUNT), (slot_t)(i % SLOT_COUNT), turn,
+                         findings->mismatch, failure) ||
+            !link_gate(session->link, failure)) {
             return false;
+        }
+    }
     return true;
 }
 
@@ -72,6 +77,9 @@ static bool verify_before(session_t *session, findings_t *findings, failure_t *f
     if (session_update_route(session) != MOXIE_OK || moxie_layout_check(session->route) != MOXIE_OK)
         return failure_from_library(failure, session->rank, "route");
     verify_extent(session, findings->mismatch);
+    if (session_side_count(session) > 1 && !baseline_update_route(session, failure)) {
+        return false;
+    }
     return verify(session, 0, findings, failure);
 }
 
@@ -129,6 +137,6 @@ bool run_rank(const plan_t *plan, moxie_group_t *group, link_t *link, failure_t 
         verify_after(&session, &findings, failure) && report(&session, &findings, failure);
     ceiling_release(&findings.ceiling);
     timing_release(&findings.timing);
-    leave(&session);
+    leave(&session, is_done);
     return is_done;
 }

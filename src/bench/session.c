@@ -13,6 +13,11 @@ const char *session_slot_name(const session_t *session, slot_t slot)
     return names[slot][session->plan->is_backward];
 }
 
+int32_t session_side_count(const session_t *session)
+{
+    return session->plan->options->baseline == BASELINE_NONE ? 1 : SIDE_COUNT;
+}
+
 int32_t session_home_set(const session_t *session, int64_t turn)
 {
     return (int32_t)(turn % session->plan->home_set_count);

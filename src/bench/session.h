@@ -3,9 +3,22 @@
 #ifndef MOXIE_BENCH_SESSION_H
 #define MOXIE_BENCH_SESSION_H
 
+#include "baseline/baseline.h"
 #include "bench/buffers.h"
 #include "bench/link.h"
 #include "bench/payload.h"
+
+/* What a rank measures: Moxie, and a baseline when one was asked for. */
+typedef enum side { SIDE_MOXIE, SIDE_BASELINE, SIDE_COUNT } side_t;
+
+/* The baseline of a rank. */
+typedef struct session_baseline {
+    char name[OPTION_WHERE_BYTES]; /* "mpi"; "" when there is none */
+    char library[64];              /* "Open MPI v4.1.4" */
+    const baseline_table_t *table; /* NULL until the plug-in is loaded */
+    baseline_t *state;
+    int32_t *experts; /* [2][experts] rank of each expert, and its index there */
+} session_baseline_t;
 
 typedef struct session {
     const plan_t *plan;
@@ -15,6 +28,7 @@ typedef struct session {
     moxie_route_t *route;
     buffers_t buffers;
     uint64_t next_input_set; /* payload numbers below it have been used */
+    session_baseline_t baseline;
 } session_t;
 
 /* The two calls that are measured: in backward these are their gradients. */
@@ -22,6 +36,9 @@ typedef enum slot { SLOT_DISPATCH, SLOT_COMBINE, SLOT_COUNT } slot_t;
 
 /* "dispatch", "combine backward" … */
 const char *session_slot_name(const session_t *session, slot_t slot);
+
+/* 1, or 2 with a baseline. */
+int32_t session_side_count(const session_t *session);
 
 /* Gives the route this rank's routing. */
 moxie_status_t session_update_route(const session_t *session);

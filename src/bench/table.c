@@ -72,6 +72,33 @@ static void write_calls(const json_t *record, FILE *out)
                out);
 }
 
+static void write_baseline_call(const char *name, const json_t *call, FILE *out)
+{
+    const json_t *time = json_object_get(call, "time_us");
+    char p50[16];
+    char p90[16];
+    char p99[16];
+    (void)fprintf(out, "%-18s %11s %11s %11s %20.0f%% %15.2fx\n", name,
+                  time_text(number_at(time, "p50"), p50), time_text(number_at(time, "p90"), p90),
+                  time_text(number_at(time, "p99"), p99),
+                  100.0 * number_at(call, "alltoallv_share"), number_at(call, "speedup"));
+}
+
+static void write_baseline(const json_t *record, FILE *out)
+{
+    const json_t *baseline = json_object_get(record, "baseline");
+    char name[32];
+    if (!json_is_object(baseline)) {
+        return;
+    }
+    (void)fprintf(out, "\n%-18s %11s %11s %11s %21s %16s\n", "baseline", "time p50", "p90", "p99",
+                  "share of Alltoallv", "Moxie's speedup");
+    (void)snprintf(name, sizeof(name), "%s dispatch", text_at(baseline, "name"));
+    write_baseline_call(name, json_object_get(baseline, "dispatch"), out);
+    (void)snprintf(name, sizeof(name), "%s combine", text_at(baseline, "name"));
+    write_baseline_call(name, json_object_get(baseline, "combine"), out);
+}
+
 static void write_ceiling(const json_t *record, FILE *out)
 {
     const json_t *ceiling = json_object_get(record, "ceiling");
@@ -88,11 +115,19 @@ void table_write(const json_t *record, const char *shape_name, FILE *out)
     const json_t *machine = json_object_get(record, "machine");
     write_head(record, shape_name, out);
     write_calls(record, out);
+    write_baseline(record, out);
     write_ceiling(record, out);
     (void)fprintf(out, "results   %s\n",
                   json_is_true(json_object_get(record, "verified"))
                       ? "verified: every output equals the reference bit by bit, before and after"
                       : "NOT VERIFIED: outputs differ from the reference");
+    if (json_is_object(json_object_get(record, "baseline"))) {
+        const json_t *baseline = json_object_get(record, "baseline");
+        (void)fprintf(out,
+                      "baseline  %s, in turns with Moxie, same processes, inputs and routing; "
+                      "verified alike\n",
+                      text_at(baseline, "library"));
+    }
     (void)fprintf(out, "machine   %s, %lld cores, %.0f GB, %s, moxie %s\n", text_at(machine, "cpu"),
                   integer_at(machine, "cores"), number_at(machine, "memory_bytes") / 1e9,
                   text_at(machine, "os"), text_at(record, "version"));

@@ -9,14 +9,15 @@
 /* What a rank saw in one iteration of a call. */
 typedef struct sample {
     uint64_t time_ns; /* end − start */
-    uint64_t wait_ns; /* the part spent waiting for peers */
+    uint64_t wait_ns; /* the part spent waiting for peers; of a baseline: in the bare Alltoallv */
 } sample_t;
 
-/* Every rank's samples of both calls. */
+/* Every rank's samples of both calls, of each side. */
 typedef struct timing {
     int32_t rank_count;
     int64_t iteration_count;
-    sample_t *samples; /* [SLOT_COUNT][rank_count][iteration_count] */
+    int32_t side_count;
+    sample_t *samples; /* [side_count][SLOT_COUNT][rank_count][iteration_count] */
 } timing_t;
 
 /*
@@ -31,7 +32,7 @@ bool timing_measure(const session_t *session, ceiling_t *ceiling, timing_t *out,
 void timing_release(timing_t *timing);
 
 /* The samples of a rank, [iteration_count]. */
-sample_t *timing_of_rank(const timing_t *timing, slot_t slot, int32_t rank);
+sample_t *timing_of_rank(const timing_t *timing, side_t side, slot_t slot, int32_t rank);
 
 /* Nanoseconds of the clock that marks starts and ends. */
 uint64_t timing_now_ns(void);

@@ -4,6 +4,7 @@
  * ranks are made again, row by row, as the reference asks for them. */
 #include "bench/verify.h"
 
+#include "bench/baseline.h"
 #include "moxie/reference.h"
 
 #include <inttypes.h>
@@ -19,6 +20,7 @@ enum { COLUMN_BLOCK_UNIT = 64 };
 /* One comparison of one rank. */
 typedef struct check {
     const session_t *session;
+    side_t side;
     slot_t slot;
     int64_t turn;
     moxie_world_t world;
@@ -128,10 +130,11 @@ static void report_element(const check_t *check, const char *what, bool is_recei
     if (is_received)
         source = source_of_row(check, row);
     (void)snprintf(check->mismatch, VERIFY_TEXT_BYTES,
-                   "rank %d, %s: %s row %" PRId64 " (source rank %d, token %d), column %" PRId64
+                   "rank %d, %s%s: %s row %" PRId64 " (source rank %d, token %d), column %" PRId64
                    ": expected 0x%04x, got 0x%04x",
-                   check->session->rank, session_slot_name(check->session, check->slot), what, row,
-                   source.rank, source.token, column, wanted, got);
+                   check->session->rank, check->side == SIDE_BASELINE ? "baseline " : "",
+                   session_slot_name(check->session, check->slot), what, row, source.rank,
+                   source.token, column, wanted, got);
 }
 
 /* A block of columns of bf16 rows. */
@@ -171,10 +174,11 @@ static void compare_numbers(const check_t *check, const char *what, const void *
     memcpy(&wanted_bits, wanted + (size_t)i * element_bytes, element_bytes);
     memcpy(&got_bits, got + (size_t)i * element_bytes, element_bytes);
     (void)snprintf(check->mismatch, VERIFY_TEXT_BYTES,
-                   "rank %d, %s: %s of row %" PRId64 ", place %" PRId64 ": expected bits 0x%" PRIx64
-                   ", got 0x%" PRIx64,
-                   check->session->rank, session_slot_name(check->session, check->slot), what,
-                   i / count_per_row, i % count_per_row, wanted_bits, got_bits);
+                   "rank %d, %s%s: %s of row %" PRId64 ", place %" PRId64
+                   ": expected bits 0x%" PRIx64 ", got 0x%" PRIx64,
+                   check->session->rank, check->side == SIDE_BASELINE ? "baseline " : "",
+                   session_slot_name(check->session, check->slot), what, i / count_per_row,
+                   i % count_per_row, wanted_bits, got_bits);
 }
 
 /* One array of what dispatch delivers beside the rows; `out` names it by its one pointer. */
@@ -383,15 +387,29 @@ static moxie_status_t check_all(check_t *check, uint16_t *scratch)
     return MOXIE_OK;
 }
 
-bool verify_slot(const session_t *session, slot_t slot, int64_t turn,
+/* Makes the call of one side; its outputs are poisoned before. */
+static bool call_side(const session_t *session, side_t side, slot_t slot, int64_t turn,
+                      failure_t *failure)
+{
+    uint64_t travel_ns = 0;
+    buffers_poison(&session->buffers);
+    if (side == SIDE_BASELINE) {
+        return baseline_call(session, slot, turn, &travel_ns, failure);
+    }
+    return session_call(session, slot, turn) == MOXIE_OK ||
+           failure_from_library(failure, session->rank, session_slot_name(session, slot));
+}
+
+bool verify_slot(const session_t *session, side_t side, slot_t slot, int64_t turn,
                  char mismatch[VERIFY_TEXT_BYTES], failure_t *failure)
 {
     const plan_t *plan = session->plan;
-    buffers_poison(&session->buffers);
-    if (session_call(session, slot, turn) != MOXIE_OK)
-        return failure_from_library(failure, session->rank, session_slot_name(session, slot));
+    if (!call_side(session, side, slot, turn, failure)) {
+        return false;
+    }
     link_work(session->link);
-    check_t check = {.session = session, .slot = slot, .turn = turn, .mismatch = mismatch};
+    check_t check = {
+        .session = session, .side = side, .slot = slot, .turn = turn, .mismatch = mismatch};
     check.world = (moxie_world_t)MOXIE_WORLD_INIT;
     check.world.placement = plan->placement;
     check.world.hidden = plan->hidden;

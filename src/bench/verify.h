@@ -13,7 +13,7 @@ enum { VERIFY_TEXT_BYTES = 512 };
  * comparison could not be made. A mismatch is a result: the first one is described in `mismatch`,
  * which stays "" (or as it was, when it already describes one) if there is none.
  */
-bool verify_slot(const session_t *session, slot_t slot, int64_t turn,
+bool verify_slot(const session_t *session, side_t side, slot_t slot, int64_t turn,
                  char mismatch[VERIFY_TEXT_BYTES], failure_t *failure);
 
 /* Checks that the route moves the rows that the plan counted. */

@@ -3,12 +3,14 @@
 #include "bench/flight.h"
 #include "bench/launch.h"
 #include "bench/launched.h"
+#include "bench/mpirun.h"
 #include "bench/output.h"
 #include "bench/progress.h"
 #include "bench/record.h"
 #include "bench/recording.h"
 #include "bench/stopping.h"
 #include "bench/table.h"
+#include "bench/watchdog.h"
 #include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/flags.h"
@@ -177,8 +179,39 @@ static void tell_failure(const char *name, const options_t *options, const failu
         (void)record_write(error, stdout);
         json_decref(error);
     }
-    (void)cli_fail(name, failure);
+    if (failure->sentence[0] != '\0') { /* else the ranks have told it */
+        (void)cli_fail(name, failure);
+    }
 }
+
+/* A baseline needs MPI: this program starts itself again under mpirun. */
+static void run_under_mpirun(const char *name, const options_t *options, char **arguments,
+                             failure_t *failure)
+{
+    plan_t plan = {0};
+    mpirun_output_t output = {NULL, 0};
+    launcher_t nobody = {.rank_count = 1};
+    if (plan_make(&plan, options, &nobody, failure)) {
+        (void)mpirun_run(&plan, arguments, &output, failure);
+    }
+    if (output.count > 0) {
+        (void)fwrite(output.bytes, 1, output.count, stdout);
+    }
+    if (failure->exit_code != EXIT_DONE && output.count == 0) {
+        tell_failure(name, options, failure);
+    } else if (failure->sentence[0] != '\0') {
+        (void)cli_fail(name, failure);
+    }
+    free(output.bytes);
+    plan_release(&plan);
+}
+
+/* A rank of a launcher, as threads besides the main one see it. */
+typedef struct job {
+    const char *name;
+    const options_t *options;
+    launched_t launched;
+} job_t;
 
 /* For stop signals. */
 static void clean_launched(void *ctx)
@@ -251,24 +284,47 @@ static void tell_own_flight(const launched_t *launched, const failure_t *failure
     free(flight);
 }
 
+/* Tells of a failure, if that is up to this rank. */
+static void tell_of_job(job_t *job, failure_t *failure, voice_t least)
+{
+    voice_t voice = launched_voice(&job->launched, failure);
+    voice = voice < least ? least : voice;
+    if (voice == VOICE_ALL) {
+        tell_own_flight(&job->launched, failure);
+        tell_failure(job->name, job->options, failure);
+    } else if (voice == VOICE_ERROR) {
+        (void)cli_fail(job->name, failure);
+    }
+}
+
+/* The main thread is inside MPI and will not come back. */
+static void give_up(void *ctx, failure_t *failure)
+{
+    job_t *job = ctx;
+    tell_of_job(job, failure, VOICE_ERROR); /* deadlines of ranks are not in step */
+    launched_clean(&job->launched);
+    (void)fflush(stdout);
+    launched_stay(&job->launched, failure);
+}
+
 /* This process is one rank, which a launcher started. */
 static void be_launched(const char *name, const options_t *options, const launcher_t *launcher,
                         failure_t *failure)
 {
-    static launched_t launched; /* a stop signal looks at it until the process ends */
-    if (!stopping_watch(clean_launched, &launched)) {
+    static job_t job; /* a stop signal looks at it until the process ends */
+    job.name = name;
+    job.options = options;
+    if (!stopping_watch(clean_launched, &job.launched)) {
         failure_set(failure, EXIT_FAILED, "rank %d: no thread for signals", launcher->rank);
     }
-    if (!run_launched(&launched, options, launcher, failure)) {
-        voice_t voice = launched_voice(&launched, failure);
-        if (voice == VOICE_ALL) {
-            tell_own_flight(&launched, failure);
-            tell_failure(name, options, failure);
-        } else if (voice == VOICE_ERROR) {
-            (void)cli_fail(name, failure);
-        }
+    if (options->baseline != BASELINE_NONE &&
+        !watchdog_watch(launcher->rank, launcher->rank_count, give_up, &job)) {
+        failure_set(failure, EXIT_FAILED, "rank %d: no thread for deadlines", launcher->rank);
     }
-    launched_leave(&launched, failure);
+    if (!run_launched(&job.launched, options, launcher, failure)) {
+        tell_of_job(&job, failure, VOICE_NONE);
+    }
+    launched_leave(&job.launched, failure);
 }
 
 int cmd_bench(int argc, char **argv)
@@ -288,6 +344,8 @@ int cmd_bench(int argc, char **argv)
                     (options.config == NULL || config_read(&options, &failure));
     if (is_known && launcher.name != NULL) {
         be_launched(argv[0], &options, &launcher, &failure);
+    } else if (is_ready && options.baseline != BASELINE_NONE) {
+        run_under_mpirun(argv[0], &options, argv + 1, &failure);
     } else if (!is_ready || !run_here(&options, &launcher, &failure)) {
         tell_failure(argv[0], &options, &failure);
     }

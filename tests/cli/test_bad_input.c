@@ -95,7 +95,7 @@ static void test_later(void **state)
         {"bench --dtype fp8", 77, "--dtype fp8 is not built yet"},
         {"bench --quantize ahead", 77, "--quantize ahead is not built yet"},
         {"bench --launch graph", 77, "--launch graph is not built yet"},
-        {"bench --baseline mpi", 77, "--baseline mpi is not built yet"},
+        {"bench --baseline nccl", 77, "--baseline nccl is not built yet"},
         {"bench --trace t.json", 77, "--trace is not built yet"},
         {"bench --layer", 77, "--layer is not built yet"},
         {"bench --sms 8", 77, "--sms is not built yet"},

@@ -15,10 +15,10 @@
 
 enum { RANKS = 2, ROW_BYTES = 512, EXIT_CLEAN = 0, EXIT_NO_GROUP = 98, EXIT_SANITIZED = 99 };
 
-/* Read by the sanitizer, which is another library. */
+/* Read by the sanitizer, which is another library. NOLINTNEXTLINE(*-reserved-identifier,cert-*) */
 __attribute__((visibility("default"))) const char *__asan_default_options(void);
 
-const char *__asan_default_options(void)
+const char *__asan_default_options(void) /* NOLINT(*-reserved-identifier,cert-*) */
 {
     return "exitcode=99:detect_leaks=0";
 }
