@@ -175,7 +175,7 @@ static void take_lines(mpirun_t *run)
 {
     stream_t *err = &run->err;
     size_t start = 0;
-    for (;;) {
+    while (start < err->count) {
         const char *newline = memchr(err->bytes + start, '\n', err->count - start);
         if (newline == NULL) {
             break;
@@ -185,7 +185,9 @@ static void take_lines(mpirun_t *run)
         start += length + 1;
     }
     err->count -= start;
-    memmove(err->bytes, err->bytes + start, err->count);
+    if (err->count > 0) {
+        memmove(err->bytes, err->bytes + start, err->count);
+    }
 }
 
 static void read_stream(stream_t *stream)
@@ -275,6 +277,9 @@ static void watch(mpirun_t *run)
     while (run->err.fd >= 0 && (left.fd = run->err.fd, poll(&left, 1, TICK_MS) > 0)) {
         read_stream(&run->err);
         take_lines(run);
+    }
+    if (run->err.count > 0) { /* a last line without an end */
+        take_line(run, run->err.bytes, run->err.count);
     }
 }
 

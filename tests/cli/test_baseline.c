@@ -132,7 +132,8 @@ static void test_refused(void **state)
     (void)state;
     check_refused(SMALL "--baseline mpi", 2, "add --layout expert_major");
     check_refused(SMALL "--baseline mpi-dedup --direction backward", 2, "has no backward");
-    char *path = strdup(getenv("PATH"));
+    const char *old_path = getenv("PATH");
+    char *path = strdup(old_path == NULL ? "" : old_path);
     assert_non_null(path);
     assert_int_equal(setenv("PATH", "/nowhere", 1), 0);
     check_refused(SMALL "--baseline mpi-dedup", 77, "install openmpi-bin");
