@@ -3,7 +3,7 @@
 # Installs the Debian packages that are missing, when it may: as root, or with a sudo that asks for
 # no password. Otherwise prints the exact command and exits 2.
 #
-#   tools/setup.sh PURPOSE...      PURPOSE: build | test | docs | tidy
+#   tools/setup.sh PURPOSE...      PURPOSE: build | test | docs | tidy | checks
 set -eu
 
 for purpose in "${@:-build}"; do
@@ -14,8 +14,9 @@ for purpose in "${@:-build}"; do
     test) packages="${packages-} iproute2 munge slurm-wlm" ;;
     docs) packages="${packages-} doxygen" ;;
     tidy) packages="${packages-} clang-format clang-tidy cppcheck" ;;
+    checks) packages="${packages-} clang libclang-rt-14-dev spin relacy-dev gcovr" ;;
     *)
-        echo "setup.sh: unknown purpose '$purpose' (build, test, docs, tidy)" >&2
+        echo "setup.sh: unknown purpose '$purpose' (build, test, docs, tidy, checks)" >&2
         exit 2
         ;;
     esac

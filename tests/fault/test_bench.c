@@ -119,7 +119,7 @@ static void test_killed_in_every_phase(void **state)
         {"combine.work", "combine", "finish", "", 2, 5},
         {"barrier.begin", "barrier", "meet", "", 0, 9},
         {"barrier.post", NULL, NULL, "", 1, 9},
-        {"ceiling.finish", "ceiling", "finish", "", 2, 3},
+        {"ceiling.finish", "ceiling", "finish", "", 2, 2},
         {"dispatch_backward.work", "dispatch_backward", "finish", "--direction backward", 0, 5},
         {"combine_backward.work", "combine_backward", "finish", "--direction backward", 1, 5},
     };

@@ -474,7 +474,9 @@ static void check_no_names(world_rank_t *self)
             world_fail(self, "descriptor %s is still open: %s", entry->d_name, target);
         }
     }
-    (void)closedir(entries);
+    if (entries != NULL) {
+        (void)closedir(entries);
+    }
 }
 
 static void play_private(world_rank_t *self)

@@ -220,7 +220,9 @@ static int32_t count_fds(void)
     while (entries != NULL && readdir(entries) != NULL) {
         count++;
     }
-    (void)closedir(entries);
+    if (entries != NULL) {
+        (void)closedir(entries);
+    }
     return count;
 }
 
