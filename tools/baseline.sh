@@ -4,14 +4,14 @@
 # runs a case in turns, and writes medians, all runs, the commands and the commit as one JSON document to
 # docs/results/DATE-MACHINE-mpi-baseline.json. Only on a quiet machine: it says how loaded it was.
 #
-#   tools/baseline.sh MACHINE [RUNS]      MACHINE: a word for the file's name, "2-core-spr"
+#   tools/baseline.sh MACHINE [RUNS [ITERATIONS]]   MACHINE: a word for the file's name, "2-core-spr"
 set -euo pipefail
-machine=${1:?usage: tools/baseline.sh MACHINE [RUNS]}
+machine=${1:?usage: tools/baseline.sh MACHINE [RUNS [ITERATIONS]]}
 runs=${2:-5}
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-flags="--layout expert_major --json"
+flags="--layout expert_major --iterations ${3:-50} --json"
 
 # Which way Open MPI copies between processes is the better one depends on machine and moment, so
 # both are measured; the one that is harder on Moxie counts.
