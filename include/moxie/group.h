@@ -17,6 +17,10 @@ MOXIE_BEGIN_DECLS
 /** One rank's membership of a group. */
 typedef struct moxie_group moxie_group_t;
 
+/** A stream of the backend's device (a CUstream or cudaStream_t on cuda); NULL on the CPU, and the
+ *  device's default stream on cuda. */
+typedef void *moxie_stream_t;
+
 /** Ranks a group may have at most. */
 #define MOXIE_RANK_COUNT_MAX 512
 
@@ -49,13 +53,17 @@ typedef struct moxie_group_options {
     int64_t first_timeout_us;     /**< deadline of creation and of the first collective call, > 0 */
     const moxie_knob_setting_t *knobs; /**< [knob_count] settings that win over the environment */
     size_t knob_count;                 /**< 0: none */
+    /** cuda: ordinal of this rank's GPU. -1: that of the calling thread's current context, or
+     *  without one rank % GPUs. Ignored on the CPU. */
+    int32_t device;
+    int32_t reserved; /**< 0 */
 } moxie_group_options_t;
 
 /** Initialiser of ::moxie_group_options_t: 30 s deadlines, 300 s for the first call. */
 #define MOXIE_GROUP_OPTIONS_INIT                                                                   \
     {                                                                                              \
         .size = sizeof(moxie_group_options_t), .timeout_us = 30000000,                             \
-        .first_timeout_us = 300000000                                                              \
+        .first_timeout_us = 300000000, .device = -1                                                \
     }
 
 /**
@@ -87,8 +95,24 @@ MOXIE_API int32_t moxie_group_rank_count(const moxie_group_t *group);
 /** Name of the backend in use, "shm". Lives as long as the library. */
 MOXIE_API const char *moxie_group_backend(const moxie_group_t *group);
 
+/** Ordinal of the GPU that the group uses on this rank; -1 on the CPU. */
+MOXIE_API int32_t moxie_group_device(const moxie_group_t *group);
+
 /** Collective: returns when every rank has called it. */
 MOXIE_API moxie_status_t moxie_group_barrier(moxie_group_t *group);
+
+/**
+ * Collective, in stream order: what follows on the stream starts when the streams of all ranks have
+ * come to it. On a device it returns at once and can be captured; on the CPU it is
+ * moxie_group_barrier(). The stream barriers of a group are ordered among themselves.
+ */
+MOXIE_API moxie_status_t moxie_stream_barrier(moxie_group_t *group, moxie_stream_t stream);
+
+/**
+ * The state of a group: MOXIE_OK, or the failure because of which it can only be destroyed. On a
+ * device this is where a deadline that passed in stream order is told. Local, does not wait.
+ */
+MOXIE_API moxie_status_t moxie_group_status(const moxie_group_t *group);
 
 /**
  * Collective: gathers `bytes` bytes of host memory of every rank, for set-up and statistics.

@@ -17,7 +17,7 @@ typedef struct moxie_memory_bytes {
     size_t size;           /**< sizeof(moxie_memory_bytes_t), set by the caller */
     uint64_t host_bytes;   /**< private memory of the process */
     uint64_t window_bytes; /**< shared with the peers, whole pages, this rank's part only */
-    uint64_t device_bytes; /**< memory of the device, 0 on the CPU */
+    uint64_t device_bytes; /**< memory of the device, windows included; 0 on the CPU */
 } moxie_memory_bytes_t;
 
 /** Initialiser of a ::moxie_memory_bytes_t. */

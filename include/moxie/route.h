@@ -14,9 +14,6 @@ MOXIE_BEGIN_DECLS
 /** Counts, offsets and the permutation of one routing. Any number may exist in a group. */
 typedef struct moxie_route moxie_route_t;
 
-/** A stream of the backend's device (a CUstream on cuda); NULL on the CPU. */
-typedef void *moxie_stream_t;
-
 /** Slots a token may have at most. */
 #define MOXIE_TOPK_MAX 64
 
@@ -66,11 +63,13 @@ typedef struct moxie_routing {
     }
 
 /**
- * Makes a route without a routing yet. Local, but every rank creates its routes in the same order.
+ * Makes a route without a routing yet. Collective: every rank creates its routes in the same order,
+ * and on a device the ranks wait for each other here.
  *
  * @param options  copied
  * @param[out] out the route, for moxie_route_destroy()
- * @return MOXIE_OK; MOXIE_ERR_ARGUMENT; MOXIE_ERR_MEMORY
+ * @return MOXIE_OK; MOXIE_ERR_ARGUMENT; MOXIE_ERR_MEMORY; on a device MOXIE_ERR_UNSUPPORTED while a
+ *         stream of this thread is being captured (the capture stays valid)
  */
 MOXIE_API moxie_status_t moxie_route_create(moxie_group_t *group,
                                             const moxie_route_options_t *options,
@@ -93,8 +92,12 @@ MOXIE_API moxie_status_t moxie_route_update(moxie_route_t *route, const moxie_ro
                                             moxie_stream_t stream);
 
 /**
- * The status of the last update, the same on all ranks. On a device where a capacity was given this
- * is where MOXIE_ERR_ROUTING and MOXIE_ERR_CAPACITY arrive; it waits for the update to complete.
+ * The status of the last update, the same on all ranks; it waits for the update to complete.
+ *
+ * On a device, what a call did not know when it returned arrives here: MOXIE_ERR_ROUTING and
+ * MOXIE_ERR_CAPACITY of an update with a `row_capacity` or in a graph, what a peer refused in one of
+ * the four exchanges, a deadline that passed. It waits for the calls made on the route outside of
+ * graphs; after a graph's launch synchronise first. The first failure since the last update is kept.
  */
 MOXIE_API moxie_status_t moxie_route_status(const moxie_route_t *route);
 

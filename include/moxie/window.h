@@ -32,7 +32,8 @@ MOXIE_API moxie_status_t moxie_window_allocate(moxie_group_t *group, size_t byte
 /** Memory that the caller allocated and wants to use as a window. */
 typedef struct moxie_memory {
     size_t size;        /**< sizeof(moxie_memory_t) */
-    void *base;         /**< first byte, page-aligned on shm */
+    void *base;         /**< first byte, page-aligned on shm; cuda: memory of cudaMalloc or of
+                             cuMemCreate with a POSIX file descriptor as handle type */
     size_t bytes;       /**< size in bytes */
     int fd;             /**< shm: the memfd mapped at `base`, sealed with F_SEAL_SHRINK */
     uint64_t fd_offset; /**< shm: where in `fd` the mapping begins, page-aligned */

@@ -12,6 +12,7 @@
 typedef struct memory_account {
     uint64_t host_bytes;
     uint64_t window_bytes;
+    uint64_t device_bytes; /* windows on a device are part of it too */
 } memory_account_t;
 
 /* Rounds up to a multiple of `unit`, a power of two. */

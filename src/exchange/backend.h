@@ -9,6 +9,7 @@
 
 #include "core/knob.h"
 #include "core/memory.h"
+#include "core/route.h"
 #include "moxie/backend.h"
 #include "moxie/exchange.h"
 #include "moxie/quote.h"
@@ -29,6 +30,10 @@ typedef struct backend {
     moxie_status_t (*group_open)(moxie_group_t *group, const moxie_group_options_t *options);
     void (*group_close)(moxie_group_t *group);
     moxie_status_t (*barrier)(moxie_group_t *group);
+    moxie_status_t (*group_status)(const moxie_group_t *group);
+    /* A device backend's; NULL on the CPU. */
+    int32_t (*device)(const moxie_group_t *group);
+    moxie_status_t (*stream_barrier)(moxie_group_t *group, moxie_stream_t stream);
     void (*peer_counters)(const moxie_group_t *group, int32_t rank, moxie_peer_counters_t *out);
     void (*dump)(const moxie_group_t *group, int fd);
     moxie_status_t (*allgather)(moxie_group_t *group, const void *in, size_t bytes, void *out);
@@ -37,6 +42,14 @@ typedef struct backend {
     moxie_status_t (*window_register)(moxie_group_t *group, const moxie_memory_t *memory,
                                       moxie_window_t **out);
     void (*window_free)(moxie_window_t *window);
+
+    /* What a device backend keeps for a route beside its host state; NULL on the CPU. The options
+     * are checked, and `route` holds placement, capacity and shape already. */
+    void (*route_quote)(const route_shape_t *shape, int64_t row_capacity, memory_account_t *out);
+    moxie_status_t (*route_open)(moxie_route_t *route);
+    void (*route_close)(moxie_route_t *route);
+    /* Waits for what was called on the route, then brings its host state up to date. */
+    moxie_status_t (*route_settle)(moxie_route_t *route);
 
     moxie_status_t (*route_update)(moxie_route_t *route, const moxie_routing_t *routing,
                                    moxie_stream_t stream);

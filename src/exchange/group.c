@@ -128,6 +128,27 @@ moxie_status_t moxie_group_barrier(moxie_group_t *group)
     return status != MOXIE_OK ? status : group->backend->barrier(group);
 }
 
+int32_t moxie_group_device(const moxie_group_t *group)
+{
+    return group->backend->device != NULL ? group->backend->device(group) : -1;
+}
+
+moxie_status_t moxie_stream_barrier(moxie_group_t *group, moxie_stream_t stream)
+{
+    const moxie_status_t status = check_group(group);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    return group->backend->stream_barrier != NULL ? group->backend->stream_barrier(group, stream)
+                                                  : group->backend->barrier(group);
+}
+
+moxie_status_t moxie_group_status(const moxie_group_t *group)
+{
+    const moxie_status_t status = check_group(group);
+    return status != MOXIE_OK ? status : group->backend->group_status(group);
+}
+
 moxie_status_t moxie_group_allgather(moxie_group_t *group, const void *in, size_t bytes, void *out)
 {
     moxie_status_t status = check_group(group);
@@ -197,7 +218,8 @@ static moxie_status_t write_account(moxie_memory_bytes_t *out, const memory_acco
 {
     const moxie_memory_bytes_t bytes = {.size = sizeof(bytes),
                                         .host_bytes = account->host_bytes,
-                                        .window_bytes = account->window_bytes};
+                                        .window_bytes = account->window_bytes,
+                                        .device_bytes = account->device_bytes};
     return options_write_checked(out, &bytes, sizeof(bytes), "moxie_memory_bytes_t");
 }
 

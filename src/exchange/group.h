@@ -26,6 +26,7 @@ struct moxie_route {
     int owns_state;
     int has_routing;
     moxie_error_t update_error; /* of the last update; status MOXIE_OK when it succeeded */
+    void *implementation;       /* a device backend's own */
 };
 
 #endif

@@ -107,14 +107,25 @@ moxie_status_t moxie_route_memory_quote(const moxie_group_options_t *callers_gro
         return error_set(MOXIE_ERR_ARGUMENT, "rank is %d of %d ranks", group.rank,
                          group.rank_count);
     }
+    const backend_t *backend;
+    status = backend_select(group.backend, &backend);
+    if (status != MOXIE_OK) {
+        return status;
+    }
     route_plan_t plan;
     status = plan_route(callers_route, group.rank, group.rank_count, &plan);
     if (status != MOXIE_OK) {
         return status;
     }
+    memory_account_t account = {.host_bytes = plan_host_bytes(&plan)};
+    if (backend->route_quote != NULL) {
+        backend->route_quote(&plan.state.shape, plan.row_capacity, &account);
+    }
     const moxie_route_quote_t quote = {
         .size = sizeof(quote),
-        .memory = {.size = sizeof(quote.memory), .host_bytes = plan_host_bytes(&plan)},
+        .memory = {.size = sizeof(quote.memory),
+                   .host_bytes = account.host_bytes,
+                   .device_bytes = account.device_bytes},
         .state_bytes = plan.state.bytes,
         .row_capacity = plan.row_capacity};
     moxie_placement_destroy(plan.placement);
@@ -149,6 +160,19 @@ static moxie_status_t allocate(moxie_group_t *group, const route_plan_t *plan, m
     return MOXIE_OK;
 }
 
+/* Releases what every backend's route has. */
+static void release(moxie_route_t *route)
+{
+    memory_account_t *account = &route->group->account;
+    account->host_bytes -=
+        placement_bytes(route->placement->expert_count, route->placement->rank_count);
+    moxie_placement_destroy(route->placement);
+    if (route->owns_state) {
+        memory_release(account, route->state, route->state->bytes);
+    }
+    memory_release(account, route, sizeof(*route));
+}
+
 moxie_status_t moxie_route_create(moxie_group_t *group, const moxie_route_options_t *callers,
                                   moxie_route_t **out)
 {
@@ -171,6 +195,13 @@ moxie_status_t moxie_route_create(moxie_group_t *group, const moxie_route_option
     route->row_capacity = plan.row_capacity;
     group->account.host_bytes +=
         placement_bytes(plan.placement->expert_count, plan.placement->rank_count);
+    if (group->backend->route_open != NULL) {
+        status = group->backend->route_open(route);
+        if (status != MOXIE_OK) {
+            release(route);
+            return status;
+        }
+    }
     *out = route;
     return MOXIE_OK;
 }
@@ -180,14 +211,10 @@ void moxie_route_destroy(moxie_route_t *route)
     if (route == NULL) {
         return;
     }
-    memory_account_t *account = &route->group->account;
-    account->host_bytes -=
-        placement_bytes(route->placement->expert_count, route->placement->rank_count);
-    moxie_placement_destroy(route->placement);
-    if (route->owns_state) {
-        memory_release(account, route->state, route->state->bytes);
+    if (route->group->backend->route_close != NULL) {
+        route->group->backend->route_close(route);
     }
-    memory_release(account, route, sizeof(*route));
+    release(route);
 }
 
 moxie_status_t moxie_route_update(moxie_route_t *route, const moxie_routing_t *callers,
@@ -214,6 +241,9 @@ moxie_status_t moxie_route_status(const moxie_route_t *route)
 {
     if (route == NULL) {
         return error_set(MOXIE_ERR_ARGUMENT, "route_status: the route is NULL");
+    }
+    if (route->group->backend->route_settle != NULL) {
+        return route->group->backend->route_settle((moxie_route_t *)(uintptr_t)route);
     }
     if (route->update_error.status != MOXIE_OK) {
         return error_adopt(&route->update_error);

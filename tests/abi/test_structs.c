@@ -101,7 +101,7 @@ SIZE(moxie_knob_setting_t, 16);
 OFFSET(moxie_knob_setting_t, name, 0);
 OFFSET(moxie_knob_setting_t, value, 8);
 
-SIZE(moxie_group_options_t, 88);
+SIZE(moxie_group_options_t, 96);
 OFFSET(moxie_group_options_t, size, 0);
 OFFSET(moxie_group_options_t, rank, 8);
 OFFSET(moxie_group_options_t, rank_count, 12);
@@ -114,6 +114,8 @@ OFFSET(moxie_group_options_t, timeout_us, 56);
 OFFSET(moxie_group_options_t, first_timeout_us, 64);
 OFFSET(moxie_group_options_t, knobs, 72);
 OFFSET(moxie_group_options_t, knob_count, 80);
+OFFSET(moxie_group_options_t, device, 88);
+OFFSET(moxie_group_options_t, reserved, 92);
 
 SIZE(moxie_group_counters_t, 48);
 OFFSET(moxie_group_counters_t, size, 0);

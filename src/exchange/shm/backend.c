@@ -112,6 +112,11 @@ static moxie_status_t barrier(moxie_group_t *group)
     return status != MOXIE_OK ? status : signal_meet(transport, MOXIE_OK);
 }
 
+static moxie_status_t group_status(const moxie_group_t *group)
+{
+    return signal_check(shm_of(group)->transport, "group_status");
+}
+
 /* One message of an allgather: `bytes` of the whole, which all ranks must agree on. */
 typedef struct allgather_body {
     uint64_t total_bytes;
@@ -189,6 +194,7 @@ const backend_t shm_backend = {
     .group_open = group_open,
     .group_close = group_close,
     .barrier = barrier,
+    .group_status = group_status,
     .peer_counters = peer_counters,
     .dump = dump,
     .allgather = allgather,
