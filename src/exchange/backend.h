@@ -34,6 +34,7 @@ typedef struct backend {
     /* A device backend's; NULL on the CPU. */
     int32_t (*device)(const moxie_group_t *group);
     moxie_status_t (*stream_barrier)(moxie_group_t *group, moxie_stream_t stream);
+    void (*counters)(const moxie_group_t *group, moxie_group_counters_t *out);
     void (*peer_counters)(const moxie_group_t *group, int32_t rank, moxie_peer_counters_t *out);
     void (*dump)(const moxie_group_t *group, int fd);
     moxie_status_t (*allgather)(moxie_group_t *group, const void *in, size_t bytes, void *out);
@@ -50,6 +51,8 @@ typedef struct backend {
     void (*route_close)(moxie_route_t *route);
     /* Waits for what was called on the route, then brings its host state up to date. */
     moxie_status_t (*route_settle)(moxie_route_t *route);
+    /* Fills in all of the host state, for a check. */
+    moxie_status_t (*route_download)(moxie_route_t *route);
 
     moxie_status_t (*route_update)(moxie_route_t *route, const moxie_routing_t *routing,
                                    moxie_stream_t stream);

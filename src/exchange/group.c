@@ -161,10 +161,14 @@ moxie_status_t moxie_group_allgather(moxie_group_t *group, const void *in, size_
 moxie_status_t moxie_group_counters(const moxie_group_t *group, moxie_group_counters_t *out)
 {
     const moxie_status_t status = check_group(group);
-    return status != MOXIE_OK
-               ? status
-               : options_write_checked(out, &group->counters, sizeof(group->counters),
-                                       "moxie_group_counters_t");
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    moxie_group_counters_t counters = group->counters;
+    if (group->backend->counters != NULL) {
+        group->backend->counters(group, &counters);
+    }
+    return options_write_checked(out, &counters, sizeof(counters), "moxie_group_counters_t");
 }
 
 moxie_status_t moxie_group_peer_counters(const moxie_group_t *group, int32_t rank,

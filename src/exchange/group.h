@@ -22,6 +22,7 @@ struct moxie_route {
     uint64_t id; /* number in the group, from 1; the same on all ranks */
     moxie_placement_t *placement;
     int64_t row_capacity; /* as the caller gave it, or the worst case */
+    int has_capacity;     /* 1: the caller gave it */
     route_state_t *state;
     int owns_state;
     int has_routing;

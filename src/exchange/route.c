@@ -193,6 +193,7 @@ moxie_status_t moxie_route_create(moxie_group_t *group, const moxie_route_option
     route->id = ++group->route_serial;
     route->placement = plan.placement;
     route->row_capacity = plan.row_capacity;
+    route->has_capacity = plan.options.row_capacity > 0;
     group->account.host_bytes +=
         placement_bytes(plan.placement->expert_count, plan.placement->rank_count);
     if (group->backend->route_open != NULL) {
@@ -272,6 +273,9 @@ moxie_status_t moxie_route_extent(const moxie_route_t *route, moxie_route_extent
 
 moxie_status_t moxie_layout_check(const moxie_route_t *route)
 {
-    const moxie_status_t status = moxie_route_status(route);
+    moxie_status_t status = moxie_route_status(route);
+    if (status == MOXIE_OK && route->group->backend->route_download != NULL) {
+        status = route->group->backend->route_download((moxie_route_t *)(uintptr_t)route);
+    }
     return status != MOXIE_OK ? status : layout_check(route->state, route->placement);
 }

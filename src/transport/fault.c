@@ -71,4 +71,10 @@ void fault_point(int32_t rank, const char *op, const char *phase)
         entry = entry != NULL ? entry + 1 : NULL;
     }
 }
+
+uint64_t fault_delay_seed(void)
+{
+    const char *seed = getenv("MOXIE_DELAY_SEED");
+    return seed != NULL ? strtoull(seed, NULL, 10) : 0;
+}
 #endif

@@ -2,6 +2,7 @@
 /* What the shared-memory backend is: its knobs, its group, and its table of functions. */
 #include "core/error.h"
 #include "exchange/shm/shm.h"
+#include "transport/shm/collective.h"
 #include "transport/shm/signal.h"
 #include "transport/shm/window.h"
 
@@ -106,10 +107,7 @@ static void dump(const moxie_group_t *group, int fd)
 
 static moxie_status_t barrier(moxie_group_t *group)
 {
-    shm_transport_t *transport = shm_of(group)->transport;
-    shm_message_t *message;
-    const moxie_status_t status = signal_begin(transport, SHM_OP_BARRIER, 0, &message);
-    return status != MOXIE_OK ? status : signal_meet(transport, MOXIE_OK);
+    return shm_barrier(shm_of(group)->transport);
 }
 
 static moxie_status_t group_status(const moxie_group_t *group)
@@ -117,58 +115,9 @@ static moxie_status_t group_status(const moxie_group_t *group)
     return signal_check(shm_of(group)->transport, "group_status");
 }
 
-/* One message of an allgather: `bytes` of the whole, which all ranks must agree on. */
-typedef struct allgather_body {
-    uint64_t total_bytes;
-    unsigned char data[];
-} allgather_body_t;
-
-static moxie_status_t gather_piece(shm_transport_t *transport, const char *in, size_t total_bytes,
-                                   size_t done, size_t bytes, char *out)
-{
-    shm_message_t *message;
-    moxie_status_t status = signal_begin(transport, SHM_OP_ALLGATHER, 0, &message);
-    if (status != MOXIE_OK) {
-        return status;
-    }
-    allgather_body_t *body = (allgather_body_t *)message->body;
-    message->body_bytes = (uint32_t)(sizeof(*body) + bytes);
-    body->total_bytes = total_bytes;
-    memcpy(body->data, in + done, bytes);
-    status = signal_meet(transport, MOXIE_OK);
-    if (status == MOXIE_OK) {
-        status = signal_check_bodies(transport, sizeof(*body));
-    }
-    for (int32_t rank = 0; rank < transport->rank_count && status == MOXIE_OK; rank++) {
-        const allgather_body_t *theirs =
-            (const allgather_body_t *)signal_message(transport, rank)->body;
-        const allgather_body_t *first =
-            (const allgather_body_t *)signal_message(transport, 0)->body;
-        if (theirs->total_bytes != first->total_bytes) {
-            error_set(MOXIE_ERR_MISMATCH, "allgather: rank %d gives %llu bytes and rank 0 %llu",
-                      rank, (unsigned long long)theirs->total_bytes,
-                      (unsigned long long)first->total_bytes);
-            error_detail()->rank = 0;
-            error_detail()->peer = rank;
-            return MOXIE_ERR_MISMATCH;
-        }
-        memcpy(out + (size_t)rank * total_bytes + done, theirs->data, bytes);
-    }
-    return status;
-}
-
 static moxie_status_t allgather(moxie_group_t *group, const void *in, size_t bytes, void *out)
 {
-    const size_t piece_bytes = SHM_BODY_BYTES - sizeof(allgather_body_t);
-    moxie_status_t status = MOXIE_OK;
-    size_t done = 0;
-    do {
-        const size_t left = bytes - done;
-        const size_t piece = left < piece_bytes ? left : piece_bytes;
-        status = gather_piece(shm_of(group)->transport, in, bytes, done, piece, out);
-        done += piece;
-    } while (status == MOXIE_OK && done < bytes);
-    return status;
+    return shm_allgather(shm_of(group)->transport, in, bytes, out);
 }
 
 static moxie_status_t window_allocate(moxie_group_t *group, size_t bytes, moxie_window_t **out)

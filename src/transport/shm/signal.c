@@ -153,6 +153,16 @@ static int has_ended(const shm_peer_t *peer)
     return poll(&entry, 1, 0) > 0;
 }
 
+int32_t signal_find_ended(const shm_transport_t *transport)
+{
+    for (int32_t rank = 0; rank < transport->rank_count; rank++) {
+        if (rank != transport->rank && has_ended(&transport->peers[rank])) {
+            return rank;
+        }
+    }
+    return -1;
+}
+
 static moxie_status_t give_up_on(shm_transport_t *transport, int32_t rank, moxie_status_t status,
                                  const char *phase, const char *what)
 {

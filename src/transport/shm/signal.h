@@ -40,6 +40,9 @@ moxie_status_t signal_revoke(shm_transport_t *transport);
 /* For what does not go through messages: fails when the group was revoked, here or by a peer. */
 moxie_status_t signal_check(shm_transport_t *transport, const char *op_name);
 
+/* A peer whose process has ended; -1: none. */
+int32_t signal_find_ended(const shm_transport_t *transport);
+
 /* Gives the group up with the reason of a peer that did so before, else with the thread's error. */
 moxie_status_t signal_fail(shm_transport_t *transport);
 

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the CUDA backend is: its probe, its knobs, its groups, and its table of functions. */
+#include "core/error.h"
+#include "exchange/cuda/cuda.h"
+#include "transport/fault.h"
+#include "transport/shm/collective.h"
+#include "transport/shm/signal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Shared memory of a block that a kernel may ask for beyond the usual 48 KiB. */
+#define UPDATE_STATIC_BYTES (24 << 10)
+
+static const knob_t knobs[] = {
+    [CUDA_KNOB_SMS] = {"sms", "SMs that dispatch may use", 24, 1, CUDA_BLOCK_COUNT_MAX},
+    [CUDA_KNOB_COMBINE_SMS] = {"combine_sms", "SMs that combine may use", 40, 1,
+                               CUDA_BLOCK_COUNT_MAX},
+    [CUDA_KNOB_UPDATE_SMS] = {"update_sms", "SMs that a route update may use", 16, 1, 32},
+};
+
+static const char *const kernel_names[CUDA_KERNEL_COUNT] = {
+    [CUDA_KERNEL_BARRIER] = "moxie_barrier",   [CUDA_KERNEL_UPDATE] = "moxie_update",
+    [CUDA_KERNEL_DISPATCH] = "moxie_dispatch", [CUDA_KERNEL_COMBINE] = "moxie_combine",
+    [CUDA_KERNEL_CEILING] = "moxie_ceiling",
+};
+
+/* What a GPU must have; "" when it does. */
+static void look_at_device(int ordinal, char *reason, size_t bytes)
+{
+    CUdevice device;
+    int major = 0;
+    int vmm = 0;
+    int descriptors = 0;
+    reason[0] = '\0';
+    if (cuda()->cuDeviceGet(&device, ordinal) != CUDA_SUCCESS) {
+        snprintf(reason, bytes, "GPU %d cannot be opened", ordinal);
+        return;
+    }
+    cuda()->cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device);
+    cuda()->cuDeviceGetAttribute(&vmm, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED,
+                                 device);
+    cuda()->cuDeviceGetAttribute(
+        &descriptors, CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, device);
+    if (major < 8) {
+        snprintf(reason, bytes, "GPU %d has compute capability %d.x; 8.0 is needed", ordinal,
+                 major);
+    } else if (!vmm || !descriptors) {
+        snprintf(reason, bytes, "GPU %d cannot share memory by POSIX file descriptors", ordinal);
+    }
+}
+
+static void probe(moxie_backend_info_t *out)
+{
+    int count = 0;
+    if (cuda() == NULL) {
+        snprintf(out->reason, sizeof(out->reason), "%s", cuda_missing());
+        return;
+    }
+    cuda()->cuDeviceGetCount(&count);
+    for (int ordinal = 0; ordinal < count && out->reason[0] == '\0'; ordinal++) {
+        look_at_device(ordinal, out->reason, sizeof(out->reason));
+    }
+    char name[100] = "";
+    CUdevice device;
+    if (cuda()->cuDeviceGet(&device, 0) == CUDA_SUCCESS) {
+        cuda()->cuDeviceGetName(name, sizeof(name), device);
+    }
+    out->available = out->reason[0] == '\0';
+    snprintf(out->detail, sizeof(out->detail), "%d GPUs, the first is %s", count, name);
+}
+
+/* The group's own channel has no counts. */
+static uint64_t channel_bytes(int32_t rank_count)
+{
+    cuda_channel_t channel;
+    return cuda_channel_plan(0, rank_count, 0, &channel);
+}
+
+static void group_quote(int32_t rank_count, memory_account_t *out)
+{
+    out->host_bytes += memory_charge(sizeof(cuda_exchange_t)) + memory_charge(sizeof(cuda_tally_t));
+    cuda_transport_quote(rank_count, channel_bytes(rank_count), out);
+}
+
+/* All kernels at once: loading one later could wait for a kernel that waits for it. */
+static moxie_status_t load_kernels(cuda_exchange_t *exchange)
+{
+    moxie_status_t status =
+        cuda_check(cuda()->cuModuleLoadData(&exchange->module, cuda_kernels_image),
+                   "loading the kernels");
+    for (int i = 0; i < CUDA_KERNEL_COUNT && status == MOXIE_OK; i++) {
+        CUfunction *kernel = &exchange->kernels[i];
+        status = cuda_check(
+            cuda()->cuModuleGetFunction(kernel, exchange->module, kernel_names[i]), "a kernel");
+        if (status == MOXIE_OK) {
+            status = cuda_check(cuda()->cuFuncLoad(*kernel), "loading a kernel");
+        }
+    }
+    int optin = 0;
+    cuda()->cuDeviceGetAttribute(&optin, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+                                 exchange->transport->device.device);
+    if (status == MOXIE_OK) {
+        status = cuda_check(
+            cuda()->cuFuncSetAttribute(exchange->kernels[CUDA_KERNEL_UPDATE],
+                                       CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                       optin - UPDATE_STATIC_BYTES),
+            "shared memory of a kernel");
+    }
+    return status;
+}
+
+/* The group's channel: its counters start where no operation was yet. */
+static moxie_status_t open_channel(moxie_group_t *group, cuda_exchange_t *exchange)
+{
+    const cuda_transport_t *transport = exchange->transport;
+    const uint64_t base = cuda_transport_channel_offset(group->rank_count);
+    void *pinned = NULL;
+    const moxie_status_t status =
+        cuda_pinned_allocate(&group->account, sizeof(cuda_tally_t), &pinned);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    cuda_channel_plan(base, group->rank_count, 0, &exchange->channel);
+    cuda_channel_open(exchange, &transport->memory, &exchange->channel);
+    exchange->channel.tally = pinned;
+    exchange->channel.counters =
+        (cuda_counters_t *)(void *)(transport->memory.parts[group->rank].base +
+                                    cuda_channel_counters(base, group->rank_count, 0));
+    return MOXIE_OK;
+}
+
+static void close_exchange(moxie_group_t *group, cuda_exchange_t *exchange)
+{
+    const cuda_device_t *device = &exchange->transport->device;
+    if (cuda_device_enter(device) == MOXIE_OK) {
+        cuda_pinned_release(&group->account, exchange->channel.tally, sizeof(cuda_tally_t));
+        if (exchange->module != NULL) {
+            cuda()->cuModuleUnload(exchange->module);
+        }
+        cuda_device_leave(device);
+    }
+    cuda_transport_close(exchange->transport);
+    memory_release(&group->account, exchange, sizeof(*exchange));
+}
+
+/* Creating things is not for graphs: it says so before anything could spoil a capture. */
+static moxie_status_t refuse_capture(void)
+{
+    CUstreamCaptureStatus state;
+    if (cuda()->cuStreamIsCapturing(CU_STREAM_LEGACY, &state) == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT) {
+        return error_set(MOXIE_ERR_UNSUPPORTED,
+                         "a stream is being captured: groups, windows and routes are made outside "
+                         "of graphs");
+    }
+    return MOXIE_OK;
+}
+
+static moxie_status_t group_open(moxie_group_t *group, const moxie_group_options_t *options)
+{
+    void *memory;
+    if (group->rank_count > CUDA_RANK_COUNT_MAX) {
+        return error_set(MOXIE_ERR_UNSUPPORTED, "backend cuda has at most %d ranks, not %d",
+                         CUDA_RANK_COUNT_MAX, group->rank_count);
+    }
+    moxie_status_t status = refuse_capture();
+    if (status == MOXIE_OK) {
+        status = memory_allocate(&group->account, sizeof(cuda_exchange_t), "a group", &memory);
+    }
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    cuda_exchange_t *exchange = memory;
+    exchange->delay_seed = fault_delay_seed();
+    status = cuda_transport_open(options, &group->account, &group->counters,
+                                 channel_bytes(group->rank_count), &exchange->transport);
+    if (status != MOXIE_OK) {
+        memory_release(&group->account, exchange, sizeof(*exchange));
+        return status;
+    }
+    status = cuda_device_enter(&exchange->transport->device);
+    if (status == MOXIE_OK) {
+        status = load_kernels(exchange);
+        if (status == MOXIE_OK) {
+            status = open_channel(group, exchange);
+        }
+        cuda_device_leave(&exchange->transport->device);
+    }
+    if (status != MOXIE_OK) {
+        const moxie_error_t error = *error_detail();
+        close_exchange(group, exchange);
+        return error_adopt(&error);
+    }
+    group->implementation = exchange;
+    return MOXIE_OK;
+}
+
+static void group_close(moxie_group_t *group)
+{
+    close_exchange(group, cuda_of(group));
+}
+
+static moxie_status_t barrier(moxie_group_t *group)
+{
+    cuda_transport_t *transport = cuda_of(group)->transport;
+    const moxie_status_t status = cuda_transport_check(transport, "barrier");
+    return status != MOXIE_OK ? status : shm_barrier(transport->host);
+}
+
+static moxie_status_t group_status(const moxie_group_t *group)
+{
+    return cuda_transport_check(cuda_of(group)->transport, "group_status");
+}
+
+static int32_t device(const moxie_group_t *group)
+{
+    return cuda_of(group)->transport->device.ordinal;
+}
+
+static moxie_status_t stream_barrier(moxie_group_t *group, moxie_stream_t stream)
+{
+    cuda_exchange_t *exchange = cuda_of(group);
+    moxie_status_t status = cuda_transport_check(exchange->transport, "stream_barrier");
+    if (status == MOXIE_OK) {
+        status = cuda_device_enter(&exchange->transport->device);
+    }
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    cuda_barrier_args_t args = {.channel = exchange->channel};
+    args.channel.timeout_ns = cuda_timeout_ns(exchange);
+    args.offer.fields[CUDA_OFFER_KIND] = CUDA_OP_BARRIER;
+    fault_point(group->rank, "stream_barrier", "begin");
+    status = cuda_launch(exchange, CUDA_KERNEL_BARRIER, 1, CUDA_UPDATE_THREADS, 0, &args, stream);
+    cuda_device_leave(&exchange->transport->device);
+    return status;
+}
+
+static void counters(const moxie_group_t *group, moxie_group_counters_t *out)
+{
+    const cuda_exchange_t *exchange = cuda_of(group);
+    const volatile cuda_tally_t *own = exchange->channel.tally;
+    *out = group->counters;
+    out->wait_ns += exchange->retired.wait_ns + own->wait_ns;
+    out->op_count += exchange->retired.op_count + own->op_count;
+    for (const cuda_route_t *route = exchange->routes; route != NULL; route = route->next) {
+        const volatile cuda_tally_t *tally = &route->pinned->tally;
+        out->wait_ns += tally->wait_ns;
+        out->op_count += tally->op_count;
+    }
+}
+
+static void peer_counters(const moxie_group_t *group, int32_t rank, moxie_peer_counters_t *out)
+{
+    *out = cuda_of(group)->transport->host->recorder.peers[rank];
+    out->size = sizeof(*out);
+}
+
+static void dump(const moxie_group_t *group, int fd)
+{
+    recorder_dump(&cuda_of(group)->transport->host->recorder, group->rank, group->rank_count, fd);
+}
+
+static moxie_status_t allgather(moxie_group_t *group, const void *in, size_t bytes, void *out)
+{
+    cuda_transport_t *transport = cuda_of(group)->transport;
+    const moxie_status_t status = cuda_transport_check(transport, "allgather");
+    return status != MOXIE_OK ? status : shm_allgather(transport->host, in, bytes, out);
+}
+
+/* Before a call that makes something: not in a capture, the group well, the context entered. */
+static moxie_status_t enter(const moxie_group_t *group, const char *name)
+{
+    cuda_transport_t *transport = cuda_of(group)->transport;
+    moxie_status_t status = refuse_capture();
+    if (status == MOXIE_OK) {
+        status = cuda_transport_check(transport, name);
+    }
+    return status != MOXIE_OK ? status : cuda_device_enter(&transport->device);
+}
+
+static moxie_status_t window_allocate(moxie_group_t *group, size_t bytes, moxie_window_t **out)
+{
+    cuda_transport_t *transport = cuda_of(group)->transport;
+    moxie_status_t status = enter(group, "window_allocate");
+    if (status == MOXIE_OK) {
+        status = cuda_window_allocate(transport, bytes, out);
+        cuda_device_leave(&transport->device);
+    }
+    return status;
+}
+
+static moxie_status_t window_register(moxie_group_t *group, const moxie_memory_t *memory,
+                                      moxie_window_t **out)
+{
+    cuda_transport_t *transport = cuda_of(group)->transport;
+    moxie_status_t status = enter(group, "window_register");
+    if (status == MOXIE_OK) {
+        status = cuda_window_register(transport, memory, out);
+        cuda_device_leave(&transport->device);
+    }
+    return status;
+}
+
+static moxie_status_t route_open(moxie_route_t *route)
+{
+    const cuda_transport_t *transport = cuda_of(route->group)->transport;
+    moxie_status_t status = enter(route->group, "route_create");
+    if (status == MOXIE_OK) {
+        status = cuda_route_open(route);
+        cuda_device_leave(&transport->device);
+    }
+    return status;
+}
+
+const backend_t cuda_backend = {
+    .name = "cuda",
+    .capabilities = MOXIE_CAP_STANDARD | MOXIE_CAP_BACKWARD | MOXIE_CAP_RANK_MAJOR |
+                    MOXIE_CAP_EXPERT_MAJOR | MOXIE_CAP_STREAM | MOXIE_CAP_REGISTER_MEMORY,
+    .knobs = knobs,
+    .knob_count = sizeof(knobs) / sizeof(knobs[0]),
+    .probe = probe,
+    .group_quote = group_quote,
+    .window_quote = cuda_window_quote,
+    .group_open = group_open,
+    .group_close = group_close,
+    .barrier = barrier,
+    .group_status = group_status,
+    .device = device,
+    .stream_barrier = stream_barrier,
+    .counters = counters,
+    .peer_counters = peer_counters,
+    .dump = dump,
+    .allgather = allgather,
+    .window_allocate = window_allocate,
+    .window_register = window_register,
+    .window_free = cuda_window_free,
+    .route_quote = cuda_route_quote,
+    .route_open = route_open,
+    .route_close = cuda_route_close,
+    .route_settle = cuda_route_settle,
+    .route_download = cuda_route_download,
+    .route_update = cuda_route_update,
+    .dispatch = cuda_dispatch,
+    .combine = cuda_combine,
+    .dispatch_backward = cuda_dispatch_backward,
+    .combine_backward = cuda_combine_backward,
+    .ceiling = cuda_ceiling,
+};

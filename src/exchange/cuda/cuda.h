@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CUDA backend: what its files share. */
+#ifndef MOXIE_EXCHANGE_CUDA_CUDA_H
+#define MOXIE_EXCHANGE_CUDA_CUDA_H
+
+#include "exchange/group.h"
+#include "transport/cuda/transport.h"
+
+extern const backend_t cuda_backend;
+
+/* Kernels of the image, in the order of their names in backend.c. */
+typedef enum cuda_kernel {
+    CUDA_KERNEL_BARRIER,
+    CUDA_KERNEL_UPDATE,
+    CUDA_KERNEL_DISPATCH,
+    CUDA_KERNEL_COMBINE,
+    CUDA_KERNEL_CEILING,
+    CUDA_KERNEL_COUNT,
+} cuda_kernel_t;
+
+/* Knobs of the backend, in the order of the table in backend.c. */
+typedef enum cuda_knob {
+    CUDA_KNOB_SMS,
+    CUDA_KNOB_COMBINE_SMS,
+    CUDA_KNOB_UPDATE_SMS,
+} cuda_knob_t;
+
+/* A group's own. */
+typedef struct cuda_exchange {
+    cuda_transport_t *transport;
+    CUmodule module;
+    CUfunction kernels[CUDA_KERNEL_COUNT];
+    cuda_channel_t channel; /* of barriers and ceilings */
+    struct cuda_route *routes;
+    cuda_tally_t retired; /* of the routes that are gone */
+    uint64_t delay_seed;    /* test builds: kernels dawdle; 0: never */
+} cuda_exchange_t;
+
+/* What a route keeps in pinned memory. */
+typedef struct cuda_route_pinned {
+    cuda_route_report_t report;
+    cuda_tally_t tally;
+    uint32_t error[CUDA_ERROR_WORDS]; /* of this rank's arguments, for its peers */
+} cuda_route_pinned_t;
+
+/* A route's own. */
+typedef struct cuda_route {
+    cuda_exchange_t *exchange;
+    cuda_sharing_t memory;
+    cuda_channel_t channel;
+    cuda_route_view_t view;
+    cuda_route_pinned_t *pinned;
+    CUevent called;         /* the last call that was made outside of a capture */
+    int64_t token_count;    /* of the last update, as its caller gave it */
+    moxie_error_t mismatch; /* of the shapes that the ranks made the route with, or MOXIE_OK */
+    struct cuda_route *next; /* of its group, for the counters */
+} cuda_route_t;
+
+static inline cuda_exchange_t *cuda_of(const moxie_group_t *group)
+{
+    return group->implementation;
+}
+
+static inline cuda_route_t *cuda_route_of(const moxie_route_t *route)
+{
+    return route->implementation;
+}
+
+/* The image with all kernels, kernels.cu, compiled when nvcc was there. */
+extern const unsigned char cuda_kernels_image[];
+
+/* Where the parts of a channel lie, from `base` on; returns its end. */
+uint64_t cuda_channel_plan(uint64_t base, int32_t rank_count, uint64_t count_words,
+                           cuda_channel_t *out);
+
+/* Counters of a channel: the last part of it. */
+uint64_t cuda_channel_counters(uint64_t base, int32_t rank_count, uint64_t count_words);
+
+/* Fills in what all channels of a group have alike, and the memory of all ranks. */
+void cuda_channel_open(const cuda_exchange_t *exchange, const cuda_sharing_t *memory,
+                       cuda_channel_t *channel);
+
+/* Blocks of a kernel: `wanted` SMs, of this rank's share of the GPU. */
+uint32_t cuda_block_count(const cuda_exchange_t *exchange, int64_t wanted);
+
+/* Launches a kernel with one argument struct. */
+moxie_status_t cuda_launch(const cuda_exchange_t *exchange, cuda_kernel_t kernel, uint32_t blocks,
+                           uint32_t threads, uint32_t shared_bytes, const void *args,
+                           moxie_stream_t stream);
+
+/* 1 while calls on the stream go into a graph. */
+int cuda_is_capturing(moxie_stream_t stream);
+
+/* The deadline of the operation to be launched, in nanoseconds. */
+uint64_t cuda_timeout_ns(const cuda_exchange_t *exchange);
+
+/*
+ * Begins a call on a route: its group is well and its context entered. `op` names it for errors.
+ * After success cuda_call_end() leaves the context again.
+ */
+moxie_status_t cuda_call_begin(const moxie_route_t *route, const char *op);
+
+/*
+ * Ends it. `local` is the status of this rank's arguments, which the kernel has told the peers;
+ * `launched` that of the launch.
+ */
+moxie_status_t cuda_call_end(const moxie_route_t *route, moxie_stream_t stream,
+                             moxie_status_t local, moxie_status_t launched);
+
+/* Puts a status of this rank's arguments, with the thread's error, into its offer. */
+void cuda_offer_status(const moxie_route_t *route, moxie_status_t local, cuda_offer_t *offer);
+
+/* Checks that a buffer begins in a window of the group and describes it in the offer. */
+moxie_status_t cuda_offer_buffer(const moxie_route_t *route, const void *pointer, const char *name,
+                                 cuda_offer_t *offer);
+
+/* Refuses what no kernel sums. */
+moxie_status_t cuda_check_dtype(const moxie_route_t *route, moxie_dtype_t dtype);
+
+/* Refuses an exchange along a route without a routing. */
+moxie_status_t cuda_check_routing(const moxie_route_t *route);
+
+/* Refuses a missing home-side buffer. */
+moxie_status_t cuda_check_home(const moxie_route_t *route, const void *pointer, const char *name);
+
+/* A verdict of the kernels as an error of this thread. */
+moxie_status_t cuda_verdict_error(const moxie_route_t *route, const cuda_verdict_t *verdict);
+
+void cuda_route_quote(const route_shape_t *shape, int64_t row_capacity, memory_account_t *out);
+moxie_status_t cuda_route_open(moxie_route_t *route);
+void cuda_route_close(moxie_route_t *route);
+moxie_status_t cuda_route_settle(moxie_route_t *route);
+moxie_status_t cuda_route_download(moxie_route_t *route);
+
+moxie_status_t cuda_route_update(moxie_route_t *route, const moxie_routing_t *routing,
+                                 moxie_stream_t stream);
+moxie_status_t cuda_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in,
+                             const moxie_dispatch_out_t *out, moxie_stream_t stream);
+moxie_status_t cuda_combine(moxie_route_t *route, const moxie_combine_in_t *in,
+                            const moxie_combine_out_t *out, moxie_stream_t stream);
+moxie_status_t cuda_dispatch_backward(moxie_route_t *route, const moxie_dispatch_backward_in_t *in,
+                                      const moxie_dispatch_backward_out_t *out,
+                                      moxie_stream_t stream);
+moxie_status_t cuda_combine_backward(moxie_route_t *route, const moxie_combine_backward_in_t *in,
+                                     const moxie_combine_backward_out_t *out,
+                                     moxie_stream_t stream);
+moxie_status_t cuda_ceiling(moxie_group_t *group, const moxie_ceiling_in_t *in, uint64_t *time_ns);
+
+#endif

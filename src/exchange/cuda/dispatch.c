@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Dispatch and the backward of combine: one kernel, other buffers. */
+#include "core/error.h"
+#include "exchange/cuda/cuda.h"
+
+static void offer_capacity(int64_t row_capacity, cuda_offer_t *offer)
+{
+    offer->fields[CUDA_OFFER_CAPACITY_LOW] = (uint32_t)row_capacity;
+    offer->fields[CUDA_OFFER_CAPACITY_HIGH] = (uint32_t)((uint64_t)row_capacity >> 32);
+}
+
+/* What both directions have alike. */
+static cuda_dispatch_args_t start(const moxie_route_t *route, cuda_op_kind_t kind,
+                                  moxie_dtype_t dtype)
+{
+    cuda_route_t *own = cuda_route_of(route);
+    cuda_dispatch_args_t args = {.channel = own->channel, .route = own->view};
+    args.channel.timeout_ns = own->channel.timeout_ns = cuda_timeout_ns(cuda_of(route->group));
+    args.offer.fields[CUDA_OFFER_KIND] = (uint32_t)kind;
+    args.offer.fields[CUDA_OFFER_DTYPE] = (uint32_t)dtype;
+    args.element_bytes = (int32_t)moxie_dtype_bytes(dtype);
+    args.row_bytes = route->state->shape.hidden * args.element_bytes;
+    return args;
+}
+
+static moxie_status_t launch(const moxie_route_t *route, cuda_dispatch_args_t *args,
+                             moxie_status_t local, moxie_stream_t stream)
+{
+    const cuda_exchange_t *exchange = cuda_of(route->group);
+    const int64_t sms = route->group->knobs.value[CUDA_KNOB_SMS];
+    cuda_offer_status(route, local, &args->offer);
+    return cuda_call_end(route, stream, local,
+                         cuda_launch(exchange, CUDA_KERNEL_DISPATCH,
+                                     cuda_block_count(exchange, sms), CUDA_ROWS_THREADS, 0, args,
+                                     stream));
+}
+
+static moxie_status_t check(const moxie_route_t *route, moxie_dtype_t dtype, const void *source,
+                            const char *source_name)
+{
+    moxie_status_t status = cuda_check_routing(route);
+    if (status == MOXIE_OK) {
+        status = cuda_check_dtype(route, dtype);
+    }
+    return status != MOXIE_OK ? status : cuda_check_home(route, source, source_name);
+}
+
+moxie_status_t cuda_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in,
+                             const moxie_dispatch_out_t *out, moxie_stream_t stream)
+{
+    const int is_rank_major = route->state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR;
+    moxie_status_t status = cuda_call_begin(route, "dispatch");
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    cuda_dispatch_args_t args = start(route, CUDA_OP_DISPATCH, in->dtype);
+    args.source = in->x;
+    args.destination = out->recv_x;
+    args.recv_topk_idx = is_rank_major ? out->recv_topk_idx : NULL;
+    args.recv_topk_weights = is_rank_major ? out->recv_topk_weights : NULL;
+    args.row_weight = is_rank_major ? NULL : out->row_weight;
+    args.row_source = is_rank_major ? NULL : (int32_t *)(void *)out->row_source;
+    args.expert_count = out->expert_count;
+    args.expert_start = is_rank_major ? NULL : out->expert_start;
+    offer_capacity(out->row_capacity, &args.offer);
+    status = check(route, in->dtype, in->x, "x");
+    if (status == MOXIE_OK) {
+        status = cuda_offer_buffer(route, out->recv_x, "recv_x", &args.offer);
+    }
+    return launch(route, &args, status, stream);
+}
+
+moxie_status_t cuda_combine_backward(moxie_route_t *route, const moxie_combine_backward_in_t *in,
+                                     const moxie_combine_backward_out_t *out,
+                                     moxie_stream_t stream)
+{
+    const int is_rank_major = route->state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR;
+    moxie_status_t status = cuda_call_begin(route, "combine_backward");
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    cuda_dispatch_args_t args = start(route, CUDA_OP_COMBINE_BACKWARD, in->dtype);
+    args.is_backward = 1;
+    args.source = in->d_out;
+    args.destination = out->d_y;
+    args.scales = !is_rank_major && !in->unweighted;
+    args.y = args.scales ? in->y : NULL;
+    args.d_topk_weights = args.scales ? out->d_topk_weights : NULL;
+    args.offer.fields[CUDA_OFFER_UNWEIGHTED] = in->unweighted != 0;
+    args.offer.fields[CUDA_OFFER_WANTS_GRADIENT] = args.d_topk_weights != NULL;
+    args.offer.fields[CUDA_OFFER_PRESENT] = args.y != NULL ? 2u : 0;
+    offer_capacity(out->row_capacity, &args.offer);
+    status = check(route, in->dtype, in->d_out, "d_out");
+    if (status == MOXIE_OK) {
+        status = cuda_offer_buffer(route, out->d_y, "d_y", &args.offer);
+    }
+    return launch(route, &args, status, stream);
+}

@@ -1,0 +1,6 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* All kernels of the CUDA backend, one image. */
+#include "exchange/cuda/ceiling.cuh"
+#include "exchange/cuda/combine.cuh"
+#include "exchange/cuda/dispatch.cuh"
+#include "exchange/cuda/update.cuh"

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A route's memory on the device: what its peers reach, and its own tables. */
+#include "core/error.h"
+#include "core/layout.h"
+#include "exchange/cuda/cuda.h"
+#include "transport/fault.h"
+#include "transport/shm/collective.h"
+
+#include <inttypes.h>
+#include <stddef.h>
+#include <string.h>
+
+/* Blocks of an update at most, the knob's limit. */
+#define UPDATE_BLOCKS_MAX 32
+
+/* Partials are written in lines of this. */
+#define STAGING_BYTES 128u
+
+/* Where everything lies in a route's memory: shared parts first, at the same place on all ranks. */
+typedef struct route_plan {
+    cuda_channel_t channel;
+    uint64_t counters;
+    uint64_t staging_row_bytes;
+    uint64_t staging;
+    uint64_t gradient;
+    uint64_t rank_of_expert, local_of_expert, expert_start, expert_of_local;
+    uint64_t experts, weights, slot_rows, first_rows;
+    uint64_t row_counts, expert_counts, needs, block_starts, local_counts, block_counts;
+    uint64_t token_count, has_routing;
+    uint64_t rows;
+    uint64_t slots;
+    uint64_t bytes;
+} route_plan_t;
+
+static uint64_t append(uint64_t *end, uint64_t count, uint64_t element_bytes)
+{
+    const uint64_t offset = *end;
+    *end = memory_round_up(offset + count * element_bytes, STAGING_BYTES);
+    return offset;
+}
+
+static route_plan_t plan_route(const route_shape_t *shape, int64_t row_capacity)
+{
+    const uint64_t ranks = (uint64_t)shape->rank_count;
+    const uint64_t experts = (uint64_t)shape->expert_count;
+    const uint64_t tokens = (uint64_t)shape->token_count_max;
+    const uint64_t slots = tokens * (uint64_t)shape->topk;
+    const uint64_t rows = (uint64_t)row_capacity;
+    route_plan_t plan;
+    memset(&plan, 0, sizeof(plan));
+    plan.counters = cuda_channel_counters(0, shape->rank_count, ranks + experts);
+    uint64_t end = cuda_channel_plan(0, shape->rank_count, ranks + experts, &plan.channel);
+    plan.staging_row_bytes = memory_round_up((uint64_t)shape->hidden * 2, STAGING_BYTES);
+    plan.staging = append(&end, tokens * ranks, plan.staging_row_bytes);
+    plan.gradient = append(&end, slots, sizeof(float));
+    plan.rank_of_expert = append(&end, experts, sizeof(int32_t));
+    plan.local_of_expert = append(&end, experts, sizeof(int32_t));
+    plan.expert_start = append(&end, ranks + 1, sizeof(int32_t));
+    plan.expert_of_local = append(&end, experts, sizeof(int32_t));
+    plan.experts = append(&end, slots, sizeof(int32_t));
+    plan.weights = append(&end, slots, sizeof(float));
+    plan.slot_rows = append(&end, slots, sizeof(int32_t));
+    plan.first_rows = append(&end, tokens * ranks, sizeof(int32_t));
+    plan.row_counts = append(&end, ranks * ranks, sizeof(int32_t));
+    plan.expert_counts = append(&end, ranks * experts, sizeof(int32_t));
+    plan.needs = append(&end, ranks, sizeof(int64_t));
+    plan.block_starts = append(&end, experts + 1, sizeof(int64_t));
+    plan.local_counts = append(&end, experts, sizeof(int64_t));
+    plan.block_counts = append(&end, UPDATE_BLOCKS_MAX * (ranks + experts), sizeof(uint32_t));
+    plan.token_count = append(&end, 1, sizeof(int64_t));
+    plan.has_routing = append(&end, 1, sizeof(int32_t));
+    plan.rows = append(&end, rows, sizeof(cuda_row_t));
+    plan.slots = append(&end,
+                        shape->layout == MOXIE_LAYOUT_RANK_MAJOR ? rows * (uint64_t)shape->topk : 0,
+                        sizeof(cuda_slot_t));
+    plan.bytes = end;
+    return plan;
+}
+
+void cuda_route_quote(const route_shape_t *shape, int64_t row_capacity, memory_account_t *out)
+{
+    out->host_bytes +=
+        memory_charge(sizeof(cuda_route_t)) + memory_charge(sizeof(cuda_route_pinned_t));
+    out->device_bytes += memory_round_up(plan_route(shape, row_capacity).bytes, CUDA_PAGE_BYTES);
+}
+
+/* What the ranks must agree on, and what each of them has. */
+typedef struct route_notice {
+    route_shape_t shape;
+    uint64_t placement_digest;
+    int64_t row_capacity;
+} route_notice_t;
+
+static void differ(cuda_route_t *route, int32_t rank, const char *what, int64_t expected,
+                   int64_t observed)
+{
+    error_set(MOXIE_ERR_MISMATCH, "%s is %" PRId64 " on rank %d and %" PRId64 " on rank 0", what,
+              observed, rank, expected);
+    moxie_error_t *detail = error_detail();
+    detail->rank = 0;
+    detail->peer = rank;
+    detail->expected = expected;
+    detail->observed = observed;
+    route->mismatch = *detail;
+}
+
+/* All ranks must mean the same exchange; if not, every update will say so, as on the CPU. */
+static void compare(cuda_route_t *route, const route_notice_t *notices, int32_t rank_count)
+{
+    const route_notice_t *first = &notices[0];
+    const moxie_error_t before = *error_detail();
+    for (int32_t rank = 1; rank < rank_count && route->mismatch.status == MOXIE_OK; rank++) {
+        const route_notice_t *other = &notices[rank];
+        const struct {
+            const char *name;
+            int64_t expected, observed;
+        } fields[] = {
+            {"expert_count", first->shape.expert_count, other->shape.expert_count},
+            {"topk", first->shape.topk, other->shape.topk},
+            {"layout", first->shape.layout, other->shape.layout},
+            {"hidden", first->shape.hidden, other->shape.hidden},
+            {"token_count_max", first->shape.token_count_max, other->shape.token_count_max},
+            {"alignment", first->shape.alignment, other->shape.alignment},
+            {"the placement's digest", (int64_t)first->placement_digest,
+             (int64_t)other->placement_digest},
+        };
+        for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+            if (fields[i].expected != fields[i].observed) {
+                differ(route, rank, fields[i].name, fields[i].expected, fields[i].observed);
+                *error_detail() = before; /* it is not this call's */
+                break;
+            }
+        }
+    }
+}
+
+static char *own_memory(const cuda_route_t *route)
+{
+    return route->memory.parts[route->memory.rank].base;
+}
+
+static void point_view(const moxie_route_t *route, const route_plan_t *plan,
+                       const route_notice_t *notices)
+{
+    const route_shape_t *shape = &route->state->shape;
+    cuda_route_t *own = cuda_route_of(route);
+    cuda_route_view_t *view = &own->view;
+    char *base = own_memory(own);
+    view->layout = shape->layout;
+    view->expert_count = shape->expert_count;
+    view->local_expert_count = moxie_placement_local_count(route->placement, shape->rank);
+    view->topk = shape->topk;
+    view->hidden = shape->hidden;
+    view->alignment = shape->alignment;
+    view->token_count_max = shape->token_count_max;
+    view->staging_offset = plan->staging;
+    view->staging_row_bytes = plan->staging_row_bytes;
+    view->gradient_offset = plan->gradient;
+    view->row_offset = plan->rows;
+    for (int32_t rank = 0; rank < shape->rank_count; rank++) {
+        view->slot_offsets[rank] = plan_route(shape, notices[rank].row_capacity).slots;
+    }
+    view->rank_of_expert = (void *)(base + plan->rank_of_expert);
+    view->local_of_expert = (void *)(base + plan->local_of_expert);
+    view->expert_start = (void *)(base + plan->expert_start);
+    view->expert_of_local = (void *)(base + plan->expert_of_local);
+    view->experts = (void *)(base + plan->experts);
+    view->weights = (void *)(base + plan->weights);
+    view->rows = (void *)(base + plan->slot_rows);
+    view->first_rows = (void *)(base + plan->first_rows);
+    view->row_counts = (void *)(base + plan->row_counts);
+    view->expert_counts = (void *)(base + plan->expert_counts);
+    view->needs = (void *)(base + plan->needs);
+    view->block_starts = (void *)(base + plan->block_starts);
+    view->local_counts = (void *)(base + plan->local_counts);
+    view->block_counts = (void *)(base + plan->block_counts);
+    view->token_count = (void *)(base + plan->token_count);
+    view->has_routing = (void *)(base + plan->has_routing);
+    view->report = &own->pinned->report;
+}
+
+static void point_channel(const cuda_exchange_t *exchange, cuda_route_t *route,
+                          const route_plan_t *plan)
+{
+    route->channel = plan->channel;
+    cuda_channel_open(exchange, &route->memory, &route->channel);
+    route->channel.tally = &route->pinned->tally;
+    route->channel.counters = (void *)(own_memory(route) + plan->counters);
+}
+
+static moxie_status_t upload(const cuda_transport_t *transport, const void *to, const void *from,
+                             size_t bytes)
+{
+    return cuda_check(cuda()->cuMemcpyAsync((CUdeviceptr)(uintptr_t)to,
+                                            (CUdeviceptr)(uintptr_t)from, bytes,
+                                            transport->stream),
+                      "a route's tables");
+}
+
+/* The placement, and a channel in which nothing was said yet. */
+static moxie_status_t fill_memory(const moxie_route_t *route)
+{
+    const cuda_transport_t *transport = cuda_of(route->group)->transport;
+    const moxie_placement_t *placement = route->placement;
+    const cuda_route_t *own = cuda_route_of(route);
+    const cuda_route_view_t *view = &own->view;
+    const size_t expert_bytes = sizeof(int32_t) * (size_t)placement->expert_count;
+    const cuda_counters_t counters = {.bad_slot = ~UINT64_C(0)};
+    moxie_status_t status =
+        upload(transport, view->rank_of_expert, placement->rank_of_expert, expert_bytes);
+    if (status == MOXIE_OK) {
+        status = upload(transport, view->local_of_expert, placement->local_of_expert, expert_bytes);
+    }
+    if (status == MOXIE_OK) {
+        status = upload(transport, view->expert_start, placement->expert_start,
+                        sizeof(int32_t) * ((size_t)placement->rank_count + 1));
+    }
+    if (status == MOXIE_OK) {
+        status = upload(transport, view->expert_of_local, placement->expert_of_local, expert_bytes);
+    }
+    if (status == MOXIE_OK) {
+        status = upload(transport, own->channel.counters, &counters, sizeof(counters));
+    }
+    if (status == MOXIE_OK) {
+        status = cuda_check(cuda()->cuStreamSynchronize(transport->stream), "a route's tables");
+    }
+    return status;
+}
+
+/* Kernels count rows of this backend in 32 bits. */
+static moxie_status_t check_size(const moxie_route_t *route)
+{
+    const route_shape_t *shape = &route->state->shape;
+    const int64_t worst = layout_worst_case(shape, shape->expert_count);
+    if (worst <= INT32_MAX) {
+        return MOXIE_OK;
+    }
+    return error_set(MOXIE_ERR_UNSUPPORTED,
+                     "backend cuda counts rows in 32 bits and this route may have %" PRId64, worst);
+}
+
+static moxie_status_t open_local(moxie_route_t *route, cuda_route_t **out)
+{
+    void *memory = NULL;
+    moxie_status_t status =
+        memory_allocate(&route->group->account, sizeof(cuda_route_t), "a route", &memory);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    cuda_route_t *own = memory;
+    own->exchange = cuda_of(route->group);
+    route->implementation = own;
+    *out = own;
+    status = check_size(route);
+    if (status == MOXIE_OK) {
+        status = cuda_pinned_allocate(&route->group->account, sizeof(cuda_route_pinned_t), &memory);
+    }
+    if (status == MOXIE_OK) {
+        own->pinned = memory;
+        own->pinned->report.update.refusal = CUDA_REFUSED_NO_ROUTING;
+        status =
+            cuda_check(cuda()->cuEventCreate(&own->called, CU_EVENT_DISABLE_TIMING), "an event");
+    }
+    return status;
+}
+
+moxie_status_t cuda_route_open(moxie_route_t *route)
+{
+    cuda_exchange_t *exchange = cuda_of(route->group);
+    cuda_transport_t *transport = exchange->transport;
+    const int32_t rank_count = route->group->rank_count;
+    const route_plan_t plan = plan_route(&route->state->shape, route->row_capacity);
+    const cuda_sharing_call_t call = cuda_transport_call(transport, "route_create");
+    const route_notice_t notice = {.shape = route->state->shape,
+                                   .placement_digest = placement_digest(route->placement),
+                                   .row_capacity = route->row_capacity};
+    route_notice_t notices[CUDA_RANK_COUNT_MAX];
+    cuda_route_t *own = NULL;
+    cuda_sharing_t none;
+    moxie_status_t status = open_local(route, &own);
+    status = cuda_sharing_allocate(&call, plan.bytes, status, own != NULL ? &own->memory : &none);
+    if (status == MOXIE_OK) {
+        status = shm_allgather(transport->host, &notice, sizeof(notice), notices);
+    }
+    if (status == MOXIE_OK) {
+        for (int32_t rank = 0; rank < rank_count; rank++) {
+            notices[rank].shape.rank = rank;
+        }
+        compare(own, notices, rank_count);
+        point_view(route, &plan, notices);
+        point_channel(exchange, own, &plan);
+        status = fill_memory(route);
+    }
+    if (status == MOXIE_OK) { /* no peer writes before the memory is filled */
+        status = shm_barrier(transport->host);
+    }
+    if (status != MOXIE_OK) {
+        const moxie_error_t error = *error_detail();
+        cuda_route_close(route);
+        return error_adopt(&error);
+    }
+    own->next = exchange->routes;
+    exchange->routes = own;
+    return MOXIE_OK;
+}
+
+static void unlink_route(cuda_exchange_t *exchange, const cuda_route_t *route)
+{
+    for (cuda_route_t **link = &exchange->routes; *link != NULL; link = &(*link)->next) {
+        if (*link == route) {
+            *link = route->next;
+            exchange->retired.wait_ns += route->pinned->tally.wait_ns;
+            exchange->retired.op_count += route->pinned->tally.op_count;
+            return;
+        }
+    }
+}
+
+void cuda_route_close(moxie_route_t *route)
+{
+    cuda_route_t *own = cuda_route_of(route);
+    cuda_exchange_t *exchange = cuda_of(route->group);
+    if (own == NULL) {
+        return;
+    }
+    const cuda_sharing_call_t call = cuda_transport_call(exchange->transport, "route_destroy");
+    unlink_route(exchange, own);
+    if (cuda_device_enter(&exchange->transport->device) == MOXIE_OK) {
+        if (own->called != NULL) { /* kernels of this rank are bounded by their deadlines */
+            cuda()->cuEventSynchronize(own->called);
+            cuda()->cuEventDestroy(own->called);
+        }
+        cuda_sharing_close(&call, &own->memory);
+        cuda_pinned_release(&route->group->account, own->pinned, sizeof(*own->pinned));
+        cuda_device_leave(&exchange->transport->device);
+    }
+    memory_release(&route->group->account, own, sizeof(*own));
+    route->implementation = NULL;
+}
+
+static moxie_status_t download(const cuda_transport_t *transport, const void *from, void *to,
+                               size_t bytes)
+{
+    moxie_status_t status = cuda_check(cuda()->cuMemcpyAsync((CUdeviceptr)(uintptr_t)to,
+                                                             (CUdeviceptr)(uintptr_t)from, bytes,
+                                                             transport->stream),
+                                       "reading a route's tables");
+    if (status == MOXIE_OK) {
+        status =
+            cuda_check(cuda()->cuStreamSynchronize(transport->stream), "reading a route's tables");
+    }
+    return status;
+}
+
+/* One table of 32-bit numbers into one of 64 bits, through its own end. */
+static moxie_status_t download_counts(const cuda_transport_t *transport, const int32_t *from,
+                                      int64_t *to, size_t count)
+{
+    int32_t *narrow = (int32_t *)(void *)(to + count) - count;
+    const moxie_status_t status = download(transport, from, narrow, count * sizeof(*narrow));
+    for (size_t i = 0; i < count; i++) {
+        int32_t number;
+        memcpy(&number, narrow + i, sizeof(number));
+        to[i] = number;
+    }
+    return status;
+}
+
+/* The hops of one token, by (rank, slot), from the rows that the device gave its slots. */
+static int64_t write_hops(const route_state_t *state, const moxie_placement_t *placement,
+                          int64_t token, const int32_t *rows, route_hop_t *hops)
+{
+    const int32_t *experts = route_experts(state, token);
+    int64_t count = 0;
+    for (int32_t rank = 0; rank < state->shape.rank_count; rank++) {
+        for (int32_t slot = 0; slot < state->shape.topk; slot++) {
+            if (experts[slot] < 0 || placement->rank_of_expert[experts[slot]] != rank) {
+                continue;
+            }
+            hops[count++] = (route_hop_t){.row = rows[slot], .rank = rank, .slot = slot};
+            if (state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR) {
+                break;
+            }
+        }
+    }
+    return count;
+}
+
+moxie_status_t cuda_route_download(moxie_route_t *route)
+{
+    const cuda_transport_t *transport = cuda_of(route->group)->transport;
+    const cuda_route_view_t *view = &cuda_route_of(route)->view;
+    route_state_t *state = route->state;
+    const size_t ranks = (size_t)state->shape.rank_count;
+    const size_t experts = (size_t)state->shape.expert_count;
+    const size_t slots = (size_t)state->token_count * (size_t)state->shape.topk;
+    void *memory = NULL;
+    moxie_status_t status = memory_allocate(&route->group->account, slots * sizeof(int32_t),
+                                            "a route's rows", &memory);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    int32_t *rows = memory;
+    status = cuda_device_enter(&transport->device);
+    if (status == MOXIE_OK) {
+        status = download(transport, view->rows, rows, slots * sizeof(int32_t));
+        if (status == MOXIE_OK) {
+            status = download(transport, view->experts, route_experts(state, 0),
+                              slots * sizeof(int32_t));
+        }
+        if (status == MOXIE_OK) {
+            status = download_counts(transport, view->row_counts, route_row_count(state, 0),
+                                     ranks * ranks);
+        }
+        if (status == MOXIE_OK) {
+            status = download_counts(transport, view->expert_counts, route_expert_count(state, 0),
+                                     ranks * experts);
+        }
+        if (status == MOXIE_OK) {
+            layout_derive(state, route->placement); /* block starts of all ranks */
+            status = download(transport, view->needs, route_recv_count(state),
+                              ranks * sizeof(int64_t));
+        }
+        cuda_device_leave(&transport->device);
+    }
+    int64_t *hop_start = route_hop_start(state);
+    hop_start[0] = 0;
+    for (int64_t token = 0; token < state->token_count && status == MOXIE_OK; token++) {
+        hop_start[token + 1] =
+            hop_start[token] + write_hops(state, route->placement, token,
+                                          rows + token * state->shape.topk,
+                                          route_hops(state) + hop_start[token]);
+    }
+    memory_release(&route->group->account, rows, slots * sizeof(int32_t));
+    return status;
+}

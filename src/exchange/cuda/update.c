@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Route update: checks the arguments, launches the kernel, and where no capacity was given waits
+ * for what it found. */
+#include "core/error.h"
+#include "exchange/cuda/cuda.h"
+
+#include <inttypes.h>
+
+/* Tokens that make another block worth its share of the exchange of counts. */
+#define TOKENS_PER_BLOCK 64
+
+/* Warps of a block, and the arrays of counts beside theirs: update.cuh. */
+#define COUNT_ARRAYS (CUDA_UPDATE_THREADS / 32 + 2)
+
+static moxie_status_t check(const moxie_route_t *route, const moxie_routing_t *routing)
+{
+    const route_shape_t *shape = &route->state->shape;
+    if (routing->token_count < 0 || routing->token_count > shape->token_count_max) {
+        error_set(MOXIE_ERR_ARGUMENT,
+                  "rank %d: routing.token_count is %" PRId64 ", allowed are 0 to %" PRId64,
+                  shape->rank, routing->token_count, shape->token_count_max);
+        error_detail()->peer = shape->rank;
+        error_detail()->expected = shape->token_count_max;
+        error_detail()->observed = routing->token_count;
+        return MOXIE_ERR_ARGUMENT;
+    }
+    if (routing->index_type != MOXIE_INDEX_INT32 && routing->index_type != MOXIE_INDEX_INT64) {
+        return error_set(MOXIE_ERR_ARGUMENT, "rank %d: routing.index_type %d is no index type",
+                         shape->rank, (int)routing->index_type);
+    }
+    if (routing->topk_idx == NULL && routing->token_count > 0) {
+        return error_set(MOXIE_ERR_ARGUMENT, "rank %d: routing.topk_idx is NULL", shape->rank);
+    }
+    return MOXIE_OK;
+}
+
+static uint32_t block_count(const moxie_route_t *route)
+{
+    const int64_t tokens = route->state->shape.token_count_max;
+    const int64_t wanted = (tokens + TOKENS_PER_BLOCK - 1) / TOKENS_PER_BLOCK;
+    const int64_t knob = route->group->knobs.value[CUDA_KNOB_UPDATE_SMS];
+    return cuda_block_count(cuda_of(route->group), wanted < knob ? wanted : knob);
+}
+
+static moxie_status_t launch(const moxie_route_t *route, const moxie_routing_t *routing,
+                             moxie_status_t local, moxie_stream_t stream)
+{
+    const cuda_exchange_t *exchange = cuda_of(route->group);
+    cuda_route_t *own = cuda_route_of(route);
+    const route_shape_t *shape = &route->state->shape;
+    const uint32_t columns = (uint32_t)(shape->rank_count + shape->expert_count);
+    cuda_update_args_t args = {.channel = own->channel, .route = own->view};
+    args.channel.timeout_ns = own->channel.timeout_ns = cuda_timeout_ns(exchange);
+    args.offer.fields[CUDA_OFFER_KIND] = CUDA_OP_UPDATE;
+    args.offer.fields[CUDA_OFFER_CAPACITY_LOW] = (uint32_t)route->row_capacity;
+    args.offer.fields[CUDA_OFFER_CAPACITY_HIGH] = (uint32_t)((uint64_t)route->row_capacity >> 32);
+    cuda_offer_status(route, local, &args.offer);
+    if (local == MOXIE_OK) {
+        args.topk_idx = routing->topk_idx;
+        args.topk_weights = routing->topk_weights;
+        args.token_count = routing->token_count;
+        args.is_int64 = routing->index_type == MOXIE_INDEX_INT64;
+    }
+    own->token_count = args.token_count;
+    return cuda_launch(exchange, CUDA_KERNEL_UPDATE, block_count(route), CUDA_UPDATE_THREADS,
+                       (uint32_t)sizeof(int64_t) * CUDA_RANK_COUNT_MAX +
+                           (uint32_t)sizeof(uint32_t) * COUNT_ARRAYS * columns,
+                       &args, stream);
+}
+
+moxie_status_t cuda_route_update(moxie_route_t *route, const moxie_routing_t *routing,
+                                 moxie_stream_t stream)
+{
+    const cuda_route_t *own = cuda_route_of(route);
+    moxie_status_t status = cuda_call_begin(route, "route_update");
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    if (own->mismatch.status != MOXIE_OK) { /* known to all ranks since they made the route */
+        cuda_device_leave(&cuda_of(route->group)->transport->device);
+        return error_adopt(&own->mismatch);
+    }
+    const int waits = !route->has_capacity && !cuda_is_capturing(stream);
+    const moxie_status_t local = check(route, routing);
+    status = cuda_call_end(route, stream, local, launch(route, routing, local, stream));
+    return status == MOXIE_OK && waits ? cuda_route_settle(route) : status;
+}

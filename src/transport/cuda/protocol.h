@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the host and the kernels agree on: the memory of a route that its peers reach, the words
+ * that ranks send each other, and the arguments of the kernels. docs/protocol.md has the argument
+ * why it is race-free.
+ */
+#ifndef MOXIE_TRANSPORT_CUDA_PROTOCOL_H
+#define MOXIE_TRANSPORT_CUDA_PROTOCOL_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Ranks of a group: GPUs of one host, or threads that share some. */
+#define CUDA_RANK_COUNT_MAX 16
+
+/* Blocks of a kernel: each raises a flag of its own at every peer. */
+#define CUDA_BLOCK_COUNT_MAX 160
+
+/* Flags of a block: what it wrote is complete, of a first pass, of what follows from it, of a second
+ * pass. */
+#define CUDA_FLAG_COUNT 3
+
+/* Windows a group may have at a time. */
+#define CUDA_WINDOW_COUNT_MAX 256
+
+/* Threads of a block. */
+#define CUDA_UPDATE_THREADS 256
+#define CUDA_ROWS_THREADS   512
+
+typedef enum cuda_op_kind {
+    CUDA_OP_BARRIER = 1,
+    CUDA_OP_UPDATE,
+    CUDA_OP_DISPATCH,
+    CUDA_OP_COMBINE,
+    CUDA_OP_DISPATCH_BACKWARD,
+    CUDA_OP_COMBINE_BACKWARD,
+    CUDA_OP_CEILING,
+} cuda_op_kind_t;
+
+typedef enum cuda_phase {
+    CUDA_PHASE_MEET = 1, /* waiting for the peers to call */
+    CUDA_PHASE_FINISH,   /* waiting for their payload */
+} cuda_phase_t;
+
+/*
+ * The offer: what a rank says at the beginning of an operation, as 32-bit values. Each travels in a
+ * 64-bit word together with the operation's number, so that a word is either old or whole, and no
+ * fence is needed to read it.
+ */
+typedef enum cuda_offer_field {
+    CUDA_OFFER_KIND,    /* cuda_op_kind_t */
+    CUDA_OFFER_STATUS,  /* moxie_status_t of this rank's arguments; then the error words follow */
+    CUDA_OFFER_BLOCKS,  /* blocks that will raise a flag */
+    CUDA_OFFER_DTYPE,
+    CUDA_OFFER_WIRE_DTYPE,
+    CUDA_OFFER_UNWEIGHTED,
+    CUDA_OFFER_WANTS_GRADIENT,
+    CUDA_OFFER_CAPACITY_LOW, /* rows of the named buffers, or of the route in an update */
+    CUDA_OFFER_CAPACITY_HIGH,
+    CUDA_OFFER_PRESENT, /* bit i: buffer i is there */
+    CUDA_OFFER_WINDOW,  /* of buffer 0: the one that peers write to */
+    CUDA_OFFER_OFFSET_LOW,
+    CUDA_OFFER_OFFSET_HIGH,
+    CUDA_OFFER_ROOM_LOW, /* bytes from there to the end of the smallest window among the buffers */
+    CUDA_OFFER_ROOM_HIGH,
+    CUDA_OFFER_BAD_SLOT_LOW, /* update: token · topk + slot of the first bad id, ~0: none */
+    CUDA_OFFER_BAD_SLOT_HIGH,
+    CUDA_OFFER_BAD_ID_LOW, /* and that id */
+    CUDA_OFFER_BAD_ID_HIGH,
+    CUDA_OFFER_FIELD_COUNT,
+} cuda_offer_field_t;
+
+/* Words of an offer in memory, and of the error (a moxie_error_t) behind it. */
+#define CUDA_OFFER_WORDS 32
+#define CUDA_ERROR_WORDS 112
+
+/* One row on the receiving side, known since the update: whose it is and where its like are. */
+typedef struct cuda_row {
+    int32_t token; /* of the source rank */
+    int32_t next;  /* expert_major: row of the token's next slot on this rank, -1: none */
+    float weight;  /* expert_major */
+    uint16_t rank; /* source rank */
+    uint8_t slot;  /* expert_major */
+    uint8_t first; /* 1: the first row of its token here, the one that the source writes */
+} cuda_row_t;
+
+/* rank_major: a slot of a received row. */
+typedef struct cuda_slot {
+    int32_t local; /* local expert, -1: served elsewhere */
+    float weight;  /* +0 where local is -1 */
+} cuda_slot_t;
+
+/* A reason why an operation did not take place, the same on all ranks. */
+typedef enum cuda_refusal {
+    CUDA_REFUSED_NOT = 0,
+    CUDA_REFUSED_KIND,     /* ranks call different operations */
+    CUDA_REFUSED_CALL,     /* a rank's own arguments; its error was copied */
+    CUDA_REFUSED_ROUTING,  /* a bad id */
+    CUDA_REFUSED_CAPACITY, /* rows needed and there */
+    CUDA_REFUSED_DTYPE,
+    CUDA_REFUSED_WIRE_DTYPE,
+    CUDA_REFUSED_UNWEIGHTED,
+    CUDA_REFUSED_GRADIENT, /* d_topk_weights is asked for and a rank brought nothing for it */
+    CUDA_REFUSED_MISSING,  /* a rank's buffer is NULL */
+    CUDA_REFUSED_WINDOW,   /* a rank's buffer does not fit into its window: need and room */
+    CUDA_REFUSED_NO_ROUTING,
+} cuda_refusal_t;
+
+typedef struct cuda_verdict {
+    int32_t refusal; /* cuda_refusal_t */
+    int32_t kind;    /* cuda_op_kind_t of this rank's call */
+    int32_t peer;    /* the rank that it is about */
+    int32_t slot;
+    int64_t token;
+    int64_t expected;
+    int64_t observed;
+    uint32_t error[CUDA_ERROR_WORDS]; /* CUDA_REFUSED_CALL: that rank's moxie_error_t */
+} cuda_verdict_t;
+
+/* What a route's kernels tell the host, in pinned memory. */
+typedef struct cuda_route_report {
+    cuda_verdict_t update; /* of the last update */
+    cuda_verdict_t call;   /* of the first refused exchange since then */
+    int64_t recv_row_count;
+    int64_t logical_row_count;
+    int64_t own_row_count; /* of those, from this rank */
+} cuda_route_report_t;
+
+/* Why a group can only be destroyed, packed into one word; 0: it is well. */
+#define CUDA_REVOKED(status, kind, phase, peer, rank)                                              \
+    ((uint64_t)(status) << 48 | (uint64_t)(kind) << 40 | (uint64_t)(phase) << 32 |                 \
+     (uint64_t)(peer) << 16 | (uint64_t)(rank))
+
+/* The group's memory on one rank, which its peers can write: the revoked word. */
+typedef struct cuda_control {
+    uint64_t revoked;
+    uint64_t reserved[15];
+} cuda_control_t;
+
+/* What a group's kernels tell the host, in pinned memory. */
+typedef struct cuda_group_report {
+    uint64_t revoked; /* as in the control memory of this rank */
+    uint64_t time_ns; /* of the last ceiling */
+} cuda_group_report_t;
+
+/* What a channel's kernels have done so far, in pinned memory. */
+typedef struct cuda_tally {
+    uint64_t wait_ns;  /* time that kernels waited for peers to call */
+    uint64_t op_count; /* operations finished */
+} cuda_tally_t;
+
+/* A peer's mapped part of a window. */
+typedef struct cuda_window_part {
+    char *base;
+    uint64_t bytes;
+} cuda_window_part_t;
+
+/* Counters of a channel that only its own rank uses. Between operations all are zero but `epoch`,
+ * `bad_slot` and `tally`. */
+typedef struct cuda_counters {
+    uint32_t epoch;   /* number of the last operation */
+    uint32_t leaving; /* blocks that are done */
+    uint32_t arrived; /* blocks at the grid barrier */
+    uint32_t reserved;
+    uint64_t pool[4]; /* next unit of work to give out, a phase each */
+    uint64_t bad_slot; /* update: the smallest bad token · topk + slot, ~0: none */
+    cuda_tally_t tally;
+} cuda_counters_t;
+
+/* A channel: memory of every rank in which its peers talk to it, one operation at a time. Offsets
+ * are the same on all ranks. */
+typedef struct cuda_channel {
+    int32_t rank;
+    int32_t rank_count;
+    char *parts[CUDA_RANK_COUNT_MAX]; /* each rank's memory as mapped here */
+    cuda_control_t *controls[CUDA_RANK_COUNT_MAX];
+    cuda_group_report_t *group_report;
+    cuda_counters_t *counters;
+    cuda_tally_t *tally; /* pinned */
+    const cuda_window_part_t *windows; /* [CUDA_WINDOW_COUNT_MAX][rank_count] */
+    uint64_t offer_offset; /* uint64_t [2 banks][rank_count][CUDA_OFFER_WORDS + CUDA_ERROR_WORDS] */
+    uint64_t count_offset; /* uint64_t [2 banks][rank_count][count_words] */
+    uint64_t count_words;  /* rank_count + expert_count; 0 in a group's own channel */
+    uint64_t flag_offset;  /* uint32_t [CUDA_FLAG_COUNT][rank_count][CUDA_BLOCK_COUNT_MAX] */
+    uint64_t timeout_ns;
+    uint64_t delay_seed; /* test builds: blocks wait here and there; 0: never */
+} cuda_channel_t;
+
+/* A route on the device. */
+typedef struct cuda_route_view {
+    int32_t layout;
+    int32_t expert_count;
+    int32_t local_expert_count;
+    int32_t topk;
+    int64_t hidden;
+    int64_t alignment;
+    int64_t token_count_max;
+    uint64_t staging_offset; /* [token_count_max][rank_count] partials of staging_row_bytes */
+    uint64_t staging_row_bytes;
+    uint64_t gradient_offset; /* float [token_count_max][topk] */
+    uint64_t row_offset;      /* cuda_row_t [row_capacity] */
+    /* rank_major: cuda_slot_t [row_capacity][topk], behind the rows, whose number is each rank's own
+     * choice. */
+    uint64_t slot_offsets[CUDA_RANK_COUNT_MAX];
+    /* This rank's own. */
+    const int32_t *rank_of_expert;   /* [expert_count] */
+    const int32_t *local_of_expert;  /* [expert_count] */
+    const int32_t *expert_start;     /* [rank_count + 1] into expert_of_local */
+    const int32_t *expert_of_local;  /* [expert_count] */
+    int32_t *experts;                /* [token_count_max][topk] */
+    float *weights;                  /* [token_count_max][topk] */
+    int32_t *rows;                   /* [token_count_max][topk] row of each slot, -1: unused */
+    int32_t *first_rows;             /* [token_count_max][rank_count] first row there, -1: none */
+    int32_t *row_counts;             /* [rank_count source][rank_count] */
+    int32_t *expert_counts;          /* [rank_count source][expert_count] */
+    int64_t *needs;                  /* [rank_count] rows that each rank's buffers need */
+    int64_t *block_starts;           /* [local_expert_count + 1] */
+    int64_t *local_counts;           /* [local_expert_count] */
+    uint32_t *block_counts;          /* scratch of an update: [blocks][rank_count + expert_count] */
+    int64_t *token_count;            /* of the last update */
+    int32_t *has_routing;
+    cuda_route_report_t *report;
+} cuda_route_view_t;
+
+/* This rank's part of an offer that the host fills in. */
+typedef struct cuda_offer {
+    uint32_t fields[CUDA_OFFER_FIELD_COUNT];
+    const uint32_t *error; /* device-readable [CUDA_ERROR_WORDS], or NULL */
+} cuda_offer_t;
+
+typedef struct cuda_update_args {
+    cuda_channel_t channel;
+    cuda_route_view_t route;
+    cuda_offer_t offer;
+    const void *topk_idx;
+    const float *topk_weights;
+    int64_t token_count;
+    int32_t is_int64;
+} cuda_update_args_t;
+
+/* dispatch, and backward of combine: rows from home to the experts. */
+typedef struct cuda_dispatch_args {
+    cuda_channel_t channel;
+    cuda_route_view_t route;
+    cuda_offer_t offer;
+    const char *source; /* [token_count] rows at home */
+    char *destination;  /* this rank's own [row_capacity] rows: buffer 0 of its offer */
+    int64_t row_bytes;
+    int32_t element_bytes;
+    int32_t is_backward;
+    /* dispatch: this rank's own outputs, or NULL */
+    int32_t *recv_topk_idx;
+    float *recv_topk_weights;
+    float *row_weight;
+    int32_t *row_source; /* moxie_row_source_t */
+    int64_t *expert_count;
+    int64_t *expert_start;
+    /* backward of a weighted combine */
+    int32_t scales; /* 1: rows are multiplied by their weights */
+    const char *y;
+    float *d_topk_weights;
+} cuda_dispatch_args_t;
+
+/* combine, and backward of dispatch: rows from the experts home. */
+typedef struct cuda_combine_args {
+    cuda_channel_t channel;
+    cuda_route_view_t route;
+    cuda_offer_t offer;
+    const char *source; /* this rank's [recv_row_count] rows */
+    char *out;          /* [token_count] rows */
+    int32_t source_is_bf16;
+    int32_t wire_is_bf16;
+    int32_t out_is_bf16;
+    int32_t unweighted;
+    int64_t pass_columns; /* columns that the staging memory holds at a time */
+    const float *d_recv_weights;
+    float *d_topk_weights;
+} cuda_combine_args_t;
+
+typedef struct cuda_barrier_args {
+    cuda_channel_t channel;
+    cuda_offer_t offer;
+} cuda_barrier_args_t;
+
+/* All ranks write rows to all peers at once, with nothing else to do. */
+typedef struct cuda_ceiling_args {
+    cuda_channel_t channel;
+    cuda_offer_t offer;
+    const char *source;
+    int64_t source_row_count;
+    int64_t destination_row_count[CUDA_RANK_COUNT_MAX];
+    int64_t rows_to_peer[CUDA_RANK_COUNT_MAX];
+    int64_t row_start[CUDA_RANK_COUNT_MAX]; /* first row of this rank's there */
+    int64_t row_bytes;
+} cuda_ceiling_args_t;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
