@@ -93,13 +93,19 @@ tidy: build ## the rules of CONTRIBUTING.md, formatting and static analysis
 .PHONY: format
 format: ## clang-format, in place
 	@tools/setup.sh tidy
-	@find src include tests examples \( -name '*.[ch]' -o -name '*.cpp' \) -print0 | \
+	@find src include tests examples \( -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' \
+		-o -name '*.cuh' \) -print0 | \
 		xargs -0 clang-format -i
 
 .PHONY: docs
 docs: build ## API reference: build/docs/html/index.html and man pages in build/docs/man
 	@tools/setup.sh docs
 	@cmake --build build --target docs
+
+.PHONY: package
+package: build ## build/package: what another machine needs, a GPU machine say (docs/gpu-machine.md)
+	@tools/setup.sh package
+	@tools/package.sh build/package
 
 .PHONY: install
 install: build ## into PREFIX (/usr/local), below DESTDIR when that is set

@@ -42,7 +42,7 @@ static const option_row_t table[OPTION_COUNT] = {
                       .value_default = 4,
                       .help = "Ranks that exchange with each other, one process each"},
     [OPTION_BACKEND] = {.name = "backend",
-                        CHOICE(backend, "auto|shm|cuda", 2),
+                        CHOICE(backend, "auto|shm|cuda", 3),
                         .help =
                             "How the ranks reach each other; auto takes the best that works here"},
     [OPTION_MODE] = {.name = "mode",

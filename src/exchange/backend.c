@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of backends, best first. */
+/* The table of backends. */
 #include "exchange/backend.h"
 
 #include "core/error.h"
@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const backend_t *const backends[] = {&shm_backend};
+/* In the order of moxie_backend_probe(), which older programs know: a new one goes to the end. The
+ * later, the better. */
+static const backend_t *const backends[] = {&shm_backend, &cuda_backend};
 
 #define BACKEND_COUNT ((int32_t)(sizeof(backends) / sizeof(backends[0])))
 
@@ -41,7 +43,7 @@ moxie_status_t backend_select(const char *name, const backend_t **out)
 {
     const int any = name == NULL || strcmp(name, "auto") == 0;
     moxie_backend_info_t info = MOXIE_BACKEND_INFO_INIT;
-    for (int32_t i = 0; i < BACKEND_COUNT; i++) {
+    for (int32_t i = BACKEND_COUNT - 1; i >= 0; i--) {
         if (!any && strcmp(name, backends[i]->name) != 0) {
             continue;
         }

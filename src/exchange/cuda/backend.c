@@ -2,6 +2,7 @@
 /* What the CUDA backend is: its probe, its knobs, its groups, and its table of functions. */
 #include "core/error.h"
 #include "exchange/cuda/cuda.h"
+#include "exchange/cuda/kernels.h"
 #include "transport/fault.h"
 #include "transport/shm/collective.h"
 #include "transport/shm/signal.h"

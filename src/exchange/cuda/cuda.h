@@ -6,8 +6,6 @@
 #include "exchange/group.h"
 #include "transport/cuda/transport.h"
 
-extern const backend_t cuda_backend;
-
 /* Kernels of the image, in the order of their names in backend.c. */
 typedef enum cuda_kernel {
     CUDA_KERNEL_BARRIER,
@@ -65,9 +63,6 @@ static inline cuda_route_t *cuda_route_of(const moxie_route_t *route)
 {
     return route->implementation;
 }
-
-/* The image with all kernels, kernels.cu, compiled when nvcc was there. */
-extern const unsigned char cuda_kernels_image[];
 
 /* Where the parts of a channel lie, from `base` on; returns its end. */
 uint64_t cuda_channel_plan(uint64_t base, int32_t rank_count, uint64_t count_words,
