@@ -148,6 +148,7 @@ void device_upload(device_t *device, void *to, const void *from, size_t bytes)
     }
     if (device_is_remote(device)) {
         device->ops->copy(device->ctx, to, from, bytes);
+        device->ops->synchronise(device->ctx);
     } else {
         memcpy(to, from, bytes);
     }
@@ -167,6 +168,59 @@ void device_fill(device_t *device, void *to, unsigned char byte, size_t bytes)
         device->ops->fill(device->ctx, to, byte, bytes);
     } else {
         memset(to, byte, bytes);
+    }
+}
+
+void *device_pin(device_t *device, size_t bytes)
+{
+    void *memory = device_is_remote(device) ? device->ops->pin(bytes) : malloc(bytes);
+    if (memory == NULL) {
+        abort();
+    }
+    return memory;
+}
+
+void device_unpin(device_t *device, void *memory)
+{
+    if (device_is_remote(device)) {
+        device->ops->unpin(memory);
+    } else {
+        free(memory);
+    }
+}
+
+void device_download_later(device_t *device, void *to, const void *from, size_t bytes)
+{
+    if (device_is_remote(device)) {
+        device->ops->copy(device->ctx, to, from, bytes);
+    } else {
+        memcpy(to, from, bytes);
+    }
+}
+
+device_mark_t device_mark_create(device_t *device)
+{
+    return device_is_remote(device) ? device->ops->mark_create() : NULL;
+}
+
+void device_mark(device_t *device, device_mark_t mark)
+{
+    if (device_is_remote(device)) {
+        device->ops->mark(device->ctx, mark);
+    }
+}
+
+void device_wait(device_t *device, device_mark_t mark)
+{
+    if (device_is_remote(device)) {
+        device->ops->wait(mark);
+    }
+}
+
+void device_mark_destroy(device_t *device, device_mark_t mark)
+{
+    if (device_is_remote(device)) {
+        device->ops->mark_destroy(mark);
     }
 }
 

@@ -44,6 +44,19 @@ void device_download(device_t *device, void *to, const void *from, size_t bytes)
 /* In stream order: does not wait. */
 void device_fill(device_t *device, void *to, unsigned char byte, size_t bytes);
 
+/* Page-locked memory of the host, and copies into it that nobody waits for: they have been made
+ * when a mark behind them has been waited for. */
+void *device_pin(device_t *device, size_t bytes);
+void device_unpin(device_t *device, void *memory);
+void device_download_later(device_t *device, void *to, const void *from, size_t bytes);
+
+/* A place in the stream's order, set anew by each device_mark(). */
+typedef void *device_mark_t;
+device_mark_t device_mark_create(device_t *device);
+void device_mark(device_t *device, device_mark_t mark);
+void device_wait(device_t *device, device_mark_t mark);
+void device_mark_destroy(device_t *device, device_mark_t mark);
+
 void device_synchronise(device_t *device);
 
 /* The status of a call on `route` that returned `status`: what it returned, or else what is known

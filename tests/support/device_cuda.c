@@ -71,6 +71,41 @@ static void gpu_destroy(void *memory)
     must(cuda()->cuMemFree(address(memory)), "cuMemFree");
 }
 
+static void *gpu_pin(size_t bytes)
+{
+    void *memory;
+    must(cuda()->cuMemHostAlloc(&memory, bytes, 0), "cuMemHostAlloc");
+    return memory;
+}
+
+static void gpu_unpin(void *memory)
+{
+    must(cuda()->cuMemFreeHost(memory), "cuMemFreeHost");
+}
+
+static device_mark_t gpu_mark_create(void)
+{
+    CUevent event;
+    must(cuda()->cuEventCreate(&event, CU_EVENT_DISABLE_TIMING), "cuEventCreate");
+    return event;
+}
+
+static void gpu_mark(void *ctx, device_mark_t mark)
+{
+    const gpu_t *gpu = ctx;
+    must(cuda()->cuEventRecord(mark, gpu->stream), "cuEventRecord");
+}
+
+static void gpu_wait(device_mark_t mark)
+{
+    must(cuda()->cuEventSynchronize(mark), "cuEventSynchronize");
+}
+
+static void gpu_mark_destroy(device_mark_t mark)
+{
+    must(cuda()->cuEventDestroy(mark), "cuEventDestroy");
+}
+
 static void gpu_synchronise(void *ctx)
 {
     const gpu_t *gpu = ctx;
@@ -82,7 +117,6 @@ static void gpu_copy(void *ctx, void *to, const void *from, size_t bytes)
 {
     const gpu_t *gpu = ctx;
     must(cuda()->cuMemcpyAsync(address(to), address(from), bytes, gpu->stream), "cuMemcpyAsync");
-    gpu_synchronise(ctx);
 }
 
 static void gpu_fill(void *ctx, void *to, unsigned char byte, size_t bytes)
@@ -97,7 +131,13 @@ const device_ops_t device_cuda = {
     .close = gpu_close,
     .create = gpu_create,
     .destroy = gpu_destroy,
+    .pin = gpu_pin,
+    .unpin = gpu_unpin,
     .copy = gpu_copy,
     .fill = gpu_fill,
     .synchronise = gpu_synchronise,
+    .mark_create = gpu_mark_create,
+    .mark = gpu_mark,
+    .wait = gpu_wait,
+    .mark_destroy = gpu_mark_destroy,
 };
