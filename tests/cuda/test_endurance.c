@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Back-to-back update, dispatch and combine with random routings, launched without waiting for
  * anyone: a host learns of its own exchanges some iterations later. Every `out` is compared with
- * the reference, every 100th iteration also all that was received. Arguments: iterations, ranks,
- * processes or threads, and optionally a seed. On cuda, or on the backend that MOXIE_TEST_BACKEND
- * names. */
+ * the reference, every 100th iteration also all that was received. Arguments, none of them needed:
+ * iterations, ranks, processes or threads (else both), a seed. On cuda, or on the backend that
+ * MOXIE_TEST_BACKEND names. */
 #include "cuda/flight.h"
 #include "support/backends.h"
 #include "support/check.h"
@@ -22,6 +22,8 @@ enum {
     RING_SLOTS = 16,  /* iterations in the air */
     FULL_EVERY = 100,
     WORLD_DEADLINE_S = 3600,
+    ITERATION_COUNT = 100000, /* unless asked for */
+    RANK_COUNT = 4,
 };
 
 typedef struct endurance {
@@ -278,36 +280,49 @@ static void play(world_rank_t *self)
     free(runner);
 }
 
+/* Of all tests of the program. */
+static endurance_t asked;
+static int32_t rank_count_asked; /* 0: as many as there can be, up to RANK_COUNT */
+
 static void test_endurance(void **state)
 {
-    endurance_t *endurance = *state;
-    const world_options_t options = {.rank_count = endurance->rank_count,
-                                     .mode = endurance->mode,
-                                     .backend = endurance->backend.info.name,
+    (void)state;
+    const world_options_t options = {.rank_count = asked.rank_count,
+                                     .mode = asked.mode,
+                                     .backend = asked.backend.info.name,
                                      .deadline_s = WORLD_DEADLINE_S};
-    world_run(&options, play, endurance);
+    world_run(&options, play, &asked);
+}
+
+/* Tests that failed; -1 when they cannot run here. */
+static int run_as(world_mode_t mode)
+{
+    char lack[MOXIE_ERROR_MESSAGE_BYTES];
+    const int32_t gpus = asked.backend.device_count;
+    asked.mode = mode;
+    asked.rank_count = rank_count_asked > 0 ? rank_count_asked : RANK_COUNT;
+    if (rank_count_asked == 0 && mode == WORLD_PROCESSES && gpus > 1 && gpus < RANK_COUNT) {
+        asked.rank_count = gpus;
+    }
+    if (backends_lack(&asked.backend, mode, asked.rank_count, lack, sizeof(lack))[0] != '\0') {
+        printf("SKIPPED: backend %s: %s\n", asked.backend.info.name, lack);
+        return -1;
+    }
+    printf("%d ranks as %s\n", asked.rank_count, mode == WORLD_THREADS ? "threads" : "processes");
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_endurance)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc < 4) {
-        fprintf(stderr, "usage: %s ITERATIONS RANKS processes|threads [SEED]\n", argv[0]);
-        return 2;
-    }
     device_prepare_process();
-    static endurance_t endurance;
-    endurance.iteration_count = strtoull(argv[1], NULL, 10);
-    endurance.rank_count = (int32_t)strtol(argv[2], NULL, 10);
-    endurance.mode = strcmp(argv[3], "threads") == 0 ? WORLD_THREADS : WORLD_PROCESSES;
-    endurance.seed = argc > 4 ? strtoull(argv[4], NULL, 10) : 1;
+    asked.iteration_count = argc > 1 ? strtoull(argv[1], NULL, 10) : ITERATION_COUNT;
+    rank_count_asked = argc > 2 ? (int32_t)strtol(argv[2], NULL, 10) : 0;
+    asked.seed = argc > 4 ? strtoull(argv[4], NULL, 10) : 1;
     const char *name = backends_wanted("cuda");
-    char lack[MOXIE_ERROR_MESSAGE_BYTES] = "there is no such backend";
-    if (!backends_find(name, &endurance.backend) ||
-        backends_lack(&endurance.backend, endurance.mode, endurance.rank_count, lack,
-                      sizeof(lack))[0] != '\0') {
-        printf("SKIPPED: backend %s: %s\n", name, lack);
+    if (!backends_find(name, &asked.backend)) {
+        printf("SKIPPED: the library has no backend %s\n", name);
         return EXIT_SKIPPED;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(test_endurance, &endurance)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return backends_run_modes(argc > 3 ? argv[3] : NULL, run_as);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a caller may do with streams and graphs: calls that wait for nothing, replays with new
  * routings, several routes and groups in the air, errors that only the device knows. Argument:
- * threads, which may share GPUs, or processes, with a GPU each. */
+ * threads, which may share GPUs, or processes, with a GPU each; without one both. */
 #include "conformance/refusal.h"
 #include "cuda/flight.h"
 #include "driver/cuda.h"
@@ -486,22 +486,22 @@ static void test_a_stream_barrier_waits_in_stream_order(void **state)
     run(play_stream_barrier);
 }
 
-int main(int argc, char **argv)
+/* Tests that failed; -1 when they cannot run here. */
+static int run_as(world_mode_t as)
 {
-    device_prepare_process();
-    mode = argc > 1 && strcmp(argv[1], "processes") == 0 ? WORLD_PROCESSES : WORLD_THREADS;
-    char lack[MOXIE_ERROR_MESSAGE_BYTES] = "the library does not know it";
-    const bool found = backends_find("cuda", &backend);
+    char lack[MOXIE_ERROR_MESSAGE_BYTES];
+    mode = as;
     rank_count = THREAD_COUNT;
-    if (found && mode == WORLD_PROCESSES) {
+    if (mode == WORLD_PROCESSES) {
         rank_count =
             backend.device_count < PROCESS_COUNT_MAX ? backend.device_count : PROCESS_COUNT_MAX;
         rank_count = rank_count < 2 ? 2 : rank_count;
     }
-    if (!found || backends_lack(&backend, mode, rank_count, lack, sizeof(lack))[0] != '\0') {
+    if (backends_lack(&backend, mode, rank_count, lack, sizeof(lack))[0] != '\0') {
         printf("SKIPPED: backend cuda: %s\n", lack);
-        return EXIT_SKIPPED;
+        return -1;
     }
+    printf("%d ranks as %s\n", rank_count, mode == WORLD_THREADS ? "threads" : "processes");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calls_with_a_capacity_wait_for_nothing),
         cmocka_unit_test(test_a_graph_is_replayed_with_new_routings),
@@ -512,4 +512,14 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_stream_barrier_waits_in_stream_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    device_prepare_process();
+    if (!backends_find("cuda", &backend)) {
+        printf("SKIPPED: the library has no backend cuda\n");
+        return EXIT_SKIPPED;
+    }
+    return backends_run_modes(argc > 1 ? argv[1] : NULL, run_as);
 }

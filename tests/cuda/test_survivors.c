@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A rank that does not come, dies or is stopped: the others learn whom they missed at the deadline,
- * leave the group, and exchange in a new one in the same processes. Argument: processes or threads.
- * On cuda, or on the backend that MOXIE_TEST_BACKEND names. */
+ * leave the group, and exchange in a new one in the same processes. Argument: processes or threads,
+ * without one both. On cuda, or on the backend that MOXIE_TEST_BACKEND names. */
 #include "cuda/flight.h"
 #include "support/backends.h"
 #include "support/check.h"
@@ -244,21 +244,20 @@ static void test_a_stopped_rank(void **state)
     run(LOSS_STOPPED);
 }
 
-int main(int argc, char **argv)
+/* Tests that failed; -1 when they cannot run here. */
+static int run_as(world_mode_t as)
 {
-    device_prepare_process();
-    mode = argc > 1 && strcmp(argv[1], "threads") == 0 ? WORLD_THREADS : WORLD_PROCESSES;
-    const char *name = backends_wanted("cuda");
-    char lack[MOXIE_ERROR_MESSAGE_BYTES] = "there is no such backend";
-    bool found = backends_find(name, &backend);
+    char lack[MOXIE_ERROR_MESSAGE_BYTES];
+    mode = as;
     rank_count = RANK_COUNT;
-    if (found && mode == WORLD_PROCESSES && backend.device_count == 2) {
+    if (mode == WORLD_PROCESSES && backend.device_count == 2) {
         rank_count = 2; /* one survivor, who makes a group of one */
     }
-    if (!found || backends_lack(&backend, mode, rank_count, lack, sizeof(lack))[0] != '\0') {
-        printf("SKIPPED: backend %s: %s\n", name, lack);
-        return EXIT_SKIPPED;
+    if (backends_lack(&backend, mode, rank_count, lack, sizeof(lack))[0] != '\0') {
+        printf("SKIPPED: backend %s: %s\n", backend.info.name, lack);
+        return -1;
     }
+    printf("%d ranks as %s\n", rank_count, mode == WORLD_THREADS ? "threads" : "processes");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_absent_rank),
         cmocka_unit_test(test_a_killed_rank),
@@ -266,4 +265,15 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_stopped_rank),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    device_prepare_process();
+    const char *name = backends_wanted("cuda");
+    if (!backends_find(name, &backend)) {
+        printf("SKIPPED: the library has no backend %s\n", name);
+        return EXIT_SKIPPED;
+    }
+    return backends_run_modes(argc > 1 ? argv[1] : NULL, run_as);
 }

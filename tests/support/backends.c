@@ -93,3 +93,20 @@ const char *backends_lack(const found_backend_t *found, world_mode_t mode, int32
     }
     return text;
 }
+
+int backends_run_modes(const char *mode, int (*run)(world_mode_t mode))
+{
+    int failed = 0;
+    int played = 0;
+    for (int as = WORLD_PROCESSES; as <= WORLD_THREADS; as++) {
+        if (mode == NULL || (strcmp(mode, "threads") == 0) == (as == WORLD_THREADS)) {
+            const int result = run((world_mode_t)as);
+            failed += result > 0 ? result : 0;
+            played += result >= 0;
+        }
+    }
+    if (played == 0) {
+        return EXIT_SKIPPED;
+    }
+    return failed == 0 ? 0 : 1;
+}

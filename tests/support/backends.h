@@ -30,4 +30,9 @@ const char *backends_wanted(const char *fallback);
 const char *backends_lack(const found_backend_t *found, world_mode_t mode, int32_t rank_count,
                           char *text, size_t bytes);
 
+/* Runs tests with the ranks as `mode` says, or without one as processes and then as threads: once
+ * threads have started CUDA, the process forks no more. `run` returns the failed tests, -1 when
+ * they cannot run here. Returns an exit code. */
+int backends_run_modes(const char *mode, int (*run)(world_mode_t mode));
+
 #endif
