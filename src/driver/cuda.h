@@ -50,6 +50,7 @@
     X(cuIpcGetMemHandle)                                                                           \
     X(cuIpcOpenMemHandle)                                                                          \
     X(cuLaunchKernelEx)                                                                            \
+    X(cuLaunchHostFunc)                                                                            \
     X(cuMemAddressFree)                                                                            \
     X(cuMemAddressReserve)                                                                         \
     X(cuMemAlloc)                                                                                  \

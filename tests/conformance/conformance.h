@@ -12,6 +12,9 @@ void conformance_run(int32_t rank_count, world_fn fn, void *arg);
 /* Skips the test, visibly, when the backend lacks a capability. */
 void conformance_require(uint32_t capabilities);
 
+/* Skips the test, visibly, when the backend has one: a test of what only the others do. */
+void conformance_require_not(uint32_t capabilities);
+
 /* Scenarios that one group plays one after the other. */
 typedef struct scenario_list {
     const scenario_t *scenarios;

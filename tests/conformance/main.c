@@ -1,29 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runs the suite over every backend that works here. Argument: processes or threads; without one
- * the environment variable MOXIE_TEST_RANKS decides. */
+ * the environment variable MOXIE_TEST_RANKS decides. MOXIE_TEST_BACKEND takes one backend only. */
 #include "conformance/conformance.h"
+
+#include "support/backends.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define WORLD_DEADLINE_S 100
-#define EXIT_SKIPPED     77
 
-static moxie_backend_info_t backend;
+static found_backend_t backend;
 static world_mode_t mode;
 
 static world_options_t world_options(int32_t rank_count)
 {
     return (world_options_t){.rank_count = rank_count,
                              .mode = mode,
-                             .backend = backend.name,
+                             .backend = backend.info.name,
                              .deadline_s = WORLD_DEADLINE_S};
 }
 
 void conformance_run(int32_t rank_count, world_fn fn, void *arg)
 {
-    if (!backend.available) {
+    char lack[MOXIE_ERROR_MESSAGE_BYTES];
+    if (backends_lack(&backend, mode, rank_count, lack, sizeof(lack))[0] != '\0') {
+        printf("[  PASSED OVER ] %s\n", lack);
         skip();
     }
     const world_options_t options = world_options(rank_count);
@@ -32,7 +35,14 @@ void conformance_run(int32_t rank_count, world_fn fn, void *arg)
 
 void conformance_require(uint32_t capabilities)
 {
-    if ((backend.capabilities & capabilities) != capabilities) {
+    if ((backend.info.capabilities & capabilities) != capabilities) {
+        skip();
+    }
+}
+
+void conformance_require_not(uint32_t capabilities)
+{
+    if ((backend.info.capabilities & capabilities) != 0) {
         skip();
     }
 }
@@ -74,45 +84,26 @@ static int run_suite(void)
     return failed;
 }
 
-/* 1 when the environment asks for something that this processor does not have. */
-static int is_unsupported(void)
-{
-    moxie_group_options_t options = MOXIE_GROUP_OPTIONS_INIT;
-    options.rank_count = 1;
-    options.backend = backend.name;
-    moxie_group_t *group = NULL;
-    if (moxie_group_create(&options, &group) != MOXIE_ERR_UNSUPPORTED) {
-        moxie_group_destroy(group);
-        return 0;
-    }
-    moxie_error_t error = MOXIE_ERROR_INIT;
-    moxie_last_error(&error);
-    printf("backend %s: every test SKIPPED: %s\n", backend.name, error.message);
-    return 1;
-}
-
 int main(int argc, char **argv)
 {
+    device_prepare_process();
     mode = world_mode_from_environment();
     if (argc > 1) {
         mode = strcmp(argv[1], "threads") == 0 ? WORLD_THREADS : WORLD_PROCESSES;
     }
+    const char *wanted = backends_wanted(NULL);
     int failed = 0;
     int played = 0;
-    for (int32_t i = 0; i < moxie_backend_count(); i++) {
-        backend = (moxie_backend_info_t)MOXIE_BACKEND_INFO_INIT;
-        if (moxie_backend_probe(i, &backend) != MOXIE_OK) {
-            return 1;
-        }
-        if (!backend.available) {
-            printf("backend %s: every test SKIPPED: %s\n", backend.name, backend.reason);
+    for (int32_t i = 0; backends_look(i, &backend); i++) {
+        if (wanted != NULL && strcmp(wanted, backend.info.name) != 0) {
             continue;
         }
-        if (is_unsupported()) {
+        if (backend.missing[0] != '\0') {
+            printf("backend %s: every test SKIPPED: %s\n", backend.info.name, backend.missing);
             continue;
         }
-        printf("backend %s, ranks as %s: %s\n", backend.name,
-               mode == WORLD_THREADS ? "threads" : "processes", backend.detail);
+        printf("backend %s, ranks as %s: %s\n", backend.info.name,
+               mode == WORLD_THREADS ? "threads" : "processes", backend.info.detail);
         failed += run_suite();
         played++;
     }

@@ -76,21 +76,29 @@ static void prepare(const trial_t *trial, char *home, calls_t *calls)
 
 enum call { DISPATCH, COMBINE, DISPATCH_BACKWARD, COMBINE_BACKWARD };
 
-static moxie_status_t run_call(moxie_route_t *route, enum call call, const calls_t *calls)
+static moxie_status_t start_call(moxie_route_t *route, enum call call, const calls_t *calls,
+                                 moxie_stream_t stream)
 {
     switch (call) {
     case DISPATCH:
-        return moxie_dispatch(route, &calls->dispatch_in, &calls->dispatch_out, NULL);
+        return moxie_dispatch(route, &calls->dispatch_in, &calls->dispatch_out, stream);
     case COMBINE:
-        return moxie_combine(route, &calls->combine_in, &calls->combine_out, NULL);
+        return moxie_combine(route, &calls->combine_in, &calls->combine_out, stream);
     case DISPATCH_BACKWARD:
         return moxie_dispatch_backward(route, &calls->dispatch_backward_in,
-                                       &calls->dispatch_backward_out, NULL);
+                                       &calls->dispatch_backward_out, stream);
     case COMBINE_BACKWARD:
         break;
     }
     return moxie_combine_backward(route, &calls->combine_backward_in, &calls->combine_backward_out,
-                                  NULL);
+                                  stream);
+}
+
+static moxie_status_t run_call(const trial_t *trial, enum call call, const calls_t *calls)
+{
+    device_t *device = trial->self->device;
+    return device_settle(device, trial->route,
+                         start_call(trial->route, call, calls, device_stream(device)));
 }
 
 static void capacity_of_dispatch(calls_t *calls)
@@ -197,34 +205,42 @@ static const struct {
     {"out is missing", COMBINE, out_is_missing, MOXIE_ERR_ARGUMENT},
 };
 
-static bool is_poison(const char *memory, size_t bytes)
+static bool is_poison(device_t *device, const char *memory, size_t bytes)
 {
-    for (size_t i = 0; i < bytes; i++) {
-        if (memory[i] != 0x77) {
-            return false;
-        }
+    char *seen = malloc(bytes + 1);
+    if (seen == NULL) {
+        abort();
     }
-    return true;
+    device_download(device, seen, memory, bytes);
+    size_t i = 0;
+    while (i < bytes && seen[i] == 0x77) {
+        i++;
+    }
+    free(seen);
+    return i == bytes;
+}
+
+/* Rows, and the gradients of weights behind them. */
+static size_t home_bytes_of(const trial_t *trial)
+{
+    return ((size_t)trial->token_count + 1) *
+           ((size_t)trial->scenario.hidden + (size_t)trial->scenario.topk + 1) * sizeof(float);
 }
 
 static void check_spoilt(trial_t *trial, size_t index)
 {
-    const size_t home_bytes = ((size_t)trial->token_count + 1) *
-                              ((size_t)trial->scenario.hidden + (size_t)trial->scenario.topk + 1) *
-                              sizeof(float);
-    char *home = malloc(home_bytes);
-    if (home == NULL) {
-        abort();
-    }
+    device_t *device = trial->self->device;
+    const size_t home_bytes = home_bytes_of(trial);
+    char *home = device_allocate(device, home_bytes);
     calls_t calls;
     prepare(trial, home, &calls);
     if (trial->self->rank == ODD_RANK) {
         spoilt[index].spoil(&calls);
     }
-    memset(home, 0x77, home_bytes);
-    memset(calls.outputs, 0x77, calls.rows_bytes);
+    device_fill(device, home, 0x77, home_bytes);
+    device_fill(device, calls.outputs, 0x77, calls.rows_bytes);
     refusal_is_shared(trial->self, trial->group, spoilt[index].name,
-                      run_call(trial->route, spoilt[index].call, &calls), spoilt[index].wanted);
+                      run_call(trial, spoilt[index].call, &calls), spoilt[index].wanted);
     moxie_error_t error = MOXIE_ERROR_INIT;
     (void)moxie_last_error(&error);
     if (!trial->self->failed && spoilt[index].wanted != MOXIE_ERR_MISMATCH &&
@@ -232,13 +248,14 @@ static void check_spoilt(trial_t *trial, size_t index)
         world_fail(trial->self, "%s: the error names rank %d, not %d: %s", spoilt[index].name,
                    error.peer, ODD_RANK, error.message);
     }
-    if (!is_poison(home, home_bytes) || !is_poison(calls.outputs, calls.rows_bytes)) {
+    if (!is_poison(device, home, home_bytes) ||
+        !is_poison(device, calls.outputs, calls.rows_bytes)) {
         world_fail(trial->self, "%s: outputs were written", spoilt[index].name);
     }
-    free(home);
+    device_free(device, home);
 }
 
-/* After each refusal the same route goes on. */
+/* After each refusal the same route goes on; on a device, with its next update. */
 static void play_spoilt(world_rank_t *self)
 {
     moxie_group_t *group = world_group(self, "spoilt");
@@ -249,6 +266,7 @@ static void play_spoilt(world_rank_t *self)
     if (trial_open(&trial, self, group, &base, NULL)) {
         for (size_t i = 0; i < COUNT(spoilt) && !self->failed; i++) {
             check_spoilt(&trial, i);
+            trial_recover(&trial);
             for (int step = 0; !self->failed && step < TRIAL_STEP_COUNT; step++) {
                 trial_step(&trial, step, i);
             }
@@ -265,6 +283,15 @@ static void test_spoilt_calls(void **state)
     conformance_run(3, play_spoilt, NULL);
 }
 
+/* A barrier of the group is no call on the route; a device's ranks meet along a route. */
+static void check_barrier(trial_t *trial, const calls_t *calls)
+{
+    world_expect(trial->self, "dispatch and barrier",
+                 trial->self->rank == ODD_RANK ? moxie_group_barrier(trial->group)
+                                               : run_call(trial, DISPATCH, calls),
+                 MOXIE_ERR_MISMATCH);
+}
+
 /* One rank calls something else than its peers: all learn it, nobody waits for ever. */
 static void play_different_calls(world_rank_t *self)
 {
@@ -274,23 +301,24 @@ static void play_different_calls(world_rank_t *self)
     }
     trial_t trial;
     if (trial_open(&trial, self, group, &base, NULL)) {
-        _Alignas(64) char home[4096];
+        char *home = device_allocate(self->device, home_bytes_of(&trial));
         calls_t calls;
         prepare(&trial, home, &calls);
         /* All other details of these two are alike. */
-        world_expect(
-            self, "dispatch and backward of combine",
-            run_call(trial.route, self->rank == ODD_RANK ? COMBINE_BACKWARD : DISPATCH, &calls),
-            MOXIE_ERR_MISMATCH);
-        world_expect(self, "dispatch and barrier",
-                     self->rank == ODD_RANK ? moxie_group_barrier(group)
-                                            : run_call(trial.route, DISPATCH, &calls),
+        world_expect(self, "dispatch and backward of combine",
+                     run_call(&trial, self->rank == ODD_RANK ? COMBINE_BACKWARD : DISPATCH, &calls),
                      MOXIE_ERR_MISMATCH);
+        if (!device_is_remote(self->device)) {
+            check_barrier(&trial, &calls);
+        }
+        trial_recover(&trial);
         world_expect(self, "combine and update",
                      self->rank == ODD_RANK
-                         ? moxie_route_update(trial.route, &trial.world.routing[self->rank], NULL)
-                         : run_call(trial.route, COMBINE, &calls),
+                         ? device_update(self->device, trial.route,
+                                         &trial.world.routing[self->rank], trial.scenario.topk)
+                         : run_call(&trial, COMBINE, &calls),
                      MOXIE_ERR_MISMATCH);
+        device_free(self->device, home);
     }
     trial_close(&trial);
     moxie_group_destroy(group);
@@ -302,7 +330,8 @@ static void test_different_calls(void **state)
     conformance_run(3, play_different_calls, NULL);
 }
 
-/* The same call, on different routes. */
+/* The same call, on different routes. A device's ranks meet along a route: there it is a rank that
+ * does not come, and the deadline tells. */
 static void play_different_routes(world_rank_t *self)
 {
     moxie_group_t *group = world_group(self, "routes");
@@ -313,12 +342,13 @@ static void play_different_routes(world_rank_t *self)
     memset(trials, 0, sizeof(trials));
     if (trial_open(&trials[0], self, group, &base, NULL) &&
         trial_open(&trials[1], self, group, &base, NULL)) {
-        _Alignas(64) char home[4096];
-        calls_t calls;
         const trial_t *mine = &trials[self->rank == ODD_RANK];
+        char *home = device_allocate(self->device, home_bytes_of(mine));
+        calls_t calls;
         prepare(mine, home, &calls);
-        world_expect(self, "different routes", run_call(mine->route, DISPATCH, &calls),
+        world_expect(self, "different routes", run_call(mine, DISPATCH, &calls),
                      MOXIE_ERR_MISMATCH);
+        device_free(self->device, home);
     }
     for (size_t i = 0; i < 2; i++) {
         if (trials[i].self != NULL) {
@@ -331,6 +361,7 @@ static void play_different_routes(world_rank_t *self)
 static void test_different_routes(void **state)
 {
     (void)state;
+    conformance_require_not(MOXIE_CAP_STREAM);
     conformance_run(3, play_different_routes, NULL);
 }
 

@@ -66,7 +66,8 @@ static bool check_wrong_routing(world_rank_t *self, moxie_group_t *group,
     bool good =
         world_expect(self, "route_create", moxie_route_create(group, &options, &route), MOXIE_OK);
     if (good) {
-        const moxie_status_t status = moxie_route_update(route, &world.routing[self->rank], NULL);
+        const moxie_status_t status =
+            device_update(self->device, route, &world.routing[self->rank], scenario.topk);
         good = refusal_is_shared(self, group, "wrong routing", status, MOXIE_ERR_ROUTING) &&
                refusal_is_like(self, "wrong routing", &expected);
     }
@@ -166,9 +167,10 @@ static void play_differing_shapes(world_rank_t *self)
         char what[40];
         snprintf(what, sizeof(what), "differing shape %d", n);
         if (world_expect(self, what, moxie_route_create(group, &options, &route), MOXIE_OK)) {
-            refusal_is_shared(self, group, what,
-                              moxie_route_update(route, &world.routing[self->rank], NULL),
-                              MOXIE_ERR_MISMATCH);
+            refusal_is_shared(
+                self, group, what,
+                device_update(self->device, route, &world.routing[self->rank], scenario.topk),
+                MOXIE_ERR_MISMATCH);
         }
         moxie_route_destroy(route);
         scenario_free(&world);
@@ -205,7 +207,8 @@ static bool check_capacity(world_rank_t *self, moxie_group_t *group, moxie_layou
     good = good && world_expect(self, "route_create", moxie_route_create(group, &options, &route),
                                 MOXIE_OK);
     if (good) {
-        const moxie_status_t status = moxie_route_update(route, &world.routing[self->rank], NULL);
+        const moxie_status_t status =
+            device_update(self->device, route, &world.routing[self->rank], scenario.topk);
         if (capacity_change >= 0) {
             good = world_expect(self, "capacity of exactly the need", status, MOXIE_OK);
         } else {
@@ -265,7 +268,8 @@ static void play_too_many_tokens(world_rank_t *self)
     const moxie_error_t expected =
         refusal_of(1, -1, -1, options.token_count_max, options.token_count_max + 1);
     if (world_expect(self, "route_create", moxie_route_create(group, &options, &route), MOXIE_OK) &&
-        refusal_is_shared(self, group, "too many tokens", moxie_route_update(route, &routing, NULL),
+        refusal_is_shared(self, group, "too many tokens",
+                          device_update(self->device, route, &routing, scenario.topk),
                           MOXIE_ERR_ARGUMENT) &&
         refusal_is_like(self, "too many tokens", &expected)) {
         trial_play(self, group, &base);
@@ -285,17 +289,16 @@ static void test_too_many_tokens(void **state)
 static moxie_status_t dispatch_nothing(const trial_t *trial)
 {
     const size_t row_bytes = (size_t)trial->scenario.hidden * sizeof(uint16_t);
-    void *x = calloc((size_t)trial->token_count + 1, row_bytes);
-    if (x == NULL) {
-        abort();
-    }
+    device_t *device = trial->self->device;
+    void *x = device_allocate(device, ((size_t)trial->token_count + 1) * row_bytes);
     moxie_dispatch_in_t in = MOXIE_DISPATCH_IN_INIT;
     in.x = x;
     moxie_dispatch_out_t out = MOXIE_DISPATCH_OUT_INIT;
     out.row_capacity = trial->row_capacity;
     out.recv_x = moxie_window_base(trial->memory.outputs);
-    const moxie_status_t status = moxie_dispatch(trial->route, &in, &out, NULL);
-    free(x);
+    const moxie_status_t status = device_settle(
+        device, trial->route, moxie_dispatch(trial->route, &in, &out, device_stream(device)));
+    device_free(device, x);
     return status;
 }
 
@@ -313,7 +316,8 @@ static void play_a_route_loses_its_routing(world_rank_t *self)
             scenario_set_id(&trial.world, 1, 2, 1, 4711);
         }
         refusal_is_shared(self, group, "wrong routing",
-                          moxie_route_update(trial.route, &wrong, NULL), MOXIE_ERR_ROUTING);
+                          device_update(self->device, trial.route, &wrong, trial.scenario.topk),
+                          MOXIE_ERR_ROUTING);
         moxie_route_extent_t extent = MOXIE_ROUTE_EXTENT_INIT;
         if (moxie_route_extent(trial.route, &extent) == MOXIE_OK ||
             moxie_layout_check(trial.route) == MOXIE_OK) {

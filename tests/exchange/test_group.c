@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a group says of itself, its small collectives, and the ceiling's copies. */
+/* What a group says of itself, its small collectives, and the ceiling's copies. On shm, or on the
+ * backend that MOXIE_TEST_BACKEND names. */
+#include "support/backends.h"
 #include "support/check.h"
 #include "support/world.h"
 
 #include "moxie/moxie.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { RANKS = 3, ROW_BYTES = 24, ROWS_TO_A_PEER = 2, ROWS = RANKS * ROWS_TO_A_PEER };
 
+static found_backend_t backend;
+static world_mode_t mode;
+
 static void run(world_fn play)
 {
-    const world_options_t options = {.rank_count = RANKS,
-                                     .mode = world_mode_from_environment(),
-                                     .backend = "shm",
-                                     .deadline_s = 60};
+    const world_options_t options = {
+        .rank_count = RANKS, .mode = mode, .backend = backend.info.name, .deadline_s = 60};
     world_run(&options, play, NULL);
 }
 
@@ -27,7 +31,7 @@ static void play_identity(world_rank_t *self)
     if (moxie_group_rank(group) != self->rank || moxie_group_rank_count(group) != RANKS)
         world_fail(self, "the group says rank %d of %d", moxie_group_rank(group),
                    moxie_group_rank_count(group));
-    if (strcmp(moxie_group_backend(group), "shm") != 0)
+    if (strcmp(moxie_group_backend(group), backend.info.name) != 0)
         world_fail(self, "the group says backend %s", moxie_group_backend(group));
     moxie_group_destroy(group);
 }
@@ -92,8 +96,10 @@ static unsigned char byte_of(int rank, int64_t row)
 }
 
 /* Every rank sends its rows, each to every rank; sources lie in rank order. */
-static void check_copies(world_rank_t *self, const unsigned char *received)
+static void check_copies(world_rank_t *self, const void *destination)
 {
+    unsigned char received[ROWS * ROW_BYTES];
+    device_download(self->device, received, destination, sizeof(received));
     for (int source = 0; source < RANKS; source++)
         for (int row = 0; row < ROWS_TO_A_PEER; row++) {
             const unsigned char wanted = byte_of(source, row);
@@ -116,9 +122,9 @@ static void play_ceiling(world_rank_t *self)
         moxie_group_destroy(group);
         return;
     }
-    unsigned char source[ROWS * ROW_BYTES];
+    unsigned char *source = device_allocate(self->device, (size_t)ROWS * ROW_BYTES);
     for (int row = 0; row < ROWS; row++)
-        memset(source + row * ROW_BYTES, byte_of(self->rank, row), ROW_BYTES);
+        device_fill(self->device, source + row * ROW_BYTES, byte_of(self->rank, row), ROW_BYTES);
     const int64_t rows_to_peer[RANKS] = {ROWS_TO_A_PEER, ROWS_TO_A_PEER, ROWS_TO_A_PEER};
     moxie_ceiling_in_t in = MOXIE_CEILING_IN_INIT;
     in.source = source;
@@ -129,12 +135,14 @@ static void play_ceiling(world_rank_t *self)
     in.destination_row_count = ROWS;
     for (in.streaming = 0; in.streaming < 2; in.streaming++) {
         uint64_t time_ns = 0;
-        memset(moxie_window_base(window), 0, moxie_window_bytes(window));
+        device_fill(self->device, moxie_window_base(window), 0, moxie_window_bytes(window));
+        device_synchronise(self->device);
         world_expect(self, "ceiling", moxie_ceiling_measure(group, &in, &time_ns), MOXIE_OK);
         check_copies(self, moxie_window_base(window));
         if (time_ns == 0)
             world_fail(self, "the copies took no time");
     }
+    device_free(self->device, source);
     moxie_window_free(window);
     moxie_group_destroy(group);
 }
@@ -163,7 +171,7 @@ static void play_ceiling_refused(world_rank_t *self)
         world_fail(self, "the error does not name rank 1: %s", error.message);
     in.rows_to_peer = rows_to_peer;
     world_expect(self, "ceiling", moxie_ceiling_measure(group, &in, &time_ns), MOXIE_OK);
-    const unsigned char row[ROW_BYTES] = {0};
+    void *row = device_allocate(self->device, ROW_BYTES);
     const int64_t rows_to_rank_2[RANKS] = {0, 0, 1};
     in.source = row;
     in.source_row_count = 1;
@@ -172,6 +180,7 @@ static void play_ceiling_refused(world_rank_t *self)
     (void)moxie_last_error(&error);
     if (strstr(error.message, "rank 2 gave no destination") == NULL)
         world_fail(self, "the error does not name rank 2: %s", error.message);
+    device_free(self->device, row);
     moxie_group_destroy(group);
 }
 
@@ -183,6 +192,15 @@ static void test_a_refused_ceiling_is_refused_on_every_rank(void **state)
 
 int main(void)
 {
+    device_prepare_process();
+    mode = world_mode_from_environment();
+    const char *name = backends_wanted("shm");
+    char lack[MOXIE_ERROR_MESSAGE_BYTES] = "there is no such backend";
+    if (!backends_find(name, &backend) ||
+        backends_lack(&backend, mode, RANKS, lack, sizeof(lack))[0] != '\0') {
+        printf("SKIPPED: backend %s: %s\n", name, lack);
+        return EXIT_SKIPPED;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_group_knows_its_rank_and_backend),
         cmocka_unit_test(test_barrier_and_allgather_keep_ranks_in_step),

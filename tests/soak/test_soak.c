@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Back-to-back randomized exchanges with random delays in each rank, every output compared with the
- * reference. Arguments: iterations, ranks, processes or threads, and optionally a seed. */
+ * reference. Arguments: iterations, ranks, processes or threads, and optionally a seed. On shm, or
+ * on the backend that MOXIE_TEST_BACKEND names. */
+#include "support/backends.h"
 #include "support/check.h"
 #include "support/trial.h"
 
@@ -24,6 +26,7 @@ typedef struct soak {
     uint64_t seed;
     int32_t rank_count;
     world_mode_t mode;
+    const char *backend;
 } soak_t;
 
 /* Every rank dawdles on its own: mostly not, sometimes a yield, rarely long enough to sleep. */
@@ -110,8 +113,10 @@ static void test_soak(void **state)
 {
     const soak_t *soak = *state;
     soak_t copy = *soak;
-    const world_options_t options = {
-        .rank_count = soak->rank_count, .mode = soak->mode, .backend = "shm", .deadline_s = 3600};
+    const world_options_t options = {.rank_count = soak->rank_count,
+                                     .mode = soak->mode,
+                                     .backend = soak->backend,
+                                     .deadline_s = 3600};
     world_run(&options, soak_rank, &copy);
 }
 
@@ -121,11 +126,20 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: %s ITERATIONS RANKS processes|threads [SEED]\n", argv[0]);
         return 2;
     }
+    device_prepare_process();
     static soak_t soak;
     soak = (soak_t){.iteration_count = strtoull(argv[1], NULL, 10),
                     .seed = argc > 4 ? strtoull(argv[4], NULL, 10) : 1,
                     .rank_count = (int32_t)strtol(argv[2], NULL, 10),
-                    .mode = strcmp(argv[3], "threads") == 0 ? WORLD_THREADS : WORLD_PROCESSES};
+                    .mode = strcmp(argv[3], "threads") == 0 ? WORLD_THREADS : WORLD_PROCESSES,
+                    .backend = backends_wanted("shm")};
+    found_backend_t found;
+    char lack[MOXIE_ERROR_MESSAGE_BYTES] = "there is no such backend";
+    if (!backends_find(soak.backend, &found) ||
+        backends_lack(&found, soak.mode, soak.rank_count, lack, sizeof(lack))[0] != '\0') {
+        printf("SKIPPED: backend %s: %s\n", soak.backend, lack);
+        return EXIT_SKIPPED;
+    }
     const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(test_soak, &soak)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

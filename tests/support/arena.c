@@ -8,7 +8,6 @@
 
 #define GAP_BYTES  96
 #define LINE_BYTES 64
-#define POISON     0xA5
 
 size_t arena_add(arena_t *arena, uint64_t salt, const char *name, size_t element_bytes,
                  int64_t row_elements, int64_t row_count)
@@ -53,7 +52,7 @@ void arena_open(const arena_t *arena, void *base)
 void arena_poison(const arena_t *arena, void *base)
 {
     arena_open(arena, base);
-    memset(base, POISON, arena->bytes);
+    memset(base, ARENA_POISON, arena->bytes);
     guard(arena, base);
 }
 

@@ -24,6 +24,9 @@ typedef struct arena {
     size_t bytes;
 } arena_t;
 
+/* Every byte of a poisoned arena. */
+#define ARENA_POISON 0xA5
+
 /* As `salt`: the buffer begins on a cache line. */
 #define ARENA_ALIGNED UINT64_MAX
 

@@ -86,31 +86,19 @@ static bool check_extent(trial_t *trial)
                         moxie_placement_local_count(trial->world.placement, rank));
 }
 
-/* The routing is read during the update only: it is scrambled afterwards. */
+/* The update alone reads the routing: it is scrambled right behind it. */
 static bool update(trial_t *trial)
 {
-    const moxie_routing_t *mine = &trial->world.routing[trial->self->rank];
-    const size_t slot_count = (size_t)(mine->token_count * trial->scenario.topk);
-    const size_t id_bytes =
-        slot_count * (mine->index_type == MOXIE_INDEX_INT64 ? sizeof(int64_t) : sizeof(int32_t));
-    void *ids = calloc(1, id_bytes + 1);
-    float *weights = mine->topk_weights == NULL ? NULL : calloc(slot_count + 1, sizeof(float));
-    if (ids == NULL || (weights == NULL && mine->topk_weights != NULL)) {
-        abort();
-    }
-    memcpy(ids, mine->topk_idx, id_bytes);
-    if (weights != NULL) {
-        memcpy(weights, mine->topk_weights, slot_count * sizeof(float));
-    }
-    moxie_routing_t routing = *mine;
-    routing.topk_idx = ids;
-    routing.topk_weights = weights;
+    device_t *device = trial->self->device;
+    const device_routing_t routing =
+        device_routing(device, &trial->world.routing[trial->self->rank], trial->scenario.topk);
     const trial_fenv_t fenv = trial_fenv_enter(trial);
-    const moxie_status_t status = moxie_route_update(trial->route, &routing, NULL);
+    moxie_status_t status = moxie_route_update(trial->route, &routing.given, device_stream(device));
     const bool kept = trial_fenv_leave(trial, fenv);
-    memset(ids, 0x5A, id_bytes + 1);
-    free(ids);
-    free(weights);
+    device_routing_scramble(device, &routing);
+    status = device_settle(device, trial->route, status);
+    device_synchronise(device);
+    device_routing_free(device, &routing);
     return kept && trial_expect(trial, "route_update", status) &&
            trial_expect(trial, "route_status", moxie_route_status(trial->route)) &&
            trial_expect(trial, "layout_check", moxie_layout_check(trial->route));
@@ -144,7 +132,7 @@ bool trial_open(trial_t *trial, world_rank_t *self, moxie_group_t *group,
     scenario_describe(&trial->scenario, trial->what, sizeof(trial->what));
     scenario_build(&trial->scenario, self->options->rank_count, &trial->world);
     moxie_route_options_t options = scenario_route_options(&trial->scenario, &trial->world);
-    if (trial->scenario.own_state) {
+    if (trial->scenario.own_state && !device_is_remote(self->device)) {
         provide_state(trial, &options);
     }
     if (!trial_expect(trial, "route_create", moxie_route_create(group, &options, &trial->route)) ||
@@ -175,6 +163,11 @@ bool trial_reroute(trial_t *trial, const scenario_t *scenario)
     scenario_describe(&trial->scenario, trial->what, sizeof(trial->what));
     scenario_build(&trial->scenario, trial->self->options->rank_count, &trial->world);
     return update(trial) && check_extent(trial) && allocate_windows(trial);
+}
+
+bool trial_recover(trial_t *trial)
+{
+    return !device_is_remote(trial->self->device) || update(trial);
 }
 
 void trial_close(trial_t *trial)

@@ -40,6 +40,10 @@ bool trial_open(trial_t *trial, world_rank_t *self, moxie_group_t *group,
  * ids and weights at most. */
 bool trial_reroute(trial_t *trial, const scenario_t *scenario);
 
+/* Makes the route usable again after a refused call: on a device its status keeps the first failure
+ * until the next update. */
+bool trial_recover(trial_t *trial);
+
 /* Each call with the payload of a round. */
 bool trial_dispatch(trial_t *trial, uint64_t round);
 bool trial_combine(trial_t *trial, uint64_t round);

@@ -2,6 +2,8 @@
 /* The four calls of a trial: buffers poisoned, the call, the reference, the comparison. */
 #include "support/trial_step.h"
 
+#include "support/piece.h"
+
 #include <fenv.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,8 +17,9 @@
 #define MXCSR_FLUSH 0x8040u
 #define MXCSR_MODES 0xFFC0u
 
-/* Regions of the dispatch arena. */
+/* Regions of the arenas of dispatch: rows, and counts. */
 enum { RECV_X, RECV_IDX, RECV_WEIGHTS, ROW_WEIGHT = RECV_IDX, ROW_SOURCE };
+enum { EXPERT_COUNT, EXPERT_START };
 
 bool trial_expect(trial_t *trial, const char *what, moxie_status_t status)
 {
@@ -129,6 +132,17 @@ void trial_plan_d_recv(const trial_t *trial, arena_t *arena)
     arena_finish(arena);
 }
 
+/* One more of each than there can be. */
+static void plan_counts(const trial_t *trial, arena_t *arena)
+{
+    const int64_t count =
+        moxie_placement_local_count(trial->world.placement, trial->self->rank) + 2;
+    *arena = (arena_t){.region_count = 0};
+    arena_add(arena, salt(trial), "expert_count", sizeof(int64_t), 1, count);
+    arena_add(arena, salt(trial), "expert_start", sizeof(int64_t), 1, count);
+    arena_finish(arena);
+}
+
 /* Rows and weight gradients at home. */
 static void plan_home(const trial_t *trial, const char *name, moxie_dtype_t dtype,
                       const char *weights_name, arena_t *arena)
@@ -206,22 +220,15 @@ static bool compare(trial_t *trial, const char *call, const arena_t *arena, void
     return false;
 }
 
-/* Inputs may be changed as soon as the call returned: peers must have read what they need. */
-static void scramble(const arena_t *arena, void *base)
-{
-    arena_open(arena, base);
-    memset(base, 0x5A, arena->bytes);
-}
-
-static void point_dispatch(const trial_t *trial, const arena_t *arena, void *base, int64_t *counts,
-                           int64_t *starts, moxie_dispatch_out_t *out)
+static void point_dispatch(const trial_t *trial, const arena_t *arena, void *base,
+                           const arena_t *counts_arena, void *counts, moxie_dispatch_out_t *out)
 {
     const int32_t rank = trial->self->rank;
     *out = (moxie_dispatch_out_t)MOXIE_DISPATCH_OUT_INIT;
     out->row_capacity = trial->row_capacity;
     out->recv_x = arena_at(arena, RECV_X, base);
     if (!leaves_out(trial, rank, 1)) {
-        out->expert_count = counts;
+        out->expert_count = arena_at(counts_arena, EXPERT_COUNT, counts);
     }
     if (is_expert_major(trial)) {
         if (!leaves_out(trial, rank, 2)) {
@@ -231,7 +238,7 @@ static void point_dispatch(const trial_t *trial, const arena_t *arena, void *bas
             out->row_source = arena_at(arena, ROW_SOURCE, base);
         }
         if (!leaves_out(trial, rank, 4)) {
-            out->expert_start = starts;
+            out->expert_start = arena_at(counts_arena, EXPERT_START, counts);
         }
         return;
     }
@@ -243,40 +250,22 @@ static void point_dispatch(const trial_t *trial, const arena_t *arena, void *bas
     }
 }
 
-static bool compare_counts(trial_t *trial, const int64_t *got, const int64_t *expected,
-                           size_t count, const char *name)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (got[i] != expected[i]) {
-            world_fail(trial->self, "dispatch of %s: %s[%zu] is %" PRId64 ", not %" PRId64,
-                       trial->what, name, i, got[i], expected[i]);
-            return false;
-        }
-    }
-    return true;
-}
-
 /* Runs the reference into a second piece of memory and compares. */
-static bool check_dispatch(trial_t *trial, const arena_t *arena, const payload_t *x,
-                           const int64_t *counts, const int64_t *starts, size_t count)
+static bool check_dispatch(trial_t *trial, const piece_t *outputs, const piece_t *counts,
+                           const payload_t *x)
 {
-    int64_t *expected_counts = calloc(2 * count, sizeof(int64_t));
-    if (expected_counts == NULL) {
-        abort();
-    }
-    memset(expected_counts, 0xA5, 2 * count * sizeof(int64_t));
-    void *expected = arena_allocate(arena);
+    void *expected = arena_allocate(outputs->arena);
+    void *expected_counts = arena_allocate(counts->arena);
     moxie_dispatch_out_t out;
-    point_dispatch(trial, arena, expected, expected_counts, expected_counts + count, &out);
+    point_dispatch(trial, outputs->arena, expected, counts->arena, expected_counts, &out);
     payload_reader_t reader;
     payload_reader_open(&reader, x);
     const bool good =
         trial_expect(trial, "reference_dispatch",
                      moxie_reference_dispatch(&trial->world.world, trial->self->rank,
                                               &reader.reader, &out)) &&
-        compare(trial, "dispatch", arena, moxie_window_base(trial->memory.outputs), expected, x) &&
-        compare_counts(trial, counts, expected_counts, count, "expert_count") &&
-        compare_counts(trial, starts, expected_counts + count, count, "expert_start");
+        compare(trial, "dispatch", outputs->arena, outputs->host, expected, x) &&
+        compare(trial, "dispatch", counts->arena, counts->host, expected_counts, NULL);
     payload_reader_close(&reader);
     free(expected);
     free(expected_counts);
@@ -285,96 +274,107 @@ static bool check_dispatch(trial_t *trial, const arena_t *arena, const payload_t
 
 bool trial_dispatch(trial_t *trial, uint64_t round)
 {
+    device_t *device = trial->self->device;
     const payload_t payload = payload_of(trial, PAYLOAD_X, trial->scenario.x_dtype, round);
-    arena_t arena, home;
+    arena_t arena, home, counts_arena;
     trial_plan_dispatch(trial, &arena);
+    plan_counts(trial, &counts_arena);
     plan_home(trial, "x", trial->scenario.x_dtype, NULL, &home);
-    void *x = arena_allocate(&home);
-    payload_fill_rows(&payload, trial->self->rank, trial->token_count, arena_at(&home, 0, x));
-    /* One more than there can be, so that writing too many is seen. */
-    const size_t count =
-        (size_t)moxie_placement_local_count(trial->world.placement, trial->self->rank) + 2;
-    int64_t *counts = calloc(2 * count, sizeof(int64_t));
-    if (counts == NULL) {
-        abort();
-    }
-    memset(counts, 0xA5, 2 * count * sizeof(int64_t));
-    void *base = moxie_window_base(trial->memory.outputs);
-    arena_poison(&arena, base);
+    piece_t outputs = piece_in_window(device, &arena, trial->memory.outputs);
+    piece_t counts = piece_at_home(device, &counts_arena);
+    piece_t x = piece_at_home(device, &home);
+    payload_fill_rows(&payload, trial->self->rank, trial->token_count, piece_host(&x, 0));
+    piece_upload(&x);
 
     moxie_dispatch_in_t in = MOXIE_DISPATCH_IN_INIT;
-    in.x = trial->token_count == 0 && trial->scenario.null_outputs ? NULL : arena_at(&home, 0, x);
+    in.x = trial->token_count == 0 && trial->scenario.null_outputs ? NULL
+                                                                   : arena_at(&home, 0, x.given);
     in.dtype = trial->scenario.x_dtype;
     moxie_dispatch_out_t out;
-    point_dispatch(trial, &arena, base, counts, counts + count, &out);
+    point_dispatch(trial, &arena, outputs.given, &counts_arena, counts.given, &out);
     const trial_fenv_t fenv = trial_fenv_enter(trial);
-    const moxie_status_t status = moxie_dispatch(trial->route, &in, &out, NULL);
+    moxie_status_t status = moxie_dispatch(trial->route, &in, &out, device_stream(device));
     const bool kept = trial_fenv_leave(trial, fenv);
-    scramble(&home, x);
+    piece_scramble(&x); /* peers must have read what they need */
+    status = device_settle(device, trial->route, status);
+    piece_download(&outputs);
+    piece_download(&counts);
     const bool good = kept && trial_expect(trial, "dispatch", status) &&
-                      check_dispatch(trial, &arena, &payload, counts, counts + count, count);
-    free(counts);
-    free(x);
+                      check_dispatch(trial, &outputs, &counts, &payload);
+    piece_free(&outputs);
+    piece_free(&counts);
+    piece_free(&x);
     return good;
 }
 
-/* Fills the window of inputs; the copy shows later whether the call changed them. */
-static void *fill_inputs(const trial_t *trial, const arena_t *arena, const payload_t *rows,
-                         const payload_t *weights)
+/* What the peers read in one call; the copy shows later whether the call changed it. */
+typedef struct inputs {
+    piece_t piece;
+    void *copy;
+} inputs_t;
+
+/* Fills the window of inputs. */
+static inputs_t fill_inputs(const trial_t *trial, const arena_t *arena, const payload_t *rows,
+                            const payload_t *weights)
 {
-    void *base = moxie_window_base(trial->memory.inputs);
-    arena_poison(arena, base);
-    payload_fill_rows(rows, trial->self->rank, trial->recv_row_count, arena_at(arena, 0, base));
+    const piece_t piece = piece_in_window(trial->self->device, arena, trial->memory.inputs);
+    payload_fill_rows(rows, trial->self->rank, trial->recv_row_count, piece_host(&piece, 0));
     if (weights != NULL) {
-        payload_fill_rows(weights, trial->self->rank, trial->recv_row_count,
-                          arena_at(arena, 1, base));
+        payload_fill_rows(weights, trial->self->rank, trial->recv_row_count, piece_host(&piece, 1));
     }
-    return arena_copy(arena, base);
+    piece_upload(&piece);
+    return (inputs_t){piece, arena_copy(arena, piece.host)};
 }
 
-static bool inputs_kept(trial_t *trial, const char *call, const arena_t *arena, void *copy)
+/* Right after the call: what peers have still to read would be scrambled. */
+static bool inputs_kept(trial_t *trial, const char *call, inputs_t *inputs)
 {
-    void *base = moxie_window_base(trial->memory.inputs);
-    const bool kept = compare(trial, call, arena, base, copy, NULL);
-    scramble(arena, base);
-    free(copy);
+    piece_download(&inputs->piece);
+    const bool kept =
+        compare(trial, call, inputs->piece.arena, inputs->piece.host, inputs->copy, NULL);
+    piece_scramble(&inputs->piece);
+    piece_free(&inputs->piece);
+    free(inputs->copy);
     return kept;
 }
 
 bool trial_combine(trial_t *trial, uint64_t round)
 {
     const scenario_t *scenario = &trial->scenario;
+    device_t *device = trial->self->device;
     const payload_t payload = payload_of(trial, PAYLOAD_Y, scenario->y_dtype, round);
     arena_t arena, home;
     trial_plan_y(trial, &arena);
     plan_home(trial, "out", scenario->out_dtype, NULL, &home);
-    void *result = arena_allocate(&home);
+    piece_t result = piece_at_home(device, &home);
     void *expected = arena_allocate(&home);
-    void *copy = fill_inputs(trial, &arena, &payload, NULL);
+    inputs_t inputs = fill_inputs(trial, &arena, &payload, NULL);
 
     moxie_combine_in_t in = MOXIE_COMBINE_IN_INIT;
-    in.y = arena_at(&arena, 0, moxie_window_base(trial->memory.inputs));
+    in.y = arena_at(&arena, 0, inputs.piece.given);
     in.dtype = scenario->y_dtype;
     in.wire_dtype = scenario->wire_dtype;
     in.unweighted = scenario->unweighted;
     moxie_combine_out_t out = MOXIE_COMBINE_OUT_INIT;
-    out.out = arena_at(&home, 0, result);
+    out.out = arena_at(&home, 0, result.given);
     out.dtype = scenario->out_dtype;
     const trial_fenv_t fenv = trial_fenv_enter(trial);
-    const moxie_status_t status = moxie_combine(trial->route, &in, &out, NULL);
-    bool good = trial_fenv_leave(trial, fenv) && trial_expect(trial, "combine", status);
-    good = inputs_kept(trial, "combine", &arena, copy) && good;
+    moxie_status_t status = moxie_combine(trial->route, &in, &out, device_stream(device));
+    bool good = trial_fenv_leave(trial, fenv);
+    good = inputs_kept(trial, "combine", &inputs) && good;
+    status = device_settle(device, trial->route, status);
+    piece_download(&result);
 
     payload_reader_t reader;
     payload_reader_open(&reader, &payload);
     out.out = arena_at(&home, 0, expected);
-    good = good &&
+    good = good && trial_expect(trial, "combine", status) &&
            trial_expect(trial, "reference_combine",
                         moxie_reference_combine(&trial->world.world, trial->self->rank,
                                                 &reader.reader, &in, &out)) &&
-           compare(trial, "combine", &home, result, expected, NULL);
+           compare(trial, "combine", &home, result.host, expected, NULL);
     payload_reader_close(&reader);
-    free(result);
+    piece_free(&result);
     free(expected);
     return good;
 }
@@ -391,19 +391,18 @@ static bool anyone_asks(const trial_t *trial)
 }
 
 /* The call, or with readers the reference, of the backward of dispatch into `result`. */
-static moxie_status_t run_dispatch_backward(trial_t *trial, const arena_t *arena,
+static moxie_status_t run_dispatch_backward(trial_t *trial, const piece_t *inputs,
                                             const arena_t *home, void *result,
                                             const payload_reader_t *rows,
                                             const payload_reader_t *weights)
 {
     const scenario_t *scenario = &trial->scenario;
-    void *base = moxie_window_base(trial->memory.inputs);
     moxie_dispatch_backward_in_t in = MOXIE_DISPATCH_BACKWARD_IN_INIT;
-    in.d_recv_x = arena_at(arena, 0, base);
+    in.d_recv_x = arena_at(inputs->arena, 0, inputs->given);
     in.dtype = scenario->y_dtype;
     in.wire_dtype = scenario->wire_dtype;
     if (anyone_asks(trial)) {
-        in.d_recv_weights = arena_at(arena, 1, base);
+        in.d_recv_weights = arena_at(inputs->arena, 1, inputs->given);
     }
     moxie_dispatch_backward_out_t out = MOXIE_DISPATCH_BACKWARD_OUT_INIT;
     out.d_x = arena_at(home, 0, result);
@@ -412,7 +411,7 @@ static moxie_status_t run_dispatch_backward(trial_t *trial, const arena_t *arena
         out.d_topk_weights = arena_at(home, 1, result);
     }
     if (rows == NULL) {
-        return moxie_dispatch_backward(trial->route, &in, &out, NULL);
+        return moxie_dispatch_backward(trial->route, &in, &out, device_stream(trial->self->device));
     }
     return moxie_reference_dispatch_backward(&trial->world.world, trial->self->rank, &rows->reader,
                                              &weights->reader, &in, &out);
@@ -421,30 +420,34 @@ static moxie_status_t run_dispatch_backward(trial_t *trial, const arena_t *arena
 bool trial_dispatch_backward(trial_t *trial, uint64_t round)
 {
     const scenario_t *scenario = &trial->scenario;
+    device_t *device = trial->self->device;
     const payload_t rows = payload_of(trial, PAYLOAD_D_RECV_X, scenario->y_dtype, round);
     const payload_t weights = weight_payload(trial, round);
     arena_t arena, home;
     trial_plan_d_recv(trial, &arena);
     plan_home(trial, "d_x", scenario->out_dtype, "d_topk_weights", &home);
-    void *result = arena_allocate(&home);
+    piece_t result = piece_at_home(device, &home);
     void *expected = arena_allocate(&home);
-    void *copy = fill_inputs(trial, &arena, &rows, &weights);
+    inputs_t inputs = fill_inputs(trial, &arena, &rows, &weights);
+    const piece_t read = inputs.piece;
     const trial_fenv_t fenv = trial_fenv_enter(trial);
-    const moxie_status_t status = run_dispatch_backward(trial, &arena, &home, result, NULL, NULL);
-    bool good = trial_fenv_leave(trial, fenv) && trial_expect(trial, "dispatch_backward", status);
-    good = inputs_kept(trial, "dispatch_backward", &arena, copy) && good;
+    moxie_status_t status = run_dispatch_backward(trial, &read, &home, result.given, NULL, NULL);
+    bool good = trial_fenv_leave(trial, fenv);
+    good = inputs_kept(trial, "dispatch_backward", &inputs) && good;
+    status = device_settle(device, trial->route, status);
+    piece_download(&result);
 
     payload_reader_t row_reader, weight_reader;
     payload_reader_open(&row_reader, &rows);
     payload_reader_open(&weight_reader, &weights);
-    good = good &&
-           trial_expect(trial, "reference_dispatch_backward",
-                        run_dispatch_backward(trial, &arena, &home, expected, &row_reader,
-                                              &weight_reader)) &&
-           compare(trial, "dispatch_backward", &home, result, expected, NULL);
+    good = good && trial_expect(trial, "dispatch_backward", status) &&
+           trial_expect(
+               trial, "reference_dispatch_backward",
+               run_dispatch_backward(trial, &read, &home, expected, &row_reader, &weight_reader)) &&
+           compare(trial, "dispatch_backward", &home, result.host, expected, NULL);
     payload_reader_close(&row_reader);
     payload_reader_close(&weight_reader);
-    free(result);
+    piece_free(&result);
     free(expected);
     return good;
 }
@@ -457,7 +460,7 @@ typedef struct backward_memory {
     void *home;
 } backward_memory_t;
 
-static moxie_status_t run_combine_backward(trial_t *trial, const arena_t *y_arena,
+static moxie_status_t run_combine_backward(trial_t *trial, const void *y_rows,
                                            const backward_memory_t *memory,
                                            const payload_reader_t *d_out, const payload_reader_t *y)
 {
@@ -467,7 +470,7 @@ static moxie_status_t run_combine_backward(trial_t *trial, const arena_t *y_aren
     in.dtype = trial->scenario.y_dtype;
     in.unweighted = trial->scenario.unweighted;
     if (has_weights && anyone_asks(trial)) {
-        in.y = arena_at(y_arena, 0, moxie_window_base(trial->memory.inputs));
+        in.y = y_rows;
     }
     moxie_combine_backward_out_t out = MOXIE_COMBINE_BACKWARD_OUT_INIT;
     out.row_capacity = trial->row_capacity;
@@ -476,29 +479,27 @@ static moxie_status_t run_combine_backward(trial_t *trial, const arena_t *y_aren
         out.d_topk_weights = arena_at(memory->home_arena, 1, memory->home);
     }
     if (d_out == NULL) {
-        return moxie_combine_backward(trial->route, &in, &out, NULL);
+        return moxie_combine_backward(trial->route, &in, &out, device_stream(trial->self->device));
     }
     return moxie_reference_combine_backward(&trial->world.world, trial->self->rank, &d_out->reader,
                                             &y->reader, &in, &out);
 }
 
-static bool check_combine_backward(trial_t *trial, const arena_t *y_arena,
-                                   const backward_memory_t *got, const payload_t *d_out,
-                                   const payload_t *y)
+static bool check_combine_backward(trial_t *trial, const void *y_rows, const piece_t *d_y,
+                                   const piece_t *home, const payload_t *d_out, const payload_t *y)
 {
-    backward_memory_t expected = *got;
-    expected.d_y = arena_allocate(got->d_y_arena);
-    expected.home = arena_allocate(got->home_arena);
+    const backward_memory_t expected = {d_y->arena, arena_allocate(d_y->arena), home->arena,
+                                        arena_allocate(home->arena)};
     payload_fill_rows(d_out, trial->self->rank, trial->token_count,
-                      arena_at(got->home_arena, 0, expected.home));
+                      arena_at(home->arena, 0, expected.home));
     payload_reader_t d_out_reader, y_reader;
     payload_reader_open(&d_out_reader, d_out);
     payload_reader_open(&y_reader, y);
     const bool good =
         trial_expect(trial, "reference_combine_backward",
-                     run_combine_backward(trial, y_arena, &expected, &d_out_reader, &y_reader)) &&
-        compare(trial, "combine_backward", got->d_y_arena, got->d_y, expected.d_y, d_out) &&
-        compare(trial, "combine_backward", got->home_arena, got->home, expected.home, NULL);
+                     run_combine_backward(trial, y_rows, &expected, &d_out_reader, &y_reader)) &&
+        compare(trial, "combine_backward", d_y->arena, d_y->host, expected.d_y, d_out) &&
+        compare(trial, "combine_backward", home->arena, home->host, expected.home, NULL);
     payload_reader_close(&d_out_reader);
     payload_reader_close(&y_reader);
     free(expected.d_y);
@@ -509,23 +510,30 @@ static bool check_combine_backward(trial_t *trial, const arena_t *y_arena,
 bool trial_combine_backward(trial_t *trial, uint64_t round)
 {
     const scenario_t *scenario = &trial->scenario;
+    device_t *device = trial->self->device;
     const payload_t d_out = payload_of(trial, PAYLOAD_D_OUT, scenario->y_dtype, round);
     const payload_t y = payload_of(trial, PAYLOAD_Y, scenario->y_dtype, round);
     arena_t y_arena, d_y_arena, home_arena;
     trial_plan_y(trial, &y_arena);
     trial_plan_d_y(trial, &d_y_arena);
     plan_home(trial, "d_out", scenario->y_dtype, "d_topk_weights", &home_arena);
-    const backward_memory_t memory = {&d_y_arena, moxie_window_base(trial->memory.outputs),
-                                      &home_arena, arena_allocate(&home_arena)};
-    arena_poison(&d_y_arena, memory.d_y);
-    payload_fill_rows(&d_out, trial->self->rank, trial->token_count,
-                      arena_at(&home_arena, 0, memory.home));
-    void *copy = fill_inputs(trial, &y_arena, &y, NULL);
+    piece_t d_y = piece_in_window(device, &d_y_arena, trial->memory.outputs);
+    piece_t home = piece_at_home(device, &home_arena);
+    payload_fill_rows(&d_out, trial->self->rank, trial->token_count, piece_host(&home, 0));
+    piece_upload(&home);
+    inputs_t inputs = fill_inputs(trial, &y_arena, &y, NULL);
+    const void *y_rows = arena_at(&y_arena, 0, inputs.piece.given);
+    const backward_memory_t memory = {&d_y_arena, d_y.given, &home_arena, home.given};
     const trial_fenv_t fenv = trial_fenv_enter(trial);
-    const moxie_status_t status = run_combine_backward(trial, &y_arena, &memory, NULL, NULL);
-    bool good = trial_fenv_leave(trial, fenv) && trial_expect(trial, "combine_backward", status);
-    good = inputs_kept(trial, "combine_backward", &y_arena, copy) && good;
-    good = good && check_combine_backward(trial, &y_arena, &memory, &d_out, &y);
-    free(memory.home);
+    moxie_status_t status = run_combine_backward(trial, y_rows, &memory, NULL, NULL);
+    bool good = trial_fenv_leave(trial, fenv);
+    good = inputs_kept(trial, "combine_backward", &inputs) && good;
+    status = device_settle(device, trial->route, status);
+    piece_download(&d_y);
+    piece_download(&home);
+    good = good && trial_expect(trial, "combine_backward", status) &&
+           check_combine_backward(trial, y_rows, &d_y, &home, &d_out, &y);
+    piece_free(&d_y);
+    piece_free(&home);
     return good;
 }

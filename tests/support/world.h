@@ -5,6 +5,7 @@
 #define SUPPORT_WORLD_H
 
 #include "moxie/group.h"
+#include "support/device.h"
 
 #include <stdbool.h>
 
@@ -26,6 +27,8 @@ typedef struct world_rank {
     const world_options_t *options;
     const char *folder; /* for rendezvous sockets; mode 0700 */
     void *arg;          /* of world_run() */
+    device_t *device;   /* memory and stream for the library, from the rank's first group on */
+    bool may_be_killed; /* set by the rank itself: that a signal ends its process is no failure */
     bool failed;
     char failure[1000]; /* the first failure */
 } world_rank_t;
