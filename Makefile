@@ -93,7 +93,8 @@ tidy: build ## the rules of CONTRIBUTING.md, formatting and static analysis
 .PHONY: format
 format: ## clang-format, in place
 	@tools/setup.sh tidy
-	@find src include tests examples \( -name '*.[ch]' -o -name '*.cpp' \) -print0 | \
+	@find src include tests examples \( -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' \
+		-o -name '*.cuh' \) -print0 | \
 		xargs -0 clang-format -i
 
 .PHONY: docs

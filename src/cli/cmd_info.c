@@ -3,6 +3,7 @@
 #include "bench/machine.h"
 #include "bench/record.h"
 #include "cli/cli.h"
+#include "cli/gpus.h"
 #include "moxie/moxie.h"
 
 #include <argp.h>
@@ -121,19 +122,21 @@ int cmd_info(int argc, char **argv)
         .options = options,
         .parser = take,
         .doc = "Shows which backends work on this machine and why the others don't, the CPU, its "
-               "caches and memory, and the settings with their defaults."};
+               "caches and memory, the GPUs and how they reach each other, and the settings with "
+               "their defaults."};
     int is_json = 0;
     if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &is_json) != 0)
         return EXIT_USAGE;
-    json_t *info = json_pack("{s:s,s:s,s:o,s:o,s:o,s:I}", "schema", "moxie.info/1", "version",
-                             moxie_version_text(), "machine", machine_json(), "backends",
-                             backends_json(), "knobs", knobs_json(), "memory_available_bytes",
-                             (json_int_t)moxie_memory_available());
+    json_t *info = json_pack("{s:s,s:s,s:o,s:o,s:o,s:o,s:I}", "schema", "moxie.info/1", "version",
+                             moxie_version_text(), "machine", machine_json(), "gpus", gpus_json(),
+                             "backends", backends_json(), "knobs", knobs_json(),
+                             "memory_available_bytes", (json_int_t)moxie_memory_available());
     if (is_json) {
         (void)record_write(info, stdout);
     } else {
         (void)printf("moxie %s\n\n", moxie_version_text());
         print_machine(json_object_get(info, "machine"));
+        gpus_print(json_object_get(info, "gpus"));
         print_backends(json_object_get(info, "backends"));
         print_knobs(json_object_get(info, "knobs"));
     }

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const backend_t *const backends[] = {&shm_backend};
+static const backend_t *const backends[] = {&cuda_backend, &shm_backend};
 
 #define BACKEND_COUNT ((int32_t)(sizeof(backends) / sizeof(backends[0])))
 

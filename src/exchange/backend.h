@@ -68,6 +68,9 @@ typedef struct backend {
                               uint64_t *time_ns);
 } backend_t;
 
+/* The backend of NVIDIA GPUs: in a library without CUDA kernels one that only says so. */
+extern const backend_t cuda_backend;
+
 /* The backend that `name` asks for; NULL or "auto": the best one that works here. */
 moxie_status_t backend_select(const char *name, const backend_t **out);
 

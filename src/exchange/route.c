@@ -121,13 +121,12 @@ moxie_status_t moxie_route_memory_quote(const moxie_group_options_t *callers_gro
     if (backend->route_quote != NULL) {
         backend->route_quote(&plan.state.shape, plan.row_capacity, &account);
     }
-    const moxie_route_quote_t quote = {
-        .size = sizeof(quote),
-        .memory = {.size = sizeof(quote.memory),
-                   .host_bytes = account.host_bytes,
-                   .device_bytes = account.device_bytes},
-        .state_bytes = plan.state.bytes,
-        .row_capacity = plan.row_capacity};
+    const moxie_route_quote_t quote = {.size = sizeof(quote),
+                                       .memory = {.size = sizeof(quote.memory),
+                                                  .host_bytes = account.host_bytes,
+                                                  .device_bytes = account.device_bytes},
+                                       .state_bytes = plan.state.bytes,
+                                       .row_capacity = plan.row_capacity};
     moxie_placement_destroy(plan.placement);
     return options_write_checked(out, &quote, sizeof(quote), "moxie_route_quote_t");
 }

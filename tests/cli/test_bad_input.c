@@ -90,7 +90,7 @@ static void test_later(void **state)
 {
     (void)state;
     static const bad_case_t cases[] = {
-        {"bench --backend cuda", 77, "--backend cuda is not built yet"},
+        {"bench --backend cuda", 77, "backend cuda is not available here: "},
         {"bench --mode low_latency", 77, "--mode low_latency is not built yet"},
         {"bench --dtype fp8", 77, "--dtype fp8 is not built yet"},
         {"bench --quantize ahead", 77, "--quantize ahead is not built yet"},
@@ -193,7 +193,7 @@ static void test_config_files(void **state)
         {"ranks = 99999999999999999999\n", "c.toml:1: "},
         {"\n\nshape = 'gpt9'\n", "c.toml:3: shape: there is no shape 'gpt9'"},
         {"topk = 9\nexperts = 3\n", "c.toml:1: topk: topk 9 is more than the 3 experts (c.toml:2"},
-        {"backend = 'cuda'\n", "c.toml:1: backend cuda is not built yet"},
+        {"mode = 'low_latency'\n", "c.toml:1: mode low_latency is not built yet"},
     };
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
         int exit_code = strstr(files[i].part, "not built") == NULL ? 2 : 77;
@@ -258,6 +258,7 @@ int main(int argc, char **argv)
     if (argc != 2)
         return 2;
     program_setup(argv[1]);
+    (void)setenv("CUDA_VISIBLE_DEVICES", "", 1); /* everywhere a machine without a GPU */
     int failed_count = cmocka_run_group_tests(tests, NULL, NULL);
     program_teardown();
     return failed_count != 0;

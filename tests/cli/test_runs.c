@@ -288,16 +288,26 @@ static void test_info_and_help(void **state)
     assert_string_equal(text_at(info, "schema"), "moxie.info/1");
     assert_true(json_array_size(json_object_get(info, "backends")) >= 1);
     assert_true(json_array_size(json_object_get(info, "knobs")) >= 1);
+    const json_t *gpus = json_object_get(info, "gpus");
+    assert_true(json_is_array(json_object_get(gpus, "devices")));
+    assert_true(json_is_array(json_object_get(gpus, "links")));
+    size_t device_count = json_array_size(json_object_get(gpus, "devices"));
+    assert_int_equal(text_at(gpus, "missing")[0] == '\0', device_count > 0);
     json_decref(info);
     program_release(&program);
     static const struct {
         const char *arguments;
         const char *part;
     } texts[] = {
-        {"info", "works here"},       {"--help", "Commands:"},
-        {"help", "Commands:"},        {"--version", "moxie "},
-        {"help bench", "--tokens"},   {"bench --help", "(default: 4096)"},
-        {"bench --version", "moxie"}, {"info --help", "--json"},
+        {"info", "works here"},
+        {"--help", "Commands:"},
+        {"help", "Commands:"},
+        {"--version", "moxie "},
+        {"help bench", "--tokens"},
+        {"bench --help", "(default: 4096)"},
+        {"bench --version", "moxie"},
+        {"info --help", "--json"},
+        {"info", "GPUs"},
     };
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         program = succeed(texts[i].arguments);
