@@ -21,6 +21,11 @@
 #define ROW_NUMBERS_BYTES  64
 #define SLOT_NUMBERS_BYTES 64
 
+bool baseline_is_mpi(const options_t *options)
+{
+    return options->baseline == BASELINE_MPI || options->baseline == BASELINE_MPI_DEDUP;
+}
+
 static bool is_plain(const plan_t *plan)
 {
     return plan->options->baseline == BASELINE_MPI;

@@ -6,6 +6,9 @@
 
 #include "bench/session.h"
 
+/* Whether a baseline is asked for that takes MPI, and so mpirun. */
+bool baseline_is_mpi(const options_t *options);
+
 /* Refuses what a baseline cannot be compared on; exit code 77 when its plug-in is not there. */
 bool baseline_check(const plan_t *plan, failure_t *failure);
 

@@ -97,7 +97,7 @@ static bool verify_after(session_t *session, findings_t *findings, failure_t *fa
 
 static bool measure(session_t *session, findings_t *findings, failure_t *failure)
 {
-    if (!ceiling_init(&findings->ceiling, CEILING_COUNT))
+    if (!ceiling_init(&findings->ceiling, session, CEILING_COUNT))
         return failure_set(failure, EXIT_USAGE, "rank %d: not enough memory", session->rank);
     return ceiling_measure(session, &findings->ceiling, 0, 1, failure) && /* warms up */
            timing_measure(session, &findings->ceiling, &findings->timing, failure);

@@ -105,7 +105,7 @@ static void write_ceiling(const json_t *record, FILE *out)
     const char *how = text_at(ceiling, "how");
     (void)fprintf(
         out, "\nceiling   %.2f GB/s on the wire, by %.*s: the same copies without an exchange\n",
-        number_at(ceiling, "wire_gbps"), (int)strcspn(how, ","), how);
+        number_at(ceiling, "wire_gbps"), (int)strcspn(how, ",:"), how);
     if (integer_at(record, "ranks") == 1)
         (void)fprintf(out, "          one rank: nothing crosses, shares compare logical bytes\n");
 }
