@@ -79,12 +79,24 @@ static option_id_t cpu_option(const options_t *options)
     return is_mpi ? OPTION_BASELINE : OPTION_COUNT;
 }
 
+/* The option with its word, as a person gives it: "--launch graph". */
+static const char *as_given(const plan_t *plan, option_id_t id, char text[OPTION_WHERE_BYTES])
+{
+    char word[OPTION_WHERE_BYTES] = "";
+    if (option_row(id)->type == OPTION_TYPE_CHOICE) {
+        (void)option_word(plan->options, id, word);
+    }
+    (void)snprintf(text, OPTION_WHERE_BYTES, "%.440s%s%.64s", plan->where[id],
+                   word[0] == '\0' ? "" : " ", word);
+    return text;
+}
+
 static bool contradicts(const plan_t *plan, option_id_t id, const char *needed, failure_t *failure)
 {
-    char word[OPTION_WHERE_BYTES];
-    return failure_set(failure, EXIT_USAGE, "%s needs backend %s and contradicts %s %s",
-                       plan->where[id], needed, plan->where[OPTION_BACKEND],
-                       option_word(plan->options, OPTION_BACKEND, word));
+    char given[OPTION_WHERE_BYTES];
+    char backend[OPTION_WHERE_BYTES];
+    return failure_set(failure, EXIT_USAGE, "%s needs backend %s and contradicts %s",
+                       as_given(plan, id, given), needed, as_given(plan, OPTION_BACKEND, backend));
 }
 
 bool place_is_aside(const plan_t *plan)
@@ -124,9 +136,10 @@ bool place_choose(plan_t *plan, failure_t *failure)
         return true;
     }
     if (options->backend == BACKEND_AUTO && on_gpu != OPTION_COUNT) {
+        char given[OPTION_WHERE_BYTES];
         return failure_set(failure, EXIT_UNAVAILABLE,
                            "%s needs backend cuda, which is not available here: %s",
-                           plan->where[on_gpu], probe.reason);
+                           as_given(plan, on_gpu, given), probe.reason);
     }
     return failure_set(failure, EXIT_UNAVAILABLE, "backend %s is not available here: %s",
                        probe.wanted == NULL ? "auto" : probe.wanted, probe.reason);
