@@ -22,7 +22,8 @@ bool baseline_join(session_t *session, failure_t *failure);
 /* Gives it this rank's routing; collective. */
 bool baseline_update_route(const session_t *session, failure_t *failure);
 
-/* Makes the call on the input sets of a turn; collective. `travel_ns` is the bare Alltoallv. */
+/* Makes the call on the input sets of a turn; collective. `travel_ns` is the bare Alltoallv; on a
+ * device it may be NULL, and then the call is not waited for. */
 bool baseline_call(const session_t *session, slot_t slot, int64_t turn, uint64_t *travel_ns,
                    failure_t *failure);
 
