@@ -129,10 +129,11 @@ static const option_row_t table[OPTION_COUNT] = {
                     .help = "cuda: multiprocessors that each call may take"},
     [OPTION_BASELINE] = {.name = "baseline",
                          CHOICE(baseline, "none|mpi|mpi-dedup|nccl", 4),
-                         .help = "Measure another exchange in turns with Moxie's: mpi sends every "
-                                 "(token, expert) row by MPI_Alltoallv, mpi-dedup a row once to "
-                                 "a rank; nccl, on cuda, sends every (token, expert) row by grouped "
-                                 "ncclSend and ncclRecv"},
+                         .help =
+                             "Measure another exchange in turns with Moxie's: mpi sends every "
+                             "(token, expert) row by MPI_Alltoallv, mpi-dedup a row once to "
+                             "a rank; nccl, on cuda, sends every (token, expert) row by grouped "
+                             "ncclSend and ncclRecv"},
     [OPTION_TIMEOUT] =
         {.name = "timeout",
          .placeholder = "SECONDS",
