@@ -102,6 +102,11 @@ docs: build ## API reference: build/docs/html/index.html and man pages in build/
 	@tools/setup.sh docs
 	@cmake --build build --target docs
 
+.PHONY: package
+package: build ## build/package: what another machine needs, a GPU machine say (docs/gpu-machine.md)
+	@tools/setup.sh package
+	@tools/package.sh build/package
+
 .PHONY: install
 install: build ## into PREFIX (/usr/local), below DESTDIR when that is set
 	@cmake --install build --prefix $(PREFIX) >build/install.log || \

@@ -3,7 +3,7 @@
 # Installs the Debian packages that are missing, when it may: as root, or with a sudo that asks for
 # no password. Otherwise prints the exact command and exits 2.
 #
-#   tools/setup.sh PURPOSE...      PURPOSE: build | test | docs | tidy | checks
+#   tools/setup.sh PURPOSE...      PURPOSE: build | test | package | docs | tidy | checks
 set -eu
 
 for purpose in "${@:-build}"; do
@@ -11,12 +11,13 @@ for purpose in "${@:-build}"; do
     build) packages="${packages-} build-essential cmake ninja-build pkg-config help2man
         libcmocka-dev libjansson-dev libtomlplusplus-dev libhwloc-dev zlib1g-dev
         openmpi-bin libopenmpi-dev" ;;
-    test) packages="${packages-} iproute2 munge slurm-wlm" ;;
+    test) packages="${packages-} iproute2 munge slurm-wlm patchelf" ;;
+    package) packages="${packages-} patchelf" ;;
     docs) packages="${packages-} doxygen" ;;
     tidy) packages="${packages-} clang-format clang-tidy cppcheck" ;;
     checks) packages="${packages-} clang libclang-rt-14-dev spin relacy-dev gcovr" ;;
     *)
-        echo "setup.sh: unknown purpose '$purpose' (build, test, docs, tidy, checks)" >&2
+        echo "setup.sh: unknown purpose '$purpose' (build, test, package, docs, tidy, checks)" >&2
         exit 2
         ;;
     esac

@@ -180,7 +180,9 @@ void gpus_print(const json_t *gpus)
         (void)printf("  %-16s %s\n", "none", text_at(gpus, "missing"));
         return;
     }
-    (void)printf("  %-16s %s, CUDA %s\n", "driver", text_at(gpus, "driver"), text_at(gpus, "cuda"));
+    const char *driver = text_at(gpus, "driver");
+    (void)printf("  %-16s %s, CUDA %s\n", "driver", driver[0] != '\0' ? driver : "version unknown",
+                 text_at(gpus, "cuda"));
     for (size_t i = 0; i < json_array_size(devices); i++)
         print_device(json_array_get(devices, i));
     if (json_array_size(links) > 0)
