@@ -41,7 +41,9 @@ typedef struct moxie_group_options {
     size_t size;         /**< sizeof(moxie_group_options_t); MOXIE_GROUP_OPTIONS_INIT sets it */
     int32_t rank;        /**< this rank, in [0, rank_count) */
     int32_t rank_count;  /**< ranks of the group, 1 … MOXIE_RANK_COUNT_MAX */
-    const char *backend; /**< "shm", "cuda"; NULL or "auto": the best that works here */
+    /** "shm", "cuda"; NULL or "auto": the best for memory of the CPU. One for memory of a device is
+     *  taken only by its name, as its calls take pointers to that. */
+    const char *backend;
     /** Path of the Unix socket where the ranks meet, the same on every rank, in a folder that only
      *  this user can enter. Rank 0 makes it, and removes it as soon as all have joined. May be NULL
      *  when `allgather` is given, or when there is one rank. */

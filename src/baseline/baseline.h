@@ -9,11 +9,12 @@
 
 #include "moxie/exchange.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The table's name, and the version of everything in this file. */
 #define BASELINE_SYMBOL  "moxie_baseline_table"
-#define BASELINE_VERSION 1
+#define BASELINE_VERSION 2
 
 /* Room for one sentence. */
 enum { BASELINE_ERROR_BYTES = 256 };
@@ -38,6 +39,9 @@ typedef struct baseline_shape {
     int64_t stream_min_bytes;       /* from here on rows are written past the caches */
     const int32_t *rank_of_expert;  /* [expert_count] */
     const int32_t *local_of_expert; /* [expert_count] */
+    /* On a device: where the calls are made in stream order, how ranks meet. */
+    moxie_stream_t stream;
+    moxie_group_t *group;
 } baseline_shape_t;
 
 typedef struct baseline baseline_t;
@@ -58,8 +62,8 @@ typedef struct baseline_table {
     int (*route)(baseline_t *baseline, const int32_t *topk_idx, const float *topk_weights,
                  char *error);
 
-    /* Fills every buffer of `out` as moxie_dispatch() does. `travel_ns`: the payload's Alltoallv.
-     */
+    /* Fills every buffer of `out` as moxie_dispatch() does. `travel_ns`: the payload's Alltoallv;
+     * on a device NULL where nobody may wait for it. */
     int (*dispatch)(baseline_t *baseline, const void *x, const moxie_dispatch_out_t *out,
                     uint64_t *travel_ns, char *error);
 
@@ -72,6 +76,9 @@ typedef struct baseline_table {
 
     /* Leaves the job; collective, only after success on every rank. */
     void (*stop)(void);
+
+    /* Whether dispatch leaves row_weight and row_source out: the weights stay at home. */
+    bool is_bare;
 } baseline_table_t;
 
 #endif

@@ -4,6 +4,10 @@
 
 #include "bench/watchdog.h"
 
+#ifdef MOXIE_CUDA
+#include "baseline/nccl/nccl.h"
+#endif
+
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
@@ -14,16 +18,30 @@
 #define PLUGIN_NAME     "moxie_mpi.so"
 #define PLUGIN_PACKAGES "libopenmpi-dev and openmpi-bin"
 
-/* What MPI itself takes in a process: its code, its shared-memory queues. */
-#define MPI_BYTES (UINT64_C(64) << 20)
+/* What MPI itself takes in a process: its code, its shared-memory queues. NCCL's buffers are
+ * larger.
+ */
+#define MPI_BYTES  (UINT64_C(64) << 20)
+#define NCCL_BYTES (UINT64_C(1) << 30)
 
 /* Numbers beside a row: places, counts, metadata; more than it is. */
 #define ROW_NUMBERS_BYTES  64
 #define SLOT_NUMBERS_BYTES 64
 
+bool baseline_is_mpi(const options_t *options)
+{
+    return options->baseline == BASELINE_MPI || options->baseline == BASELINE_MPI_DEDUP;
+}
+
+/* Every (token, expert) row travels. */
 static bool is_plain(const plan_t *plan)
 {
-    return plan->options->baseline == BASELINE_MPI;
+    return plan->options->baseline != BASELINE_MPI_DEDUP;
+}
+
+static bool is_nccl(const plan_t *plan)
+{
+    return plan->options->baseline == BASELINE_NCCL;
 }
 
 /* The plug-in lies beside the program as built, or in the library folder as installed. */
@@ -59,11 +77,16 @@ bool baseline_check(const plan_t *plan, failure_t *failure)
     }
     if (is_plain(plan) && plan->layout != MOXIE_LAYOUT_EXPERT_MAJOR) {
         return failure_set(failure, EXIT_USAGE,
-                           "%s: mpi sends one row for each expert and delivers expert_major only: "
-                           "add --layout expert_major, or compare rank_major with mpi-dedup",
+                           "%s: %s sends one row for each expert and delivers expert_major only: "
+                           "add --layout expert_major%s",
+                           plan->where[OPTION_BASELINE], word,
+                           is_nccl(plan) ? "" : ", or compare rank_major with mpi-dedup");
+    }
+    if (is_nccl(plan) && plan->place.has_threads) {
+        return failure_set(failure, EXIT_USAGE, "%s: NCCL has no two ranks on one GPU",
                            plan->where[OPTION_BASELINE]);
     }
-    return find_plugin(path) ||
+    return is_nccl(plan) || find_plugin(path) ||
            failure_set(failure, EXIT_UNAVAILABLE,
                        "%s %s: the plug-in %s is not there: install %s and build again",
                        plan->where[OPTION_BASELINE], word, PLUGIN_NAME, PLUGIN_PACKAGES);
@@ -91,7 +114,7 @@ uint64_t baseline_bytes(const plan_t *plan, int32_t rank)
                                 (is_plain(plan) ? 0 : (int64_t)rows)) *
                      (uint64_t)plan->topk;
     return 2 * rows * (uint64_t)plan_row_bytes(plan) + rows * ROW_NUMBERS_BYTES +
-           slots * SLOT_NUMBERS_BYTES + MPI_BYTES;
+           slots * SLOT_NUMBERS_BYTES + (is_nccl(plan) ? NCCL_BYTES : MPI_BYTES);
 }
 
 static bool fail(const session_t *session, const char *doing, const char *why, failure_t *failure)
@@ -100,8 +123,24 @@ static bool fail(const session_t *session, const char *doing, const char *why, f
                        session->baseline.name, doing, why);
 }
 
+#ifdef MOXIE_CUDA
+static bool load_nccl(session_baseline_t *baseline, failure_t *failure)
+{
+    char error[BASELINE_ERROR_BYTES] = "";
+    baseline->table = nccl_baseline(error);
+    return baseline->table != NULL ||
+           failure_set(failure, EXIT_UNAVAILABLE, "baseline nccl: %s", error);
+}
+#else
+static bool load_nccl(session_baseline_t *baseline, failure_t *failure)
+{
+    (void)baseline;
+    return failure_set(failure, EXIT_UNAVAILABLE, "this program was built without CUDA");
+}
+#endif
+
 /* Loads it into this process; no other rank takes part. */
-static bool load(session_baseline_t *baseline, failure_t *failure)
+static bool load_plugin(session_baseline_t *baseline, failure_t *failure)
 {
     char path[PATH_MAX];
     if (!find_plugin(path)) {
@@ -128,7 +167,8 @@ static bool load(session_baseline_t *baseline, failure_t *failure)
 /* A rank without the plug-in must not leave the others alone in MPI's own start. */
 static bool load_everywhere(session_t *session, failure_t *failure)
 {
-    unsigned char is_loaded = load(&session->baseline, failure);
+    unsigned char is_loaded = is_nccl(session->plan) ? load_nccl(&session->baseline, failure)
+                                                     : load_plugin(&session->baseline, failure);
     unsigned char all[MOXIE_RANK_COUNT_MAX];
     if (moxie_group_allgather(session->group, &is_loaded, 1, all) != MOXIE_OK) {
         return failure_from_library(failure, session->rank, "loading the baseline");
@@ -142,8 +182,9 @@ static bool load_everywhere(session_t *session, failure_t *failure)
 static bool start(session_t *session, failure_t *failure)
 {
     char error[BASELINE_ERROR_BYTES] = "";
-    int32_t rank = -1;
-    int32_t rank_count = 0;
+    /* MPI numbers its ranks itself. */
+    int32_t rank = is_nccl(session->plan) ? session->rank : -1;
+    int32_t rank_count = is_nccl(session->plan) ? session->plan->rank_count : 0;
     session_baseline_t *baseline = &session->baseline;
     watchdog_arm(session, "start", plan_group_options(session->plan, 0, NULL).first_timeout_us);
     int status = baseline->table->start(&rank, &rank_count, baseline->library,
@@ -198,6 +239,8 @@ static bool open_exchange(session_t *session, failure_t *failure)
         .stream_min_bytes = stream_min_bytes(session),
         .rank_of_expert = baseline->experts,
         .local_of_expert = baseline->experts + plan->expert_count,
+        .stream = session->device->stream,
+        .group = session->group,
     };
     return baseline->table->open(&shape, &baseline->state, error) == 0 ||
            fail(session, "opening", error, failure);
@@ -218,7 +261,7 @@ bool baseline_update_route(const session_t *session, failure_t *failure)
 {
     const session_baseline_t *baseline = &session->baseline;
     char error[BASELINE_ERROR_BYTES] = "";
-    moxie_routing_t routing = routing_of_rank(&session->plan->routing, session->rank);
+    moxie_routing_t routing = buffers_routing(&session->buffers);
     watchdog_arm(session, "route", session->plan->options->timeout * 1000000);
     int status =
         baseline->table->route(baseline->state, routing.topk_idx, routing.topk_weights, error);

@@ -6,6 +6,9 @@
 
 #include "bench/session.h"
 
+/* Whether a baseline is asked for that takes MPI, and so mpirun. */
+bool baseline_is_mpi(const options_t *options);
+
 /* Refuses what a baseline cannot be compared on; exit code 77 when its plug-in is not there. */
 bool baseline_check(const plan_t *plan, failure_t *failure);
 
@@ -19,7 +22,8 @@ bool baseline_join(session_t *session, failure_t *failure);
 /* Gives it this rank's routing; collective. */
 bool baseline_update_route(const session_t *session, failure_t *failure);
 
-/* Makes the call on the input sets of a turn; collective. `travel_ns` is the bare Alltoallv. */
+/* Makes the call on the input sets of a turn; collective. `travel_ns` is the bare Alltoallv; on a
+ * device it may be NULL, and then the call is not waited for. */
 bool baseline_call(const session_t *session, slot_t slot, int64_t turn, uint64_t *travel_ns,
                    failure_t *failure);
 

@@ -2,7 +2,6 @@
 /* Measures and allocates the memory of a rank. Sizes and offsets come from one function. */
 #include "bench/buffers.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* Every part begins on a page of its own, as an allocator would place a tensor of its size. */
@@ -30,6 +29,7 @@ buffer_layout_t buffers_measure(const plan_t *plan, int32_t rank)
     int64_t rows = plan_row_capacity(plan, rank);
     int64_t tokens = routing_token_count(&plan->routing, rank);
     int64_t local_experts = moxie_placement_local_count(plan->placement, rank);
+    int64_t routed = plan->place.is_cuda ? tokens * plan->topk : 0;
     int64_t forward = plan->is_backward ? 0 : 1;
     int64_t rank_rows = rank_major ? rows * plan->topk * forward : 0;
     int64_t expert_rows = rank_major ? 0 : rows * forward;
@@ -46,6 +46,8 @@ buffer_layout_t buffers_measure(const plan_t *plan, int32_t rank)
         *window = PART_ALIGNMENT;
 
     layout.home = reserve(private, tokens * plan->home_set_count, row_bytes);
+    layout.topk_idx = reserve(private, routed, sizeof(int32_t));
+    layout.topk_weights = reserve(private, routed, sizeof(float));
     layout.out = reserve(private, tokens, row_bytes);
     layout.d_topk_weights =
         reserve(private, plan->is_backward ? tokens * plan->topk : 0, sizeof(float));
@@ -54,17 +56,41 @@ buffer_layout_t buffers_measure(const plan_t *plan, int32_t rank)
     return layout;
 }
 
-bool buffers_init(buffers_t *buffers, const plan_t *plan, int32_t rank, moxie_group_t *group,
+/* A GPU reads the routing from its own memory. */
+static void upload(const buffers_t *buffers, size_t offset, const void *from, size_t bytes)
+{
+    device_t *device = buffers->device;
+    for (size_t done = 0; done < bytes;) {
+        size_t left = bytes - done;
+        size_t count = left < device->piece_bytes ? left : device->piece_bytes;
+        char *to = buffers->private_base + offset + done;
+        memcpy(device->ops->write_begin(device, to), (const char *)from + done, count);
+        device->ops->write_end(device, to, count);
+        done += count;
+    }
+}
+
+static void upload_routing(const buffers_t *buffers)
+{
+    moxie_routing_t routing = routing_of_rank(&buffers->plan->routing, buffers->rank);
+    size_t slots = (size_t)routing.token_count * (size_t)buffers->plan->topk;
+    upload(buffers, buffers->layout.topk_idx, routing.topk_idx, slots * sizeof(int32_t));
+    upload(buffers, buffers->layout.topk_weights, routing.topk_weights, slots * sizeof(float));
+}
+
+bool buffers_init(buffers_t *buffers, const plan_t *plan, moxie_group_t *group, device_t *device,
                   failure_t *failure)
 {
-    *buffers = (buffers_t){.plan = plan, .rank = rank};
-    buffers->row_capacity = plan_row_capacity(plan, rank);
-    buffers->layout = buffers_measure(plan, rank);
-    buffers->private_base = aligned_alloc(PART_ALIGNMENT, buffers->layout.private_bytes);
+    *buffers = (buffers_t){.plan = plan, .device = device, .rank = device->rank};
+    buffers->row_capacity = plan_row_capacity(plan, device->rank);
+    buffers->layout = buffers_measure(plan, device->rank);
+    buffers->private_base = device->ops->allocate(device, buffers->layout.private_bytes);
     if (buffers->private_base == NULL)
-        return failure_set(failure, EXIT_USAGE, "rank %d: not enough memory for its inputs", rank);
+        return device_check(device, failure);
+    if (plan->place.is_cuda)
+        upload_routing(buffers);
     if (moxie_window_allocate(group, buffers->layout.window_bytes, &buffers->window) != MOXIE_OK)
-        return failure_from_library(failure, rank, "window allocation");
+        return failure_from_library(failure, device->rank, "window allocation");
     buffers->window_base = moxie_window_base(buffers->window);
     return true;
 }
@@ -72,8 +98,19 @@ bool buffers_init(buffers_t *buffers, const plan_t *plan, int32_t rank, moxie_gr
 void buffers_release(buffers_t *buffers)
 {
     moxie_window_free(buffers->window);
-    free(buffers->private_base);
+    if (buffers->private_base != NULL)
+        buffers->device->ops->release(buffers->device, buffers->private_base);
     *buffers = (buffers_t){0};
+}
+
+moxie_routing_t buffers_routing(const buffers_t *buffers)
+{
+    moxie_routing_t routing = routing_of_rank(&buffers->plan->routing, buffers->rank);
+    if (buffers->plan->place.is_cuda) {
+        routing.topk_idx = buffers->private_base + buffers->layout.topk_idx;
+        routing.topk_weights = (void *)(buffers->private_base + buffers->layout.topk_weights);
+    }
+    return routing;
 }
 
 uint16_t *buffers_home(const buffers_t *buffers, int32_t set)
@@ -135,8 +172,11 @@ float *buffers_d_recv_weights(const buffers_t *buffers)
 void buffers_poison(const buffers_t *buffers)
 {
     const buffer_layout_t *layout = &buffers->layout;
-    memset(buffers->window_base + layout->received, POISON, layout->expert - layout->received);
-    memset(buffers->window_base + layout->recv_idx, POISON,
-           layout->d_recv_weights - layout->recv_idx);
-    memset(buffers->private_base + layout->out, POISON, layout->private_bytes - layout->out);
+    device_t *device = buffers->device;
+    device->ops->fill(device, buffers->window_base + layout->received, POISON,
+                      layout->expert - layout->received);
+    device->ops->fill(device, buffers->window_base + layout->recv_idx, POISON,
+                      layout->d_recv_weights - layout->recv_idx);
+    device->ops->fill(device, buffers->private_base + layout->out, POISON,
+                      layout->private_bytes - layout->out);
 }

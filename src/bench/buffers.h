@@ -4,6 +4,7 @@
 #ifndef MOXIE_BENCH_BUFFERS_H
 #define MOXIE_BENCH_BUFFERS_H
 
+#include "bench/device.h"
 #include "bench/plan.h"
 #include "moxie/exchange.h"
 #include "moxie/window.h"
@@ -21,6 +22,8 @@ typedef struct buffer_layout {
     size_t window_bytes;
     /* private */
     size_t home;           /* [sets][T, H] bf16: x, or d_out in backward */
+    size_t topk_idx;       /* [T, K] a device's copy of the routing */
+    size_t topk_weights;   /* [T, K] a device's copy of the routing */
     size_t out;            /* [T, H] bf16: out, or d_x in backward */
     size_t d_topk_weights; /* [T, K] backward */
     size_t expert_count;   /* [local experts] */
@@ -37,6 +40,7 @@ enum { BUFFER_SET_COUNT_MAX = 64 };
 /* One rank's memory. */
 typedef struct buffers {
     const plan_t *plan;
+    device_t *device;
     int32_t rank;
     int64_t row_capacity;
     buffer_layout_t layout;
@@ -48,8 +52,8 @@ typedef struct buffers {
     uint64_t weights_input_set;                      /* what d_recv_weights was filled with */
 } buffers_t;
 
-/* Allocates; collective. */
-bool buffers_init(buffers_t *buffers, const plan_t *plan, int32_t rank, moxie_group_t *group,
+/* Allocates on the device; collective. */
+bool buffers_init(buffers_t *buffers, const plan_t *plan, moxie_group_t *group, device_t *device,
                   failure_t *failure);
 
 /* Frees. */
@@ -65,6 +69,9 @@ moxie_combine_backward_out_t buffers_combine_backward_out(const buffers_t *buffe
 void *buffers_out(const buffers_t *buffers);
 float *buffers_d_topk_weights(const buffers_t *buffers);
 float *buffers_d_recv_weights(const buffers_t *buffers);
+
+/* This rank's routing, in memory that the library can read. */
+moxie_routing_t buffers_routing(const buffers_t *buffers);
 
 /* Fills every output with a pattern that no result has. */
 void buffers_poison(const buffers_t *buffers);

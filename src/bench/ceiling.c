@@ -6,10 +6,12 @@
 
 #include <stdlib.h>
 
-bool ceiling_init(ceiling_t *ceiling, int64_t count)
+bool ceiling_init(ceiling_t *ceiling, const session_t *session, int64_t count)
 {
-    *ceiling = (ceiling_t){.count = count};
-    for (int32_t method = 0; method < CEILING_METHOD_COUNT; method++) {
+    *ceiling = (ceiling_t){.count = count, .method_count = CEILING_METHOD_COUNT};
+    if (device_has_stream(session->device))
+        ceiling->method_count = 1;
+    for (int32_t method = 0; method < ceiling->method_count; method++) {
         ceiling->time_ns[method] = calloc((size_t)count, sizeof(double));
         if (ceiling->time_ns[method] == NULL)
             return false;
@@ -46,7 +48,7 @@ bool ceiling_measure(const session_t *session, ceiling_t *ceiling, int64_t first
 {
     uint64_t times_ns[MOXIE_RANK_COUNT_MAX];
     for (int64_t turn = first; turn < last; turn++)
-        for (int32_t method = 0; method < CEILING_METHOD_COUNT; method++)
+        for (int32_t method = 0; method < ceiling->method_count; method++)
             if (!measure_once(session, method, turn, times_ns, &ceiling->time_ns[method][turn],
                               failure))
                 return false;
@@ -55,10 +57,14 @@ bool ceiling_measure(const session_t *session, ceiling_t *ceiling, int64_t first
 
 double ceiling_best_ns(ceiling_t *ceiling, int32_t *method)
 {
-    double plain = stats_describe(ceiling->time_ns[0], ceiling->count).p50;
-    double streaming = stats_describe(ceiling->time_ns[1], ceiling->count).p50;
-    *method = streaming < plain;
-    return streaming < plain ? streaming : plain;
+    double best = stats_describe(ceiling->time_ns[0], ceiling->count).p50;
+    *method = 0;
+    for (int32_t other = 1; other < ceiling->method_count; other++) {
+        double time_ns = stats_describe(ceiling->time_ns[other], ceiling->count).p50;
+        *method = time_ns < best ? other : *method;
+        best = time_ns < best ? time_ns : best;
+    }
+    return best;
 }
 
 void ceiling_release(ceiling_t *ceiling)

@@ -6,18 +6,20 @@
 
 #include "bench/session.h"
 
-enum { CEILING_METHOD_COUNT = 2 }; /* memcpy, non-temporal stores */
+enum { CEILING_METHOD_COUNT = 2 }; /* memcpy, non-temporal stores; a device: one of its own */
 
 /* Times of each method, by iteration the largest over the ranks. */
 typedef struct ceiling {
     int64_t count;
+    int32_t method_count;
     double *time_ns[CEILING_METHOD_COUNT]; /* [count] */
 } ceiling_t;
 
-/* Makes room for `count` iterations. False: no memory. */
-bool ceiling_init(ceiling_t *ceiling, int64_t count);
+/* Makes room for `count` iterations of each method that the session's device has. False: no memory.
+ */
+bool ceiling_init(ceiling_t *ceiling, const session_t *session, int64_t count);
 
-/* Measures iterations [first, last) of both methods in turn; collective. */
+/* Measures iterations [first, last) of all methods in turn; collective. */
 bool ceiling_measure(const session_t *session, ceiling_t *ceiling, int64_t first, int64_t last,
                      failure_t *failure);
 

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,25 +114,103 @@ static bool join_and_run(const launch_t *launch, link_t *link, failure_t *failur
     return is_done;
 }
 
-/* The child's side. */
-static _Noreturn void be_rank(launch_t *launch, int32_t rank, int fd, pid_t parent)
+/* A child leaves its parent's things alone; `opened` children had been started or prepared. */
+static void be_child(const launch_t *launch, int32_t opened, pid_t parent)
 {
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(EXIT_FAILED); /* the parent ended before it could be watched */
-    for (int32_t other = 0; other < rank; other++)
+    for (int32_t other = 0; other < opened; other++)
         (void)close(launch->children[other].fd);
     (void)close(launch->signal_fd);
     (void)signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole terminal: the parent decides */
     sigset_t none;
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* The child's side. */
+static _Noreturn void be_rank(launch_t *launch, int32_t rank, int fd, pid_t parent)
+{
+    be_child(launch, rank, parent);
     link_t link = {.fd = fd, .rank = rank};
     failure_t failure = {.exit_code = EXIT_DONE};
     if (!join_and_run(launch, &link, &failure)) {
         (void)link_send(&link, "failure", link_failure_to_json(&failure));
     }
     _exit(failure.exit_code);
+}
+
+/* A rank that is a thread: ranks that share a GPU are of one process. */
+typedef struct rank_thread {
+    const launch_t *launch;
+    link_t link;
+    pthread_t thread;
+    int exit_code;
+} rank_thread_t;
+
+static void *be_thread(void *argument)
+{
+    rank_thread_t *self = argument;
+    failure_t failure = {.exit_code = EXIT_DONE};
+    if (!join_and_run(self->launch, &self->link, &failure)) {
+        (void)link_send(&self->link, "failure", link_failure_to_json(&failure));
+    }
+    self->exit_code = failure.exit_code;
+    return NULL;
+}
+
+/* The child's side when it is all ranks. */
+static _Noreturn void be_all_ranks(launch_t *launch, const int *fds, pid_t parent)
+{
+    int32_t rank_count = launch->plan->rank_count;
+    int exit_code = EXIT_DONE;
+    rank_thread_t *ranks = calloc((size_t)rank_count, sizeof(*ranks));
+    be_child(launch, rank_count, parent);
+    if (ranks == NULL)
+        _exit(EXIT_FAILED);
+    for (int32_t rank = 0; rank < rank_count; rank++) {
+        ranks[rank].launch = launch;
+        ranks[rank].link = (link_t){.fd = fds[rank], .rank = rank};
+        if (pthread_create(&ranks[rank].thread, NULL, be_thread, &ranks[rank]) != 0)
+            _exit(EXIT_FAILED);
+    }
+    for (int32_t rank = 0; rank < rank_count; rank++) {
+        (void)pthread_join(ranks[rank].thread, NULL);
+        exit_code = exit_code == EXIT_DONE ? ranks[rank].exit_code : exit_code;
+    }
+    _exit(exit_code);
+}
+
+/* The first rank stands for the process: its end is that of all. */
+static bool start_all_ranks(launch_t *launch)
+{
+    int fds[MOXIE_RANK_COUNT_MAX];
+    int32_t rank_count = launch->plan->rank_count;
+    int32_t opened = 0;
+    bool is_open = true;
+    while (opened < rank_count && is_open) {
+        int ends[2];
+        is_open = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0;
+        if (is_open) {
+            launch->children[opened].fd = ends[0];
+            launch->children[opened].heard_ms = link_now_ms();
+            fds[opened++] = ends[1];
+        }
+    }
+    pid_t parent = getpid();
+    pid_t pid = is_open ? fork() : -1;
+    if (pid == 0)
+        be_all_ranks(launch, fds, parent);
+    for (int32_t rank = 0; rank < opened; rank++) {
+        (void)close(fds[rank]);
+        launch->children[rank].started_pid = pid;
+    }
+    if (pid < 0)
+        return failure_set(launch->failure, EXIT_FAILED, "the ranks cannot be started: %s",
+                           strerror(errno));
+    launch->children[0].pid = pid;
+    return true;
 }
 
 static bool start_rank(launch_t *launch, int32_t rank)
@@ -250,8 +329,12 @@ static void collect(launch_t *launch, int32_t rank, int status)
     child_t *child = &launch->children[rank];
     char how[128];
     child->pid = 0;
-    while (child->fd >= 0)
-        read_child(launch, rank);
+    for (int32_t other = 0; other < launch->plan->rank_count; other++) {
+        /* of this process: one rank, or all of them */
+        while (launch->children[other].started_pid == child->started_pid &&
+               launch->children[other].fd >= 0)
+            read_child(launch, other);
+    }
     if (WIFSIGNALED(status)) {
         (void)snprintf(how, sizeof(how), "was ended by signal %d (%s)", WTERMSIG(status),
                        strsignal(WTERMSIG(status)));
@@ -285,8 +368,9 @@ static void look_for_silence(launch_t *launch)
     int64_t limit_ms = limit_us / 1000 + SILENCE_MARGIN_MS;
     for (int32_t rank = 0; rank < launch->plan->rank_count; rank++) {
         const child_t *child = &launch->children[rank];
+        bool is_running = launch->children[launch->plan->place.has_threads ? 0 : rank].pid != 0;
         char how[128];
-        if (child->pid == 0 || child->is_at_gate || launch->failed_ms != 0 ||
+        if (!is_running || child->is_at_gate || launch->failed_ms != 0 ||
             link_now_ms() - child->heard_ms < limit_ms)
             continue;
         (void)snprintf(how, sizeof(how), "gave no sign of life for %lld s",
@@ -428,8 +512,11 @@ bool launch_run(const plan_t *plan, run_result_t *out, failure_t *failure)
     *out = (run_result_t){.record = NULL};
     (void)fflush(NULL); /* or the children would write it again */
     bool is_started = open_launch(&launch);
-    for (int32_t rank = 0; is_started && rank < plan->rank_count; rank++)
-        is_started = start_rank(&launch, rank);
+    if (is_started && plan->place.has_threads)
+        is_started = start_all_ranks(&launch);
+    else
+        for (int32_t rank = 0; is_started && rank < plan->rank_count; rank++)
+            is_started = start_rank(&launch, rank);
     if (is_started) {
         watch(&launch);
         complete_failure(&launch);

@@ -70,6 +70,9 @@ bool launched_meet(launched_t *launched, const launcher_t *launcher, const optio
             progress_draw("starting", 0, 1);
         }
     }
+    if (plan == NULL) {
+        group.backend = "shm"; /* to tell that there is no plan takes no GPU */
+    }
     group.rank = launcher->rank;
     group.rank_count = launcher->rank_count;
     group.rendezvous = launcher->rank_count > 1 ? launched->meeting.socket_path : NULL;

@@ -40,7 +40,9 @@ static const option_row_t table[OPTION_COUNT] = {
                       .placeholder = "N",
                       NUMBER(ranks, 1, MOXIE_RANK_COUNT_MAX),
                       .value_default = 4,
-                      .help = "Ranks that exchange with each other, one process each"},
+                      .text_default = "4; on cuda as many as GPUs, up to 8",
+                      .help = "Ranks that exchange with each other, one process each; on cuda one "
+                              "GPU each, or as threads of one process on the only GPU"},
     [OPTION_BACKEND] = {.name = "backend",
                         CHOICE(backend, "auto|shm|cuda", 3),
                         .help =
@@ -60,8 +62,8 @@ static const option_row_t table[OPTION_COUNT] = {
          .help = "Derive the route anew in each dispatch, as a new batch needs, or use one route "
                  "again; backward always uses the forward's"},
     [OPTION_LAUNCH] = {.name = "launch",
-                       CHOICE(launch, "stream|graph", 1),
-                       .help = "Launch call by call or as one CUDA graph"},
+                       CHOICE(launch, "stream|graph", 2),
+                       .help = "cuda: launch each call by itself or as a CUDA graph"},
     [OPTION_TOKENS] = {.name = "tokens",
                        .placeholder = "T",
                        NUMBER(tokens, 1, 1 << 24),
@@ -123,13 +125,15 @@ static const option_row_t table[OPTION_COUNT] = {
     [OPTION_SMS] = {.name = "sms",
                     .placeholder = "N",
                     NUMBER(sms, 1, 1024),
-                    .is_later = true,
-                    .help = "cuda: multiprocessors that the exchange may take"},
+                    .text_default = "as the settings sms and combine_sms say",
+                    .help = "cuda: multiprocessors that each call may take"},
     [OPTION_BASELINE] = {.name = "baseline",
-                         CHOICE(baseline, "none|mpi|mpi-dedup|nccl", 3),
-                         .help = "Measure another exchange in turns with Moxie's: mpi sends every "
-                                 "(token, expert) row by MPI_Alltoallv, mpi-dedup a row once to "
-                                 "a rank"},
+                         CHOICE(baseline, "none|mpi|mpi-dedup|nccl", 4),
+                         .help =
+                             "Measure another exchange in turns with Moxie's: mpi sends every "
+                             "(token, expert) row by MPI_Alltoallv, mpi-dedup a row once to "
+                             "a rank; nccl, on cuda, sends every (token, expert) row by grouped "
+                             "ncclSend and ncclRecv"},
     [OPTION_TIMEOUT] =
         {.name = "timeout",
          .placeholder = "SECONDS",

@@ -78,6 +78,7 @@ enum { BASELINE_NONE, BASELINE_MPI, BASELINE_MPI_DEDUP, BASELINE_NCCL };
 enum { LAYOUT_RANK_MAJOR, LAYOUT_EXPERT_MAJOR };
 enum { DIRECTION_FORWARD, DIRECTION_BACKWARD };
 enum { ROUTE_FRESH, ROUTE_CACHED };
+enum { LAUNCH_STREAM, LAUNCH_GRAPH };
 
 /* One value an option, and where each came from. */
 typedef struct options {

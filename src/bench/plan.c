@@ -4,9 +4,9 @@
 
 #include "bench/baseline.h"
 #include "bench/memory_need.h"
+#include "bench/place.h"
 #include "bench/recording.h"
 #include "bench/shape.h"
-#include "moxie/backend.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,31 +18,11 @@ static bool is_given(const plan_t *plan, option_id_t id)
     return option_is_given(plan->options, id);
 }
 
-static bool check_backend(const plan_t *plan, failure_t *failure)
-{
-    char word[OPTION_WHERE_BYTES];
-    const char *wanted = option_word(plan->options, OPTION_BACKEND, word);
-    bool any = plan->options->backend == BACKEND_AUTO;
-    char reason[160] = "no backend is built";
-    for (int32_t i = 0; i < moxie_backend_count(); i++) {
-        moxie_backend_info_t info = MOXIE_BACKEND_INFO_INIT;
-        if (moxie_backend_probe(i, &info) != MOXIE_OK)
-            return failure_from_library(failure, 0, "backend probe");
-        if (!any && strcmp(info.name, wanted) != 0)
-            continue;
-        if (info.available)
-            return true;
-        memcpy(reason, info.reason, sizeof(reason));
-    }
-    return failure_set(failure, EXIT_UNAVAILABLE, "backend %s is not available here: %s", wanted,
-                       reason);
-}
-
 /* Without a launcher this process starts the ranks; with one there are as many as it started. */
 static bool decide_ranks(plan_t *plan, failure_t *failure)
 {
     const launcher_t *launcher = &plan->launcher;
-    plan->rank_count = (int32_t)plan->options->ranks;
+    plan->rank_count = place_rank_count(plan);
     if (launcher->name == NULL) {
         return true;
     }
@@ -208,13 +188,16 @@ bool plan_make(plan_t *plan, const options_t *options, const launcher_t *launche
                failure_t *failure)
 {
     *plan = (plan_t){.options = options, .launcher = *launcher, .seed = (uint64_t)options->seed};
+    plan->knobs[0] = (moxie_knob_setting_t){"sms", options->sms};
+    plan->knobs[1] = (moxie_knob_setting_t){"combine_sms", options->sms};
     for (option_id_t id = 0; id < OPTION_COUNT; id++)
         option_where(options, id, plan->where[id]);
     return options_check_built(options, failure) && decide_shape(plan, failure) &&
-           decide_ranks(plan, failure) && decide_route(plan, failure) &&
-           check_backend(plan, failure) && decide_routing(plan, failure) &&
-           count_rows(plan, failure) && check_capacity(plan, failure) &&
-           baseline_check(plan, failure) && memory_check_plan(plan, failure);
+           place_choose(plan, failure) && decide_ranks(plan, failure) &&
+           decide_route(plan, failure) && decide_routing(plan, failure) &&
+           place_check_ranks(plan, failure) && count_rows(plan, failure) &&
+           check_capacity(plan, failure) && baseline_check(plan, failure) &&
+           memory_check_plan(plan, failure);
 }
 
 void plan_release(plan_t *plan)
@@ -228,19 +211,19 @@ void plan_release(plan_t *plan)
 
 moxie_group_options_t plan_group_options(const plan_t *plan, int32_t rank, const char *rendezvous)
 {
-    static const char *const backends[] = {
-        [BACKEND_AUTO] = NULL, [BACKEND_SHM] = "shm", [BACKEND_CUDA] = "cuda"};
     moxie_group_options_t group = MOXIE_GROUP_OPTIONS_INIT;
     group.rank = rank;
     group.rank_count = plan->rank_count;
-    group.backend = backends[plan->options->backend];
+    group.backend = plan->place.backend;
     group.rendezvous = plan->rank_count > 1 ? rendezvous : NULL;
     group.timeout_us = plan->options->timeout * 1000000;
     group.first_timeout_us = group.timeout_us * 10;
+    group.knobs = plan->knobs;
+    group.knob_count = is_given(plan, OPTION_SMS) ? PLAN_KNOB_COUNT : 0;
     return group;
 }
 
-moxie_route_options_t plan_route_options(const plan_t *plan)
+moxie_route_options_t plan_route_options(const plan_t *plan, int32_t rank)
 {
     moxie_route_options_t route = MOXIE_ROUTE_OPTIONS_INIT;
     route.layout = plan->layout;
@@ -248,14 +231,20 @@ moxie_route_options_t plan_route_options(const plan_t *plan)
     route.topk = plan->topk;
     route.hidden = plan->hidden;
     route.token_count_max = plan->token_count_max;
-    route.row_capacity = is_given(plan, OPTION_CAPACITY) ? plan->options->capacity : 0;
+    /* On a GPU an update waits for the CPU unless it knows the room that there is. */
+    bool is_bounded = plan->place.is_cuda || is_given(plan, OPTION_CAPACITY);
+    route.row_capacity = is_bounded ? plan_row_capacity(plan, rank) : 0;
     route.placement = plan->placement;
     return route;
 }
 
 int64_t plan_row_capacity(const plan_t *plan, int32_t rank)
 {
-    return is_given(plan, OPTION_CAPACITY) ? plan->options->capacity : plan->recv_row_count[rank];
+    if (is_given(plan, OPTION_CAPACITY))
+        return plan->options->capacity;
+    /* On a GPU a rank that receives nothing has a row too: no capacity is the worst case there. */
+    int64_t least = plan->place.is_cuda ? 1 : 0;
+    return plan->recv_row_count[rank] > least ? plan->recv_row_count[rank] : least;
 }
 
 int64_t plan_dispatch_rows(const plan_t *plan, int32_t rank, bool with_own)

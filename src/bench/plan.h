@@ -8,11 +8,25 @@
 #include "bench/routing.h"
 #include "moxie/quote.h"
 
+/* Where a run takes place. */
+typedef struct place {
+    char backend[16]; /* the chosen one, "shm" */
+    bool is_cuda;
+    int32_t gpu_count;
+    uint64_t gpu_bytes; /* memory of one */
+    bool has_threads;   /* the ranks are threads of one process: they share the only GPU */
+} place_t;
+
+/* Knobs that options set. */
+enum { PLAN_KNOB_COUNT = 2 };
+
 /* Everything the ranks need to know; the same in all of them. */
 typedef struct plan {
     const options_t *options;
-    launcher_t launcher;    /* who started this process */
-    const char *shape_name; /* "custom" when a flag changed the shape */
+    launcher_t launcher; /* who started this process */
+    place_t place;
+    moxie_knob_setting_t knobs[PLAN_KNOB_COUNT]; /* of --sms */
+    const char *shape_name;                      /* "custom" when a flag changed the shape */
     int32_t rank_count;
     int32_t expert_count;
     int32_t topk;
@@ -30,7 +44,7 @@ typedef struct plan {
     int64_t *recv_row_count;  /* [rank_count] rows that each rank's buffers need */
     int32_t home_set_count;   /* input sets of the home side, used in turn */
     int32_t expert_set_count; /* input sets of the experts' side, used in turn */
-    uint64_t need_bytes;      /* memory of all ranks together */
+    uint64_t need_bytes;      /* memory of all ranks together, without that of GPUs */
 } plan_t;
 
 /* Decides and checks everything; needs no group. */
@@ -44,9 +58,9 @@ void plan_release(plan_t *plan);
 moxie_group_options_t plan_group_options(const plan_t *plan, int32_t rank, const char *rendezvous);
 
 /* The route of a rank. */
-moxie_route_options_t plan_route_options(const plan_t *plan);
+moxie_route_options_t plan_route_options(const plan_t *plan, int32_t rank);
 
-/* Rows that a rank's buffers hold: --capacity, or just what its routing needs. */
+/* Rows that a rank's buffers hold: --capacity, or what its routing needs. */
 int64_t plan_row_capacity(const plan_t *plan, int32_t rank);
 
 /* Rows that a rank receives in dispatch, with and without its own: (source, token) pairs. */

@@ -111,13 +111,16 @@ static json_t *ceiling_json(const plan_t *plan, ceiling_t *ceiling, double *ceil
     double wire_bytes = 0.0;
     for (int32_t rank = 0; rank < plan->rank_count; rank++)
         wire_bytes += (double)recv_bytes(plan, SLOT_DISPATCH, rank, false) / plan->rank_count;
+    static const char *const methods[CEILING_METHOD_COUNT] = {"memcpy", "non-temporal stores"};
     char how[512];
     (void)snprintf(
         how, sizeof(how),
-        "%s, the better of memcpy and non-temporal stores: the same ranks copy the same "
+        "%s%s: the same ranks copy the same "
         "rows to the same peers in row-sized pieces, no routing, no sums; median of "
         "%lld iterations, spread over the timing%s",
-        method == 0 ? "memcpy" : "non-temporal stores", (long long)ceiling->count,
+        plan->place.is_cuda ? "SM stores to all peers at once" : methods[method],
+        plan->place.is_cuda ? "" : ", the better of memcpy and non-temporal stores",
+        (long long)ceiling->count,
         plan->rank_count > 1 ? "" : "; one rank, so nothing crosses: shares compare logical bytes");
     return json_pack("{s:f,s:s}", "wire_gbps", rate(wire_bytes, *ceiling_us), "how", how);
 }

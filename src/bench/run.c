@@ -30,8 +30,9 @@ static void tell(const session_t *session, const char *what)
 static bool prepare(session_t *session, failure_t *failure)
 {
     const plan_t *plan = session->plan;
-    moxie_route_options_t route = plan_route_options(plan);
-    if (!buffers_init(&session->buffers, plan, session->rank, session->group, failure)) {
+    moxie_route_options_t route = plan_route_options(plan, session->rank);
+    if (!device_open(session->device, session->group, failure) ||
+        !buffers_init(&session->buffers, plan, session->group, session->device, failure)) {
         return false;
     }
     if (moxie_route_create(session->group, &route, &session->route) != MOXIE_OK) {
@@ -45,6 +46,7 @@ static void leave(session_t *session, bool is_done)
     baseline_leave(session, is_done);
     moxie_route_destroy(session->route);
     buffers_release(&session->buffers);
+    device_close(session->device);
 }
 
 static bool fill(session_t *session, failure_t *failure)
@@ -56,7 +58,7 @@ static bool fill(session_t *session, failure_t *failure)
     link_work(session->link);
     for (int32_t set = 0; set < set_count; set++)
         session_refill(session, set);
-    return link_gate(session->link, failure);
+    return device_check(session->device, failure) && link_gate(session->link, failure);
 }
 
 static bool verify(session_t *session, int64_t turn, findings_t *findings, failure_t *failure)
@@ -74,7 +76,8 @@ static bool verify(session_t *session, int64_t turn, findings_t *findings, failu
 
 static bool verify_before(session_t *session, findings_t *findings, failure_t *failure)
 {
-    if (session_update_route(session) != MOXIE_OK || moxie_layout_check(session->route) != MOXIE_OK)
+    if (session_update_route(session) != MOXIE_OK || session_status(session) != MOXIE_OK ||
+        moxie_layout_check(session->route) != MOXIE_OK)
         return failure_from_library(failure, session->rank, "route");
     verify_extent(session, findings->mismatch);
     if (session_side_count(session) > 1 && !baseline_update_route(session, failure)) {
@@ -88,12 +91,13 @@ static bool verify_after(session_t *session, findings_t *findings, failure_t *fa
 {
     link_work(session->link);
     session_refill(session, 0);
-    return link_gate(session->link, failure) && verify(session, 0, findings, failure);
+    return device_check(session->device, failure) && link_gate(session->link, failure) &&
+           verify(session, 0, findings, failure);
 }
 
 static bool measure(session_t *session, findings_t *findings, failure_t *failure)
 {
-    if (!ceiling_init(&findings->ceiling, CEILING_COUNT))
+    if (!ceiling_init(&findings->ceiling, session, CEILING_COUNT))
         return failure_set(failure, EXIT_USAGE, "rank %d: not enough memory", session->rank);
     return ceiling_measure(session, &findings->ceiling, 0, 1, failure) && /* warms up */
            timing_measure(session, &findings->ceiling, &findings->timing, failure);
@@ -129,7 +133,9 @@ static bool report(session_t *session, findings_t *findings, failure_t *failure)
 
 bool run_rank(const plan_t *plan, moxie_group_t *group, link_t *link, failure_t *failure)
 {
-    session_t session = {.plan = plan, .rank = link->rank, .link = link, .group = group};
+    device_t device = {.ops = NULL};
+    session_t session = {
+        .plan = plan, .rank = link->rank, .link = link, .group = group, .device = &device};
     findings_t findings = {.mismatch = ""};
     bool is_done =
         prepare(&session, failure) && fill(&session, failure) &&

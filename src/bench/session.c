@@ -45,24 +45,44 @@ payload_t session_weights_payload(const session_t *session)
     return (payload_t){session->plan->seed, RANDOM_FOR_WEIGHTS, session->buffers.weights_input_set};
 }
 
+/* Rows are made where the device takes them from, a piece at a time. */
 static void fill_rows(const session_t *session, const payload_t *payload, int64_t row_count,
                       uint16_t *rows)
 {
+    device_t *device = session->device;
     int64_t hidden = session->plan->hidden;
-    for (int64_t row = 0; row < row_count; row++) {
-        payload_row_bf16(payload, session->rank, row, 0, hidden, rows + row * hidden);
-        link_alive(session->link);
+    size_t row_bytes = (size_t)plan_row_bytes(session->plan);
+    for (int64_t first = 0; first < row_count;) {
+        int64_t count = device_piece_rows(device, row_bytes, row_count - first);
+        uint16_t *to = rows + first * hidden;
+        uint16_t *piece = device->ops->write_begin(device, to);
+        for (int64_t row = 0; row < count; row++) {
+            payload_row_bf16(payload, session->rank, first + row, 0, hidden, piece + row * hidden);
+            link_alive(session->link);
+        }
+        device->ops->write_end(device, to, (size_t)count * row_bytes);
+        first += count;
     }
 }
 
 static void fill_weights(const session_t *session)
 {
     const plan_t *plan = session->plan;
+    device_t *device = session->device;
     payload_t payload = session_weights_payload(session);
     int64_t width = plan->layout == MOXIE_LAYOUT_RANK_MAJOR ? plan->topk : 1;
+    size_t row_bytes = (size_t)width * sizeof(float);
     float *weights = buffers_d_recv_weights(&session->buffers);
-    for (int64_t row = 0; row < session->buffers.row_capacity; row++)
-        payload_row_fp32(&payload, session->rank, row, width, weights + row * width);
+    for (int64_t first = 0; first < session->buffers.row_capacity;) {
+        int64_t left = session->buffers.row_capacity - first;
+        int64_t count = device_piece_rows(device, row_bytes, left);
+        float *to = weights + first * width;
+        float *piece = device->ops->write_begin(device, to);
+        for (int64_t row = 0; row < count; row++)
+            payload_row_fp32(&payload, session->rank, first + row, width, piece + row * width);
+        device->ops->write_end(device, to, (size_t)count * row_bytes);
+        first += count;
+    }
 }
 
 void session_refill(session_t *session, int32_t set)
@@ -89,8 +109,13 @@ void session_refill(session_t *session, int32_t set)
 
 moxie_status_t session_update_route(const session_t *session)
 {
-    moxie_routing_t routing = routing_of_rank(&session->plan->routing, session->rank);
-    return moxie_route_update(session->route, &routing, NULL);
+    moxie_routing_t routing = buffers_routing(&session->buffers);
+    return moxie_route_update(session->route, &routing, session->device->stream);
+}
+
+moxie_status_t session_status(const session_t *session)
+{
+    return device_has_stream(session->device) ? moxie_route_status(session->route) : MOXIE_OK;
 }
 
 static moxie_status_t call_dispatch(const session_t *session, int32_t home_set)
@@ -98,7 +123,7 @@ static moxie_status_t call_dispatch(const session_t *session, int32_t home_set)
     moxie_dispatch_in_t in = MOXIE_DISPATCH_IN_INIT;
     moxie_dispatch_out_t out = buffers_dispatch_out(&session->buffers);
     in.x = buffers_home(&session->buffers, home_set);
-    return moxie_dispatch(session->route, &in, &out, NULL);
+    return moxie_dispatch(session->route, &in, &out, session->device->stream);
 }
 
 static moxie_status_t call_combine(const session_t *session, int32_t expert_set)
@@ -107,7 +132,7 @@ static moxie_status_t call_combine(const session_t *session, int32_t expert_set)
     moxie_combine_out_t out = MOXIE_COMBINE_OUT_INIT;
     in.y = buffers_expert(&session->buffers, expert_set);
     out.out = buffers_out(&session->buffers);
-    return moxie_combine(session->route, &in, &out, NULL);
+    return moxie_combine(session->route, &in, &out, session->device->stream);
 }
 
 static moxie_status_t call_dispatch_backward(const session_t *session, int32_t expert_set)
@@ -118,7 +143,7 @@ static moxie_status_t call_dispatch_backward(const session_t *session, int32_t e
     in.d_recv_weights = buffers_d_recv_weights(&session->buffers);
     out.d_x = buffers_out(&session->buffers);
     out.d_topk_weights = buffers_d_topk_weights(&session->buffers);
-    return moxie_dispatch_backward(session->route, &in, &out, NULL);
+    return moxie_dispatch_backward(session->route, &in, &out, session->device->stream);
 }
 
 static moxie_status_t call_combine_backward(const session_t *session, int32_t home_set,
@@ -129,7 +154,7 @@ static moxie_status_t call_combine_backward(const session_t *session, int32_t ho
     in.d_out = buffers_home(&session->buffers, home_set);
     if (session->plan->layout == MOXIE_LAYOUT_EXPERT_MAJOR)
         in.y = buffers_expert(&session->buffers, expert_set);
-    return moxie_combine_backward(session->route, &in, &out, NULL);
+    return moxie_combine_backward(session->route, &in, &out, session->device->stream);
 }
 
 moxie_status_t session_call(const session_t *session, slot_t slot, int64_t turn)

@@ -25,6 +25,7 @@ typedef struct session {
     int32_t rank;
     link_t *link;
     moxie_group_t *group;
+    device_t *device;
     moxie_route_t *route;
     buffers_t buffers;
     uint64_t next_input_set; /* payload numbers below it have been used */
@@ -42,6 +43,9 @@ int32_t session_side_count(const session_t *session);
 
 /* Gives the route this rank's routing. */
 moxie_status_t session_update_route(const session_t *session);
+
+/* On a device: waits for the calls made on the route and tells what they only knew there. */
+moxie_status_t session_status(const session_t *session);
 
 /* Makes the call on input set number `turn` modulo the sets that there are. */
 moxie_status_t session_call(const session_t *session, slot_t slot, int64_t turn);

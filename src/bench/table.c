@@ -35,13 +35,13 @@ static void write_head(const json_t *record, const char *shape_name, FILE *out)
     (void)fprintf(out,
                   "moxie bench: %s on %lld ranks, backend %s, routing %s\n"
                   "             %lld tokens a rank, hidden %lld, %lld experts, topk %lld, %s\n"
-                  "             %s mode, %s, %s, %s route\n\n",
+                  "             %s mode, %s, %s, %s route%s\n\n",
                   shape_name, integer_at(record, "ranks"), text_at(record, "backend"),
                   text_at(record, "routing"), integer_at(record, "tokens"),
                   integer_at(record, "hidden"), integer_at(record, "experts"),
                   integer_at(record, "topk"), text_at(record, "dtype"), text_at(record, "mode"),
-                  text_at(record, "layout"), text_at(record, "direction"),
-                  text_at(record, "route"));
+                  text_at(record, "layout"), text_at(record, "direction"), text_at(record, "route"),
+                  strcmp(text_at(record, "launch"), "graph") == 0 ? ", a graph a call" : "");
 }
 
 static void write_call(const char *name, const json_t *call, FILE *out)
@@ -105,9 +105,24 @@ static void write_ceiling(const json_t *record, FILE *out)
     const char *how = text_at(ceiling, "how");
     (void)fprintf(
         out, "\nceiling   %.2f GB/s on the wire, by %.*s: the same copies without an exchange\n",
-        number_at(ceiling, "wire_gbps"), (int)strcspn(how, ","), how);
+        number_at(ceiling, "wire_gbps"), (int)strcspn(how, ",:"), how);
     if (integer_at(record, "ranks") == 1)
         (void)fprintf(out, "          one rank: nothing crosses, shares compare logical bytes\n");
+}
+
+/* The first GPU stands for all; the links of a host are alike. */
+static void write_gpus(const json_t *machine, FILE *out)
+{
+    const json_t *gpus = json_object_get(machine, "gpus");
+    const json_t *devices = json_object_get(gpus, "devices");
+    const json_t *gpu = json_array_get(devices, 0);
+    const json_t *link = json_array_get(json_object_get(gpus, "links"), 0);
+    if (gpu == NULL)
+        return;
+    (void)fprintf(out, "GPUs      %zu x %s, %lld SMs, driver %s, CUDA %s%s%s\n",
+                  json_array_size(devices), text_at(gpu, "name"), integer_at(gpu, "sms"),
+                  text_at(gpus, "driver"), text_at(gpus, "cuda"),
+                  link == NULL ? "" : ", linked by ", link == NULL ? "" : text_at(link, "wire"));
 }
 
 void table_write(const json_t *record, const char *shape_name, FILE *out)
@@ -131,6 +146,7 @@ void table_write(const json_t *record, const char *shape_name, FILE *out)
     (void)fprintf(out, "machine   %s, %lld cores, %.0f GB, %s, moxie %s\n", text_at(machine, "cpu"),
                   integer_at(machine, "cores"), number_at(machine, "memory_bytes") / 1e9,
                   text_at(machine, "os"), text_at(record, "version"));
+    write_gpus(machine, out);
     (void)fprintf(out,
                   "GB/s: bytes a rank receives, mean over ranks; wire: without its own rows\n");
 }

@@ -4,6 +4,7 @@
 #include "bench/timing.h"
 
 #include "bench/baseline.h"
+#include "bench/timing_stream.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -147,7 +148,9 @@ bool timing_measure(const session_t *session, ceiling_t *ceiling, timing_t *out,
     bool is_done = out->samples != NULL && pieces != NULL;
     if (!is_done)
         failure_set(failure, EXIT_USAGE, "rank %d: not enough memory for samples", session->rank);
-    is_done = is_done && measure_all(session, ceiling, out, failure);
+    is_done = is_done && (device_has_stream(session->device)
+                              ? timing_stream_measure(session, ceiling, out, failure)
+                              : measure_all(session, ceiling, out, failure));
     for (int32_t i = 0; i < out->side_count * SLOT_COUNT && is_done; i++) {
         is_done = gather(session, out, (side_t)(i / SLOT_COUNT), (slot_t)(i % SLOT_COUNT), pieces,
                          failure);

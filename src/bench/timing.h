@@ -9,7 +9,8 @@
 /* What a rank saw in one iteration of a call. */
 typedef struct sample {
     uint64_t time_ns; /* end − start */
-    uint64_t wait_ns; /* the part spent waiting for peers; of a baseline: in the bare Alltoallv */
+    uint64_t wait_ns; /* the part spent waiting for peers; of a baseline: in the bare Alltoallv; on
+                         a device: of another iteration */
 } sample_t;
 
 /* Every rank's samples of both calls, of each side. */

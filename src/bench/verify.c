@@ -137,17 +137,30 @@ static void report_element(const check_t *check, const char *what, bool is_recei
                    source.token, column, wanted, got);
 }
 
-/* A block of columns of bf16 rows. */
+/* A block of columns of bf16 rows, as many rows at a time as the device hands over. */
 static void compare_rows(const check_t *check, const char *what, bool is_received,
-                         const void *actual, int64_t row_count, int64_t column, int64_t width)
+                         const char *actual, int64_t row_count, int64_t column, int64_t width)
 {
-    int64_t hidden = check->session->plan->hidden;
+    device_t *device = check->session->device;
     const uint16_t *wanted = (const void *)check->expected;
-    const uint16_t *got = actual;
+    size_t row_bytes = (size_t)plan_row_bytes(check->session->plan);
+    size_t width_bytes = (size_t)width * sizeof(*wanted);
+    const char *piece = NULL;
+    size_t pitch = 0;
+    int64_t first = 0;
+    int64_t end = 0;
     for (int64_t row = 0; row < row_count && is_clean(check); row++) {
+        if (row == end) {
+            const char *from = actual + (size_t)row * row_bytes + (size_t)column * sizeof(*wanted);
+            first = row;
+            end = row + device_piece_rows(device, width_bytes, row_count - row);
+            piece = device->ops->read_rows(device, from, row_bytes, width_bytes, end - row, &pitch);
+            if (piece == NULL)
+                return; /* the device keeps why */
+        }
         const uint16_t *wanted_row = wanted + row * width;
-        const uint16_t *got_row = got + row * hidden + column;
-        if (memcmp(wanted_row, got_row, (size_t)width * sizeof(*got)) == 0)
+        const uint16_t *got_row = (const void *)(piece + (size_t)(row - first) * pitch);
+        if (memcmp(wanted_row, got_row, width_bytes) == 0)
             continue;
         int64_t i = 0;
         while (wanted_row[i] == got_row[i])
@@ -156,29 +169,45 @@ static void compare_rows(const check_t *check, const char *what, bool is_receive
     }
 }
 
-/* Numbers beside the rows: ids, weights, sources, counts; each of 4 or 8 bytes. */
-static void compare_numbers(const check_t *check, const char *what, const void *actual,
-                            int64_t count, size_t element_bytes, int64_t count_per_row)
+/* The numbers from `first` on; the next one to look at, or `count` when there is nothing more. */
+static int64_t compare_piece(const check_t *check, const char *what, const char *actual,
+                             int64_t first, int64_t count, size_t element_bytes,
+                             int64_t count_per_row)
 {
-    if (!is_clean(check) || count == 0 ||
-        memcmp(check->expected, actual, (size_t)count * element_bytes) == 0)
-        return;
-    const char *wanted = check->expected;
-    const char *got = actual;
-    int64_t i = 0;
-    while (memcmp(wanted + (size_t)i * element_bytes, got + (size_t)i * element_bytes,
-                  element_bytes) == 0)
-        i++;
+    device_t *device = check->session->device;
+    int64_t piece_count = device_piece_rows(device, element_bytes, count - first);
+    size_t bytes = (size_t)piece_count * element_bytes;
+    size_t offset = (size_t)first * element_bytes;
+    size_t pitch = 0;
+    const char *wanted = check->expected + offset;
+    const char *got = device->ops->read_rows(device, actual + offset, bytes, bytes, 1, &pitch);
+    if (got == NULL)
+        return count; /* the device keeps why */
+    if (memcmp(wanted, got, bytes) == 0)
+        return first + piece_count;
+    size_t at = 0;
+    while (memcmp(wanted + at, got + at, element_bytes) == 0)
+        at += element_bytes;
+    int64_t i = first + (int64_t)(at / element_bytes);
     uint64_t wanted_bits = 0;
     uint64_t got_bits = 0;
-    memcpy(&wanted_bits, wanted + (size_t)i * element_bytes, element_bytes);
-    memcpy(&got_bits, got + (size_t)i * element_bytes, element_bytes);
+    memcpy(&wanted_bits, wanted + at, element_bytes);
+    memcpy(&got_bits, got + at, element_bytes);
     (void)snprintf(check->mismatch, VERIFY_TEXT_BYTES,
                    "rank %d, %s%s: %s of row %" PRId64 ", place %" PRId64
                    ": expected bits 0x%" PRIx64 ", got 0x%" PRIx64,
                    check->session->rank, check->side == SIDE_BASELINE ? "baseline " : "",
                    session_slot_name(check->session, check->slot), what, i / count_per_row,
                    i % count_per_row, wanted_bits, got_bits);
+    return count;
+}
+
+/* Numbers beside the rows: ids, weights, sources, counts; each of 4 or 8 bytes. */
+static void compare_numbers(const check_t *check, const char *what, const void *actual,
+                            int64_t count, size_t element_bytes, int64_t count_per_row)
+{
+    for (int64_t next = 0; next < count && is_clean(check);)
+        next = compare_piece(check, what, actual, next, count, element_bytes, count_per_row);
 }
 
 /* One array of what dispatch delivers beside the rows; `out` names it by its one pointer. */
@@ -218,6 +247,9 @@ static bool check_expert_major_arrays(const check_t *check, const moxie_dispatch
     weights.row_weight = (void *)check->expected;
     sources.row_source = (void *)check->expected;
     starts.expert_start = (void *)check->expected;
+    if (check->side == SIDE_BASELINE && check->session->baseline.table->is_bare)
+        return check_array(check, "expert_start", &starts, actual->expert_start, local_experts + 1,
+                           sizeof(int64_t), 1);
     return check_array(check, "row_weight", &weights, actual->row_weight, rows, sizeof(float), 1) &&
            check_array(check, "row_source", &sources, actual->row_source, rows * 3, sizeof(int32_t),
                        3) &&
@@ -396,7 +428,7 @@ static bool call_side(const session_t *session, side_t side, slot_t slot, int64_
     if (side == SIDE_BASELINE) {
         return baseline_call(session, slot, turn, &travel_ns, failure);
     }
-    return session_call(session, slot, turn) == MOXIE_OK ||
+    return (session_call(session, slot, turn) == MOXIE_OK && session_status(session) == MOXIE_OK) ||
            failure_from_library(failure, session->rank, session_slot_name(session, slot));
 }
 
@@ -427,6 +459,7 @@ bool verify_slot(const session_t *session, side_t side, slot_t slot, int64_t tur
     check.world.routing = check.routing;
     if (is_ready && is_clean(&check) && check_all(&check, scratch) != MOXIE_OK)
         is_done = failure_from_library(failure, session->rank, "reference");
+    is_done = is_done && device_check(session->device, failure);
     free(check.routing);
     free(check.expected);
     free(scratch);

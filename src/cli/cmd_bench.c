@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* moxie bench: options, plan, run, and what becomes of the result. */
+#include "bench/baseline.h"
+#include "bench/device.h"
 #include "bench/flight.h"
 #include "bench/launch.h"
 #include "bench/launched.h"
@@ -14,6 +16,7 @@
 #include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/flags.h"
+#include "cli/gpus.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -137,6 +140,9 @@ static bool publish(outputs_t *outputs, const plan_t *plan, const run_result_t *
                     failure_t *failure)
 {
     record_complete(result->record);
+    if (plan->place.is_cuda) { /* the ranks have ended: this process may look at GPUs itself */
+        json_object_set_new(json_object_get(result->record, "machine"), "gpus", gpus_json());
+    }
     if (!write_recording(outputs, plan, failure) ||
         !write_folder(outputs, plan, result->record, failure))
         return false;
@@ -317,7 +323,7 @@ static void be_launched(const char *name, const options_t *options, const launch
     if (!stopping_watch(clean_launched, &job.launched)) {
         failure_set(failure, EXIT_FAILED, "rank %d: no thread for signals", launcher->rank);
     }
-    if (options->baseline != BASELINE_NONE &&
+    if (baseline_is_mpi(options) &&
         !watchdog_watch(launcher->rank, launcher->rank_count, give_up, &job)) {
         failure_set(failure, EXIT_FAILED, "rank %d: no thread for deadlines", launcher->rank);
     }
@@ -333,6 +339,7 @@ int cmd_bench(int argc, char **argv)
     launcher_t launcher;
     failure_t failure = {.exit_code = EXIT_DONE};
     sigset_t stopping;
+    device_prepare();
     if (!options_init(&options)) {
         return EXIT_FAILED;
     }
@@ -344,7 +351,7 @@ int cmd_bench(int argc, char **argv)
                     (options.config == NULL || config_read(&options, &failure));
     if (is_known && launcher.name != NULL) {
         be_launched(argv[0], &options, &launcher, &failure);
-    } else if (is_ready && options.baseline != BASELINE_NONE) {
+    } else if (is_ready && baseline_is_mpi(&options)) {
         run_under_mpirun(argv[0], &options, argv + 1, &failure);
     } else if (!is_ready || !run_here(&options, &launcher, &failure)) {
         tell_failure(argv[0], &options, &failure);

@@ -16,6 +16,7 @@
     X(cuCtxGetDevice)                                                                              \
     X(cuCtxPopCurrent)                                                                             \
     X(cuCtxPushCurrent)                                                                            \
+    X(cuCtxGetStreamPriorityRange)                                                                 \
     X(cuCtxEnablePeerAccess)                                                                       \
     X(cuCtxSynchronize)                                                                            \
     X(cuDeviceCanAccessPeer)                                                                       \
@@ -70,6 +71,7 @@
     X(cuMemSetAccess)                                                                              \
     X(cuMemUnmap)                                                                                  \
     X(cuMemcpy)                                                                                    \
+    X(cuMemcpy2DAsync)                                                                             \
     X(cuMemcpyAsync)                                                                               \
     X(cuMemcpyDtoH)                                                                                \
     X(cuMemcpyHtoD)                                                                                \

@@ -10,7 +10,8 @@
 #include <string.h>
 
 /* In the order of moxie_backend_probe(), which older programs know: a new one goes to the end. The
- * later, the better. */
+ * later, the better. What memory a call may be given depends on the backend, so a device's is never
+ * chosen for a caller that did not name it. */
 static const backend_t *const backends[] = {&shm_backend, &cuda_backend};
 
 #define BACKEND_COUNT ((int32_t)(sizeof(backends) / sizeof(backends[0])))
@@ -44,7 +45,8 @@ moxie_status_t backend_select(const char *name, const backend_t **out)
     const int any = name == NULL || strcmp(name, "auto") == 0;
     moxie_backend_info_t info = MOXIE_BACKEND_INFO_INIT;
     for (int32_t i = BACKEND_COUNT - 1; i >= 0; i--) {
-        if (!any && strcmp(name, backends[i]->name) != 0) {
+        const int is_device = (backends[i]->capabilities & MOXIE_CAP_STREAM) != 0;
+        if (any ? is_device : strcmp(name, backends[i]->name) != 0) {
             continue;
         }
         probe(backends[i], &info);

@@ -94,15 +94,31 @@ static void test_later(void **state)
         {"bench --mode low_latency", 77, "--mode low_latency is not built yet"},
         {"bench --dtype fp8", 77, "--dtype fp8 is not built yet"},
         {"bench --quantize ahead", 77, "--quantize ahead is not built yet"},
-        {"bench --launch graph", 77, "--launch graph is not built yet"},
-        {"bench --baseline nccl", 77, "--baseline nccl is not built yet"},
         {"bench --trace t.json", 77, "--trace is not built yet"},
         {"bench --layer", 77, "--layer is not built yet"},
-        {"bench --sms 8", 77, "--sms is not built yet"},
         {"bench --backend tpu", 2, "'tpu' is none of"},
         {"bench --mode fast", 2, "'fast' is none of"},
         {"bench --sms 0", 2, "--sms: 0 is out of range"},
         {"bench --trace ''", 2, "--trace: must not be empty"},
+    };
+    CHECK_ALL(cases);
+}
+
+static void test_places(void **state)
+{
+    (void)state;
+    static const bad_case_t cases[] = {
+        {"bench --launch graph", 77, "--launch graph needs backend cuda, which is not available"},
+        {"bench --sms 8", 77, "--sms needs backend cuda, which is not available"},
+        {"bench --baseline nccl", 77, "--baseline nccl needs backend cuda, which is not available"},
+        {"bench --backend shm --launch graph", 2,
+         "--launch graph needs backend cuda and contradicts --backend shm"},
+        {"bench --backend shm --sms 8", 2, "--sms needs backend cuda and contradicts --backend"},
+        {"bench --backend shm --baseline nccl", 2, "--baseline nccl needs backend cuda"},
+        {"bench --backend cuda --baseline mpi", 2,
+         "--baseline mpi needs backend shm and contradicts --backend cuda"},
+        {"bench --backend cuda --launch graph", 77, "backend cuda is not available here: "},
+        {"bench --launch nap", 2, "'nap' is none of stream|graph"},
     };
     CHECK_ALL(cases);
 }
@@ -250,10 +266,10 @@ static void test_launchers(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_commands),  cmocka_unit_test(test_values),
-        cmocka_unit_test(test_later),     cmocka_unit_test(test_routings),
-        cmocka_unit_test(test_outputs),   cmocka_unit_test(test_config_files),
-        cmocka_unit_test(test_launchers),
+        cmocka_unit_test(test_commands),     cmocka_unit_test(test_values),
+        cmocka_unit_test(test_later),        cmocka_unit_test(test_places),
+        cmocka_unit_test(test_routings),     cmocka_unit_test(test_outputs),
+        cmocka_unit_test(test_config_files), cmocka_unit_test(test_launchers),
     };
     if (argc != 2)
         return 2;
