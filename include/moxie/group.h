@@ -38,9 +38,9 @@ typedef struct moxie_knob_setting {
 
 /** How a group is made. */
 typedef struct moxie_group_options {
-    size_t size;         /**< sizeof(moxie_group_options_t); MOXIE_GROUP_OPTIONS_INIT sets it */
-    int32_t rank;        /**< this rank, in [0, rank_count) */
-    int32_t rank_count;  /**< ranks of the group, 1 … MOXIE_RANK_COUNT_MAX */
+    size_t size;        /**< sizeof(moxie_group_options_t); MOXIE_GROUP_OPTIONS_INIT sets it */
+    int32_t rank;       /**< this rank, in [0, rank_count) */
+    int32_t rank_count; /**< ranks of the group, 1 … MOXIE_RANK_COUNT_MAX */
     /** "shm", "cuda"; NULL or "auto": the best for memory of the CPU. One for memory of a device is
      *  taken only by its name, as its calls take pointers to that. */
     const char *backend;

@@ -68,8 +68,8 @@ typedef struct moxie_routing {
  *
  * @param options  copied
  * @param[out] out the route, for moxie_route_destroy()
- * @return MOXIE_OK; MOXIE_ERR_ARGUMENT; MOXIE_ERR_MEMORY; on a device MOXIE_ERR_UNSUPPORTED while a
- *         stream of this thread is being captured (the capture stays valid)
+ * @return MOXIE_OK; MOXIE_ERR_ARGUMENT; MOXIE_ERR_MEMORY. On a device it may be called while the
+ *         thread captures a graph: the route is made at once, and the capture stays valid.
  */
 MOXIE_API moxie_status_t moxie_route_create(moxie_group_t *group,
                                             const moxie_route_options_t *options,
@@ -81,7 +81,7 @@ MOXIE_API moxie_status_t moxie_route_create(moxie_group_t *group,
  * Every rank gets the same status. On failure the route keeps no routing.
  *
  * @param routing  read during the call only, on the CPU; on a device it must stay unchanged until
- *                 the first dispatch of this routing has completed
+ *                 the stream has passed the update
  * @param stream   NULL on the CPU
  * @return MOXIE_OK; MOXIE_ERR_ROUTING (an id outside [-1, expert_count) or twice in one token: the
  *         error names rank, token and slot); MOXIE_ERR_MISMATCH (shapes differ between ranks);
@@ -95,9 +95,10 @@ MOXIE_API moxie_status_t moxie_route_update(moxie_route_t *route, const moxie_ro
  * The status of the last update, the same on all ranks; it waits for the update to complete.
  *
  * On a device, what a call did not know when it returned arrives here: MOXIE_ERR_ROUTING and
- * MOXIE_ERR_CAPACITY of an update with a `row_capacity` or in a graph, what a peer refused in one of
- * the four exchanges, a deadline that passed. It waits for the calls made on the route outside of
- * graphs; after a graph's launch synchronise first. The first failure since the last update is kept.
+ * MOXIE_ERR_CAPACITY of an update with a `row_capacity` or in a graph, what a peer refused in one
+ * of the four exchanges, a deadline that passed. It waits for the calls made on the route outside
+ * of graphs; after a graph's launch synchronise first. The first failure since the last update is
+ * kept.
  */
 MOXIE_API moxie_status_t moxie_route_status(const moxie_route_t *route);
 

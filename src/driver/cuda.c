@@ -23,9 +23,8 @@ static int take(get_proc_address_t get, const char *name, void **entry)
         *entry != NULL) {
         return 1;
     }
-    snprintf(missing, sizeof(missing),
-             "this NVIDIA driver has no %s: it is older than CUDA %d.%d", name, API_VERSION / 1000,
-             API_VERSION % 1000 / 10);
+    snprintf(missing, sizeof(missing), "this NVIDIA driver has no %s: it is older than CUDA %d.%d",
+             name, API_VERSION / 1000, API_VERSION % 1000 / 10);
     return 0;
 }
 

@@ -88,13 +88,12 @@ static void group_quote(int32_t rank_count, memory_account_t *out)
 /* All kernels at once: loading one later could wait for a kernel that waits for it. */
 static moxie_status_t load_kernels(cuda_exchange_t *exchange)
 {
-    moxie_status_t status =
-        cuda_check(cuda()->cuModuleLoadData(&exchange->module, cuda_kernels_image),
-                   "loading the kernels");
+    moxie_status_t status = cuda_check(
+        cuda()->cuModuleLoadData(&exchange->module, cuda_kernels_image), "loading the kernels");
     for (int i = 0; i < CUDA_KERNEL_COUNT && status == MOXIE_OK; i++) {
         CUfunction *kernel = &exchange->kernels[i];
-        status = cuda_check(
-            cuda()->cuModuleGetFunction(kernel, exchange->module, kernel_names[i]), "a kernel");
+        status = cuda_check(cuda()->cuModuleGetFunction(kernel, exchange->module, kernel_names[i]),
+                            "a kernel");
         if (status == MOXIE_OK) {
             status = cuda_check(cuda()->cuFuncLoad(*kernel), "loading a kernel");
         }
@@ -103,11 +102,11 @@ static moxie_status_t load_kernels(cuda_exchange_t *exchange)
     cuda()->cuDeviceGetAttribute(&optin, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
                                  exchange->transport->device.device);
     if (status == MOXIE_OK) {
-        status = cuda_check(
-            cuda()->cuFuncSetAttribute(exchange->kernels[CUDA_KERNEL_UPDATE],
-                                       CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                                       optin - UPDATE_STATIC_BYTES),
-            "shared memory of a kernel");
+        status =
+            cuda_check(cuda()->cuFuncSetAttribute(exchange->kernels[CUDA_KERNEL_UPDATE],
+                                                  CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                                  optin - UPDATE_STATIC_BYTES),
+                       "shared memory of a kernel");
     }
     return status;
 }
@@ -134,28 +133,15 @@ static moxie_status_t open_channel(moxie_group_t *group, cuda_exchange_t *exchan
 
 static void close_exchange(moxie_group_t *group, cuda_exchange_t *exchange)
 {
-    const cuda_device_t *device = &exchange->transport->device;
-    if (cuda_device_enter(device) == MOXIE_OK) {
+    if (cuda_device_enter(&exchange->transport->device) == MOXIE_OK) {
         cuda_pinned_release(&group->account, exchange->channel.tally, sizeof(cuda_tally_t));
         if (exchange->module != NULL) {
             cuda()->cuModuleUnload(exchange->module);
         }
-        cuda_device_leave(device);
+        cuda_device_leave();
     }
     cuda_transport_close(exchange->transport);
     memory_release(&group->account, exchange, sizeof(*exchange));
-}
-
-/* Creating things is not for graphs: it says so before anything could spoil a capture. */
-static moxie_status_t refuse_capture(void)
-{
-    CUstreamCaptureStatus state;
-    if (cuda()->cuStreamIsCapturing(CU_STREAM_LEGACY, &state) == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT) {
-        return error_set(MOXIE_ERR_UNSUPPORTED,
-                         "a stream is being captured: groups, windows and routes are made outside "
-                         "of graphs");
-    }
-    return MOXIE_OK;
 }
 
 static moxie_status_t group_open(moxie_group_t *group, const moxie_group_options_t *options)
@@ -165,10 +151,8 @@ static moxie_status_t group_open(moxie_group_t *group, const moxie_group_options
         return error_set(MOXIE_ERR_UNSUPPORTED, "backend cuda has at most %d ranks, not %d",
                          CUDA_RANK_COUNT_MAX, group->rank_count);
     }
-    moxie_status_t status = refuse_capture();
-    if (status == MOXIE_OK) {
-        status = memory_allocate(&group->account, sizeof(cuda_exchange_t), "a group", &memory);
-    }
+    moxie_status_t status =
+        memory_allocate(&group->account, sizeof(cuda_exchange_t), "a group", &memory);
     if (status != MOXIE_OK) {
         return status;
     }
@@ -186,7 +170,7 @@ static moxie_status_t group_open(moxie_group_t *group, const moxie_group_options
         if (status == MOXIE_OK) {
             status = open_channel(group, exchange);
         }
-        cuda_device_leave(&exchange->transport->device);
+        cuda_device_leave();
     }
     if (status != MOXIE_OK) {
         const moxie_error_t error = *error_detail();
@@ -234,7 +218,7 @@ static moxie_status_t stream_barrier(moxie_group_t *group, moxie_stream_t stream
     args.offer.fields[CUDA_OFFER_KIND] = CUDA_OP_BARRIER;
     fault_point(group->rank, "stream_barrier", "begin");
     status = cuda_launch(exchange, CUDA_KERNEL_BARRIER, 1, CUDA_UPDATE_THREADS, 0, &args, stream);
-    cuda_device_leave(&exchange->transport->device);
+    cuda_device_leave();
     return status;
 }
 
@@ -270,14 +254,11 @@ static moxie_status_t allgather(moxie_group_t *group, const void *in, size_t byt
     return status != MOXIE_OK ? status : shm_allgather(transport->host, in, bytes, out);
 }
 
-/* Before a call that makes something: not in a capture, the group well, the context entered. */
+/* Before a call that makes something: the group is well, its context entered. */
 static moxie_status_t enter(const moxie_group_t *group, const char *name)
 {
     cuda_transport_t *transport = cuda_of(group)->transport;
-    moxie_status_t status = refuse_capture();
-    if (status == MOXIE_OK) {
-        status = cuda_transport_check(transport, name);
-    }
+    const moxie_status_t status = cuda_transport_check(transport, name);
     return status != MOXIE_OK ? status : cuda_device_enter(&transport->device);
 }
 
@@ -287,7 +268,7 @@ static moxie_status_t window_allocate(moxie_group_t *group, size_t bytes, moxie_
     moxie_status_t status = enter(group, "window_allocate");
     if (status == MOXIE_OK) {
         status = cuda_window_allocate(transport, bytes, out);
-        cuda_device_leave(&transport->device);
+        cuda_device_leave();
     }
     return status;
 }
@@ -299,18 +280,17 @@ static moxie_status_t window_register(moxie_group_t *group, const moxie_memory_t
     moxie_status_t status = enter(group, "window_register");
     if (status == MOXIE_OK) {
         status = cuda_window_register(transport, memory, out);
-        cuda_device_leave(&transport->device);
+        cuda_device_leave();
     }
     return status;
 }
 
 static moxie_status_t route_open(moxie_route_t *route)
 {
-    const cuda_transport_t *transport = cuda_of(route->group)->transport;
     moxie_status_t status = enter(route->group, "route_create");
     if (status == MOXIE_OK) {
         status = cuda_route_open(route);
-        cuda_device_leave(&transport->device);
+        cuda_device_leave();
     }
     return status;
 }

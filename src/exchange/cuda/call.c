@@ -39,7 +39,7 @@ moxie_status_t cuda_call_end(const moxie_route_t *route, moxie_stream_t stream,
             error_adopt(&error);
         }
     }
-    cuda_device_leave(&cuda_of(route->group)->transport->device);
+    cuda_device_leave();
     return local != MOXIE_OK ? local : launched;
 }
 
@@ -199,8 +199,7 @@ static moxie_status_t wait_for_call(const moxie_route_t *route)
     cuda_transport_t *transport = cuda_of(route->group)->transport;
     const cuda_route_t *own = cuda_route_of(route);
     const uint64_t start_ns = clock_now_ns();
-    const uint64_t hang_ns =
-        start_ns + own->channel.timeout_ns + HANG_NS;
+    const uint64_t hang_ns = start_ns + own->channel.timeout_ns + HANG_NS;
     uint64_t ended_ns = 0;
     for (uint64_t looks = 0;; looks++) {
         const CUresult result = cuda()->cuEventQuery(own->called);
@@ -239,7 +238,7 @@ moxie_status_t cuda_route_settle(moxie_route_t *route)
     moxie_status_t status = cuda_device_enter(&transport->device);
     if (status == MOXIE_OK) {
         status = wait_for_call(route);
-        cuda_device_leave(&transport->device);
+        cuda_device_leave();
     }
     if (status == MOXIE_OK) {
         status = cuda_transport_check(transport, "route_status");

@@ -51,13 +51,14 @@ static moxie_status_t run(const moxie_group_t *group, cuda_ceiling_args_t *args,
     if (status != MOXIE_OK) {
         return status;
     }
-    status = cuda_launch(exchange, CUDA_KERNEL_CEILING,
-                         cuda_block_count(exchange, group->knobs.value[CUDA_KNOB_SMS]),
-                         CUDA_ROWS_THREADS, 0, args, transport->stream);
+    status =
+        cuda_launch(exchange, CUDA_KERNEL_CEILING,
+                    cuda_block_count(exchange, group->knobs.value[CUDA_KNOB_SMS], INT32_MAX, 1),
+                    CUDA_ROWS_THREADS, 0, args, transport->stream);
     if (status == MOXIE_OK) {
         status = cuda_check(cuda()->cuStreamSynchronize(transport->stream), "the ceiling");
     }
-    cuda_device_leave(&transport->device);
+    cuda_device_leave();
     if (status == MOXIE_OK) {
         status = cuda_transport_check(exchange->transport, "ceiling");
         *time_ns = *(volatile uint64_t *)&transport->report->time_ns;
@@ -79,8 +80,7 @@ moxie_status_t cuda_ceiling(moxie_group_t *group, const moxie_ceiling_in_t *in, 
                                .is_good = local == MOXIE_OK};
     ceiling_notice_t notices[CUDA_RANK_COUNT_MAX];
     if (local == MOXIE_OK) {
-        memcpy(notice.rows_to_peer, in->rows_to_peer,
-               sizeof(int64_t) * (size_t)group->rank_count);
+        memcpy(notice.rows_to_peer, in->rows_to_peer, sizeof(int64_t) * (size_t)group->rank_count);
     }
     const moxie_error_t error = *error_detail();
     status = shm_allgather(exchange->transport->host, &notice, sizeof(notice), notices);

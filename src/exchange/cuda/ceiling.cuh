@@ -5,7 +5,8 @@
 
 #include "exchange/cuda/exchange.cuh"
 
-namespace moxie {
+namespace moxie
+{
 
 extern "C" __global__ void __launch_bounds__(CUDA_UPDATE_THREADS)
     moxie_barrier(const __grid_constant__ cuda_barrier_args_t args)
@@ -31,8 +32,8 @@ __device__ inline void write_to_all(const cuda_ceiling_args_t &args, const opera
             return;
         }
         const char *source = args.source + row % args.source_row_count * args.row_bytes;
-        char *destination = is_rank ? op.destination[lane] + (start + row) % room * args.row_bytes
-                                    : nullptr;
+        char *destination =
+            is_rank ? op.destination[lane] + (start + row) % room * args.row_bytes : nullptr;
         const uint64_t addresses =
             or_over_lanes((mask >> lane & 1) ? reinterpret_cast<uint64_t>(destination) : 0) |
             reinterpret_cast<uint64_t>(source) | (uint64_t)args.row_bytes;

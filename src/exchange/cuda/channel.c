@@ -47,19 +47,24 @@ void cuda_channel_open(const cuda_exchange_t *exchange, const cuda_sharing_t *me
         channel->controls[rank] = (cuda_control_t *)(void *)transport->memory.parts[rank].base;
     }
     channel->group_report = transport->report;
-    channel->windows = (const cuda_window_part_t *)(const void *)(transport->memory
-                                                                      .parts[memory->rank]
-                                                                      .base +
-                                                                  cuda_transport_table_offset());
+    channel->windows =
+        (const cuda_window_part_t *)(const void *)(transport->memory.parts[memory->rank].base +
+                                                   cuda_transport_table_offset());
     channel->delay_seed = exchange->delay_seed;
 }
 
-uint32_t cuda_block_count(const cuda_exchange_t *exchange, int64_t wanted)
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint32_t cuda_block_count(const cuda_exchange_t *exchange, int64_t sms, int64_t tokens,
+                          int64_t tokens_per_block)
 {
     const cuda_transport_t *transport = exchange->transport;
-    int64_t share = transport->device.sm_count / transport->ranks_on_device;
-    share = share < CUDA_BLOCK_COUNT_MAX ? share : CUDA_BLOCK_COUNT_MAX;
-    const int64_t blocks = wanted < share ? wanted : share;
+    const int64_t share = transport->device.sm_count / transport->ranks_on_device;
+    const int64_t useful = (tokens + tokens_per_block - 1) / tokens_per_block;
+    const int64_t blocks = smaller(smaller(sms, useful), smaller(share, CUDA_BLOCK_COUNT_MAX));
     return (uint32_t)(blocks > 1 ? blocks : 1);
 }
 

@@ -79,7 +79,8 @@ static moxie_status_t bring_home(const moxie_route_t *route, const rows_home_t *
     }
     cuda_offer_status(route, status, &args.offer);
     const uint32_t blocks =
-        cuda_block_count(exchange, route->group->knobs.value[CUDA_KNOB_COMBINE_SMS]);
+        cuda_block_count(exchange, route->group->knobs.value[CUDA_KNOB_COMBINE_SMS],
+                         route->state->shape.token_count_max, CUDA_TOKENS_PER_BLOCK);
     return cuda_call_end(
         route, stream, status,
         cuda_launch(exchange, CUDA_KERNEL_COMBINE, blocks, CUDA_ROWS_THREADS, 0, &args, stream));

@@ -9,7 +9,8 @@
 
 #include "exchange/cuda/exchange.cuh"
 
-namespace moxie {
+namespace moxie
+{
 
 /* Columns of one pass: as many as the staging memory holds. */
 struct column_range {
@@ -85,8 +86,8 @@ __device__ inline void send_gradients(const cuda_combine_args_t &args, const row
         reinterpret_cast<float *>(args.channel.parts[first.rank] + route.gradient_offset) +
         (int64_t)first.token * route.topk;
     if (route.layout == 1) {
-        const cuda_slot_t *slots = reinterpret_cast<const cuda_slot_t *>(
-                                       args.channel.parts[rank] + route.slot_offsets[rank]) +
+        const cuda_slot_t *slots = reinterpret_cast<const cuda_slot_t *>(args.channel.parts[rank] +
+                                                                         route.slot_offsets[rank]) +
                                    row * route.topk;
         for (int32_t slot = lane_index(); slot < route.topk; slot += 32) {
             if (slots[slot].local >= 0) {

@@ -31,7 +31,7 @@ typedef struct cuda_exchange {
     cuda_channel_t channel; /* of barriers and ceilings */
     struct cuda_route *routes;
     cuda_tally_t retired; /* of the routes that are gone */
-    uint64_t delay_seed;    /* test builds: kernels dawdle; 0: never */
+    uint64_t delay_seed;  /* test builds: kernels dawdle; 0: never */
 } cuda_exchange_t;
 
 /* What a route keeps in pinned memory. */
@@ -48,9 +48,9 @@ typedef struct cuda_route {
     cuda_channel_t channel;
     cuda_route_view_t view;
     cuda_route_pinned_t *pinned;
-    CUevent called;         /* the last call that was made outside of a capture */
-    int64_t token_count;    /* of the last update, as its caller gave it */
-    moxie_error_t mismatch; /* of the shapes that the ranks made the route with, or MOXIE_OK */
+    CUevent called;          /* the last call that was made outside of a capture */
+    int64_t token_count;     /* of the last update, as its caller gave it */
+    moxie_error_t mismatch;  /* of the shapes that the ranks made the route with, or MOXIE_OK */
     struct cuda_route *next; /* of its group, for the counters */
 } cuda_route_t;
 
@@ -75,8 +75,13 @@ uint64_t cuda_channel_counters(uint64_t base, int32_t rank_count, uint64_t count
 void cuda_channel_open(const cuda_exchange_t *exchange, const cuda_sharing_t *memory,
                        cuda_channel_t *channel);
 
-/* Blocks of a kernel: `wanted` SMs, of this rank's share of the GPU. */
-uint32_t cuda_block_count(const cuda_exchange_t *exchange, int64_t wanted);
+/* Blocks of a kernel: as many as there is work for, of the SMs that the knob and this rank's share
+ * of the GPU allow. */
+uint32_t cuda_block_count(const cuda_exchange_t *exchange, int64_t sms, int64_t tokens,
+                          int64_t tokens_per_block);
+
+/* Tokens that make a block of the kernels that move rows worth it: one a warp. */
+#define CUDA_TOKENS_PER_BLOCK (CUDA_ROWS_THREADS / 32)
 
 /* Launches a kernel with one argument struct. */
 moxie_status_t cuda_launch(const cuda_exchange_t *exchange, cuda_kernel_t kernel, uint32_t blocks,

@@ -29,10 +29,12 @@ static moxie_status_t launch(const moxie_route_t *route, cuda_dispatch_args_t *a
     const cuda_exchange_t *exchange = cuda_of(route->group);
     const int64_t sms = route->group->knobs.value[CUDA_KNOB_SMS];
     cuda_offer_status(route, local, &args->offer);
-    return cuda_call_end(route, stream, local,
-                         cuda_launch(exchange, CUDA_KERNEL_DISPATCH,
-                                     cuda_block_count(exchange, sms), CUDA_ROWS_THREADS, 0, args,
-                                     stream));
+    return cuda_call_end(
+        route, stream, local,
+        cuda_launch(exchange, CUDA_KERNEL_DISPATCH,
+                    cuda_block_count(exchange, sms, route->state->shape.token_count_max,
+                                     CUDA_TOKENS_PER_BLOCK),
+                    CUDA_ROWS_THREADS, 0, args, stream));
 }
 
 static moxie_status_t check(const moxie_route_t *route, moxie_dtype_t dtype, const void *source,
@@ -71,8 +73,7 @@ moxie_status_t cuda_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in
 }
 
 moxie_status_t cuda_combine_backward(moxie_route_t *route, const moxie_combine_backward_in_t *in,
-                                     const moxie_combine_backward_out_t *out,
-                                     moxie_stream_t stream)
+                                     const moxie_combine_backward_out_t *out, moxie_stream_t stream)
 {
     const int is_rank_major = route->state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR;
     moxie_status_t status = cuda_call_begin(route, "combine_backward");

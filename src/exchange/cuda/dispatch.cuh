@@ -9,7 +9,8 @@
 
 #include "exchange/cuda/exchange.cuh"
 
-namespace moxie {
+namespace moxie
+{
 
 /* Home: tokens are given out one by one, so that no block is left with a long tail. */
 __device__ inline void send_rows(const cuda_dispatch_args_t &args, const operation &op)
@@ -175,9 +176,9 @@ __device__ inline void scale_chain(const cuda_dispatch_args_t &args, const row_c
     const cuda_route_view_t &route = args.route;
     const int is_bf16 = args.element_bytes == 2;
     const char *arrived = args.destination + (int64_t)chain_row(chain, 0) * args.row_bytes;
-    float *gradients = reinterpret_cast<float *>(args.channel.parts[first.rank] +
-                                                 route.gradient_offset) +
-                       (int64_t)first.token * route.topk;
+    float *gradients =
+        reinterpret_cast<float *>(args.channel.parts[first.rank] + route.gradient_offset) +
+        (int64_t)first.token * route.topk;
     for (int32_t i = chain.count - 1; i >= 0; i--) {
         const int64_t row = chain_row(chain, i);
         const float weight = chain_weight(chain, i);

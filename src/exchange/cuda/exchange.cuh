@@ -7,7 +7,8 @@
 #include "exchange/cuda/meeting.cuh"
 #include "exchange/cuda/rows.cuh"
 
-namespace moxie {
+namespace moxie
+{
 
 /* Counters of cuda_counters_t::pool. */
 enum work_pool { pool_payload, pool_local, pool_per_pass };
@@ -104,8 +105,12 @@ __device__ __forceinline__ const cuda_row_t *rows_of(const cuda_channel_t &chann
 __device__ __forceinline__ cuda_row_t load_row(const cuda_row_t *row)
 {
     const uint4 bits = __ldcg(reinterpret_cast<const uint4 *>(row));
-    return {(int32_t)bits.x, (int32_t)bits.y, __uint_as_float(bits.z), (uint16_t)(bits.w & 0xFFFFu),
-            (uint8_t)(bits.w >> 16 & 0xFFu), (uint8_t)(bits.w >> 24)};
+    return {(int32_t)bits.x,
+            (int32_t)bits.y,
+            __uint_as_float(bits.z),
+            (uint16_t)(bits.w & 0xFFFFu),
+            (uint8_t)(bits.w >> 16 & 0xFFu),
+            (uint8_t)(bits.w >> 24)};
 }
 
 /* The rows of a token on this rank, ascending slots: number i in lane i % 32, low or high. */

@@ -9,7 +9,8 @@
 
 #include "transport/cuda/protocol.h"
 
-namespace moxie {
+namespace moxie
+{
 
 /* Statuses of moxie/status.h that kernels raise themselves. */
 constexpr uint32_t status_timeout = 7;
@@ -150,8 +151,7 @@ __device__ inline bool await_word(const cuda_channel_t &channel, operation &op, 
 {
     uint64_t seen = load_word(word);
     for (int looks = 1; (uint32_t)(seen >> 32) != op.epoch; looks++) {
-        if (looks % looks_per_check == 0 &&
-            !may_wait(channel, op, peer, kind, CUDA_PHASE_MEET)) {
+        if (looks % looks_per_check == 0 && !may_wait(channel, op, peer, kind, CUDA_PHASE_MEET)) {
             return false;
         }
         __nanosleep(look_pause_ns);
@@ -175,7 +175,11 @@ __device__ inline void operation_begin(const cuda_channel_t &channel, operation 
         op.begin_ns = clock_ns();
         op.deadline_ns = op.begin_ns + channel.timeout_ns;
         op.is_refused = 0;
-        op.is_lost = load_word(&channel.controls[channel.rank]->revoked) != 0;
+        const uint64_t revoked = load_word(&channel.controls[channel.rank]->revoked);
+        op.is_lost = revoked != 0;
+        if (op.is_lost && blockIdx.x == 0) {
+            store_word(&channel.group_report->revoked, revoked);
+        }
         dawdle(channel, op.epoch, 0);
     }
     __syncthreads();
@@ -251,7 +255,8 @@ __device__ inline void refuse(operation &op, int32_t refusal, int32_t peer, int6
     op.verdict.observed = observed;
 }
 
-/* One thread: what every operation is checked for, by rank, so that all come to the same verdict. */
+/* One thread: what every operation is checked for, by rank, so that all come to the same verdict.
+ */
 __device__ inline void judge_calls(const cuda_channel_t &channel, operation &op, int32_t kind,
                                    int32_t topk)
 {
@@ -285,8 +290,8 @@ __device__ inline void judge_calls(const cuda_channel_t &channel, operation &op,
     for (int32_t field = CUDA_OFFER_DTYPE; field <= CUDA_OFFER_UNWEIGHTED; field++) {
         for (int32_t rank = 1; rank < channel.rank_count; rank++) {
             if (op.fields[rank][field] != op.fields[0][field]) {
-                refuse(op, CUDA_REFUSED_DTYPE + field - CUDA_OFFER_DTYPE, rank,
-                       op.fields[0][field], op.fields[rank][field]);
+                refuse(op, CUDA_REFUSED_DTYPE + field - CUDA_OFFER_DTYPE, rank, op.fields[0][field],
+                       op.fields[rank][field]);
                 return;
             }
         }
@@ -390,8 +395,8 @@ __device__ __forceinline__ int64_t take_work(const cuda_channel_t &channel, int3
 {
     unsigned long long unit = 0;
     if (threadIdx.x % 32 == 0) {
-        unit = atomicAdd(reinterpret_cast<unsigned long long *>(&channel.counters->pool[phase]),
-                         1ull);
+        unit =
+            atomicAdd(reinterpret_cast<unsigned long long *>(&channel.counters->pool[phase]), 1ull);
     }
     return (int64_t)__shfl_sync(0xFFFFFFFFu, unit, 0);
 }

@@ -70,9 +70,9 @@ static route_plan_t plan_route(const route_shape_t *shape, int64_t row_capacity)
     plan.token_count = append(&end, 1, sizeof(int64_t));
     plan.has_routing = append(&end, 1, sizeof(int32_t));
     plan.rows = append(&end, rows, sizeof(cuda_row_t));
-    plan.slots = append(&end,
-                        shape->layout == MOXIE_LAYOUT_RANK_MAJOR ? rows * (uint64_t)shape->topk : 0,
-                        sizeof(cuda_slot_t));
+    plan.slots =
+        append(&end, shape->layout == MOXIE_LAYOUT_RANK_MAJOR ? rows * (uint64_t)shape->topk : 0,
+               sizeof(cuda_slot_t));
     plan.bytes = end;
     return plan;
 }
@@ -192,8 +192,7 @@ static moxie_status_t upload(const cuda_transport_t *transport, const void *to, 
                              size_t bytes)
 {
     return cuda_check(cuda()->cuMemcpyAsync((CUdeviceptr)(uintptr_t)to,
-                                            (CUdeviceptr)(uintptr_t)from, bytes,
-                                            transport->stream),
+                                            (CUdeviceptr)(uintptr_t)from, bytes, transport->stream),
                       "a route's tables");
 }
 
@@ -332,7 +331,7 @@ void cuda_route_close(moxie_route_t *route)
         }
         cuda_sharing_close(&call, &own->memory);
         cuda_pinned_release(&route->group->account, own->pinned, sizeof(*own->pinned));
-        cuda_device_leave(&exchange->transport->device);
+        cuda_device_leave();
     }
     memory_release(&route->group->account, own, sizeof(*own));
     route->implementation = NULL;
@@ -341,10 +340,10 @@ void cuda_route_close(moxie_route_t *route)
 static moxie_status_t download(const cuda_transport_t *transport, const void *from, void *to,
                                size_t bytes)
 {
-    moxie_status_t status = cuda_check(cuda()->cuMemcpyAsync((CUdeviceptr)(uintptr_t)to,
-                                                             (CUdeviceptr)(uintptr_t)from, bytes,
-                                                             transport->stream),
-                                       "reading a route's tables");
+    moxie_status_t status =
+        cuda_check(cuda()->cuMemcpyAsync((CUdeviceptr)(uintptr_t)to, (CUdeviceptr)(uintptr_t)from,
+                                         bytes, transport->stream),
+                   "reading a route's tables");
     if (status == MOXIE_OK) {
         status =
             cuda_check(cuda()->cuStreamSynchronize(transport->stream), "reading a route's tables");
@@ -395,8 +394,8 @@ moxie_status_t cuda_route_download(moxie_route_t *route)
     const size_t experts = (size_t)state->shape.expert_count;
     const size_t slots = (size_t)state->token_count * (size_t)state->shape.topk;
     void *memory = NULL;
-    moxie_status_t status = memory_allocate(&route->group->account, slots * sizeof(int32_t),
-                                            "a route's rows", &memory);
+    moxie_status_t status =
+        memory_allocate(&route->group->account, slots * sizeof(int32_t), "a route's rows", &memory);
     if (status != MOXIE_OK) {
         return status;
     }
@@ -418,18 +417,17 @@ moxie_status_t cuda_route_download(moxie_route_t *route)
         }
         if (status == MOXIE_OK) {
             layout_derive(state, route->placement); /* block starts of all ranks */
-            status = download(transport, view->needs, route_recv_count(state),
-                              ranks * sizeof(int64_t));
+            status =
+                download(transport, view->needs, route_recv_count(state), ranks * sizeof(int64_t));
         }
-        cuda_device_leave(&transport->device);
+        cuda_device_leave();
     }
     int64_t *hop_start = route_hop_start(state);
     hop_start[0] = 0;
     for (int64_t token = 0; token < state->token_count && status == MOXIE_OK; token++) {
-        hop_start[token + 1] =
-            hop_start[token] + write_hops(state, route->placement, token,
-                                          rows + token * state->shape.topk,
-                                          route_hops(state) + hop_start[token]);
+        hop_start[token + 1] = hop_start[token] + write_hops(state, route->placement, token,
+                                                             rows + token * state->shape.topk,
+                                                             route_hops(state) + hop_start[token]);
     }
     memory_release(&route->group->account, rows, slots * sizeof(int32_t));
     return status;

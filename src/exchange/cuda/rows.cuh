@@ -8,7 +8,8 @@
 
 #include <stdint.h>
 
-namespace moxie {
+namespace moxie
+{
 
 constexpr uint32_t all_lanes = 0xFFFFFFFFu;
 
@@ -38,8 +39,9 @@ __device__ __forceinline__ void copy_pieces(const char *source, int64_t piece_co
             }
         }
         for (uint32_t left = mask; left != 0; left &= left - 1) {
-            piece_t *to = reinterpret_cast<piece_t *>(__shfl_sync(
-                all_lanes, reinterpret_cast<unsigned long long>(destination), __ffs((int)left) - 1));
+            piece_t *to = reinterpret_cast<piece_t *>(
+                __shfl_sync(all_lanes, reinterpret_cast<unsigned long long>(destination),
+                            __ffs((int)left) - 1));
 #pragma unroll
             for (int i = 0; i < copy_depth; i++) {
                 if (base + 32 * i < piece_count) {
@@ -145,9 +147,9 @@ __device__ __forceinline__ void store_numbers(char *row, int64_t column, int is_
     if (is_bf16) {
         uint16_t *to = reinterpret_cast<uint16_t *>(row) + column;
         if constexpr (count == wide_count) {
-            *reinterpret_cast<uint4 *>(to) = make_uint4(
-                bf16_pair(numbers[0], numbers[1]), bf16_pair(numbers[2], numbers[3]),
-                bf16_pair(numbers[4], numbers[5]), bf16_pair(numbers[6], numbers[7]));
+            *reinterpret_cast<uint4 *>(to) =
+                make_uint4(bf16_pair(numbers[0], numbers[1]), bf16_pair(numbers[2], numbers[3]),
+                           bf16_pair(numbers[4], numbers[5]), bf16_pair(numbers[6], numbers[7]));
         } else {
             to[0] = (uint16_t)bf16_pair(numbers[0], 0.0f);
         }

@@ -34,14 +34,6 @@ static moxie_status_t check(const moxie_route_t *route, const moxie_routing_t *r
     return MOXIE_OK;
 }
 
-static uint32_t block_count(const moxie_route_t *route)
-{
-    const int64_t tokens = route->state->shape.token_count_max;
-    const int64_t wanted = (tokens + TOKENS_PER_BLOCK - 1) / TOKENS_PER_BLOCK;
-    const int64_t knob = route->group->knobs.value[CUDA_KNOB_UPDATE_SMS];
-    return cuda_block_count(cuda_of(route->group), wanted < knob ? wanted : knob);
-}
-
 static moxie_status_t launch(const moxie_route_t *route, const moxie_routing_t *routing,
                              moxie_status_t local, moxie_stream_t stream)
 {
@@ -62,7 +54,10 @@ static moxie_status_t launch(const moxie_route_t *route, const moxie_routing_t *
         args.is_int64 = routing->index_type == MOXIE_INDEX_INT64;
     }
     own->token_count = args.token_count;
-    return cuda_launch(exchange, CUDA_KERNEL_UPDATE, block_count(route), CUDA_UPDATE_THREADS,
+    const uint32_t blocks =
+        cuda_block_count(exchange, route->group->knobs.value[CUDA_KNOB_UPDATE_SMS],
+                         shape->token_count_max, TOKENS_PER_BLOCK);
+    return cuda_launch(exchange, CUDA_KERNEL_UPDATE, blocks, CUDA_UPDATE_THREADS,
                        (uint32_t)sizeof(int64_t) * CUDA_RANK_COUNT_MAX +
                            (uint32_t)sizeof(uint32_t) * COUNT_ARRAYS * columns,
                        &args, stream);
@@ -77,7 +72,7 @@ moxie_status_t cuda_route_update(moxie_route_t *route, const moxie_routing_t *ro
         return status;
     }
     if (own->mismatch.status != MOXIE_OK) { /* known to all ranks since they made the route */
-        cuda_device_leave(&cuda_of(route->group)->transport->device);
+        cuda_device_leave();
         return error_adopt(&own->mismatch);
     }
     const int waits = !route->has_capacity && !cuda_is_capturing(stream);

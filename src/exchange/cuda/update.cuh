@@ -10,7 +10,8 @@
 #include "exchange/cuda/meeting.cuh"
 #include "exchange/cuda/rows.cuh"
 
-namespace moxie {
+namespace moxie
+{
 
 constexpr int update_warps = CUDA_UPDATE_THREADS / 32;
 
@@ -210,8 +211,9 @@ __device__ inline void gather_totals(const cuda_update_args_t &args, operation &
             if (blockIdx.x == 0 && column < channel.rank_count) {
                 args.route.row_counts[rank * channel.rank_count + column] = (int32_t)count;
             } else if (blockIdx.x == 0) {
-                args.route.expert_counts[rank * args.route.expert_count + column -
-                                         channel.rank_count] = (int32_t)count;
+                args.route
+                    .expert_counts[rank * args.route.expert_count + column - channel.rank_count] =
+                    (int32_t)count;
             }
         }
     }
@@ -356,8 +358,7 @@ __device__ inline void place_token(const cuda_update_args_t &args, int64_t token
     const cuda_route_view_t &route = args.route;
     const bool is_rank_major = route.layout == 1;
     for (int32_t slot = lane_index(); slot < route.topk; slot += 32) {
-        const int32_t column =
-            is_rank_major ? ranks[slot] : args.channel.rank_count + ids[slot];
+        const int32_t column = is_rank_major ? ranks[slot] : args.channel.rank_count + ids[slot];
         rows[slot] = ranks[slot] < 0 ? -1 : (int32_t)next[column];
         route.rows[token * route.topk + slot] = rows[slot];
     }
@@ -369,8 +370,12 @@ __device__ inline void place_token(const cuda_update_args_t &args, int64_t token
             continue;
         }
         next[is_rank_major ? rank : args.channel.rank_count + ids[slot]]++;
-        cuda_row_t entry = {(int32_t)token, -1, route.weights[token * route.topk + slot],
-                            (uint16_t)args.channel.rank, (uint8_t)slot, (uint8_t)first};
+        cuda_row_t entry = {(int32_t)token,
+                            -1,
+                            route.weights[token * route.topk + slot],
+                            (uint16_t)args.channel.rank,
+                            (uint8_t)slot,
+                            (uint8_t)first};
         for (int32_t later = route.topk - 1; later > slot && !is_rank_major; later--) {
             if (ranks[later] == rank) {
                 entry.next = rows[later];

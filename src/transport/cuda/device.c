@@ -69,15 +69,30 @@ void cuda_device_close(cuda_device_t *device)
     }
 }
 
+/* How deep a thread may be in calls that enter. */
+#define DEPTH_MAX 4
+
+/* The capture modes that the calling thread had before. */
+static _Thread_local CUstreamCaptureMode modes[DEPTH_MAX];
+static _Thread_local int depth;
+
 moxie_status_t cuda_device_enter(const cuda_device_t *device)
 {
-    return cuda_check(cuda()->cuCtxPushCurrent(device->context), "entering the GPU's context");
+    const moxie_status_t status =
+        cuda_check(cuda()->cuCtxPushCurrent(device->context), "entering the GPU's context");
+    if (status == MOXIE_OK) {
+        modes[depth] = CU_STREAM_CAPTURE_MODE_RELAXED;
+        cuda()->cuThreadExchangeStreamCaptureMode(&modes[depth]);
+        depth++;
+    }
+    return status;
 }
 
-void cuda_device_leave(const cuda_device_t *device)
+void cuda_device_leave(void)
 {
-    (void)device;
     CUcontext popped;
+    depth--;
+    cuda()->cuThreadExchangeStreamCaptureMode(&modes[depth]);
     cuda()->cuCtxPopCurrent(&popped);
 }
 

@@ -21,9 +21,12 @@ moxie_status_t cuda_check(CUresult result, const char *what);
 moxie_status_t cuda_device_open(int32_t ordinal, int32_t rank, cuda_device_t *out);
 void cuda_device_close(cuda_device_t *device);
 
-/* Makes the device's context the calling thread's for as long as it takes. */
+/*
+ * Makes the device's context the calling thread's for as long as it takes. Memory is made and freed
+ * meanwhile without a word to graphs that the thread is capturing: they stay valid.
+ */
 moxie_status_t cuda_device_enter(const cuda_device_t *device);
-void cuda_device_leave(const cuda_device_t *device);
+void cuda_device_leave(void);
 
 /* Zeroed memory of the host that kernels of this process can write. */
 moxie_status_t cuda_pinned_allocate(memory_account_t *account, uint64_t bytes, void **out);

@@ -19,8 +19,8 @@ extern "C" {
 /* Blocks of a kernel: each raises a flag of its own at every peer. */
 #define CUDA_BLOCK_COUNT_MAX 160
 
-/* Flags of a block: what it wrote is complete, of a first pass, of what follows from it, of a second
- * pass. */
+/* Flags of a block: what it wrote is complete, of a first pass, of what follows from it, of a
+ * second pass. */
 #define CUDA_FLAG_COUNT 3
 
 /* Windows a group may have at a time. */
@@ -51,9 +51,9 @@ typedef enum cuda_phase {
  * fence is needed to read it.
  */
 typedef enum cuda_offer_field {
-    CUDA_OFFER_KIND,    /* cuda_op_kind_t */
-    CUDA_OFFER_STATUS,  /* moxie_status_t of this rank's arguments; then the error words follow */
-    CUDA_OFFER_BLOCKS,  /* blocks that will raise a flag */
+    CUDA_OFFER_KIND,   /* cuda_op_kind_t */
+    CUDA_OFFER_STATUS, /* moxie_status_t of this rank's arguments; then the error words follow */
+    CUDA_OFFER_BLOCKS, /* blocks that will raise a flag */
     CUDA_OFFER_DTYPE,
     CUDA_OFFER_WIRE_DTYPE,
     CUDA_OFFER_UNWEIGHTED,
@@ -165,7 +165,7 @@ typedef struct cuda_counters {
     uint32_t leaving; /* blocks that are done */
     uint32_t arrived; /* blocks at the grid barrier */
     uint32_t reserved;
-    uint64_t pool[4]; /* next unit of work to give out, a phase each */
+    uint64_t pool[4];  /* next unit of work to give out, a phase each */
     uint64_t bad_slot; /* update: the smallest bad token · topk + slot, ~0: none */
     cuda_tally_t tally;
 } cuda_counters_t;
@@ -179,7 +179,7 @@ typedef struct cuda_channel {
     cuda_control_t *controls[CUDA_RANK_COUNT_MAX];
     cuda_group_report_t *group_report;
     cuda_counters_t *counters;
-    cuda_tally_t *tally; /* pinned */
+    cuda_tally_t *tally;               /* pinned */
     const cuda_window_part_t *windows; /* [CUDA_WINDOW_COUNT_MAX][rank_count] */
     uint64_t offer_offset; /* uint64_t [2 banks][rank_count][CUDA_OFFER_WORDS + CUDA_ERROR_WORDS] */
     uint64_t count_offset; /* uint64_t [2 banks][rank_count][count_words] */
@@ -202,25 +202,25 @@ typedef struct cuda_route_view {
     uint64_t staging_row_bytes;
     uint64_t gradient_offset; /* float [token_count_max][topk] */
     uint64_t row_offset;      /* cuda_row_t [row_capacity] */
-    /* rank_major: cuda_slot_t [row_capacity][topk], behind the rows, whose number is each rank's own
-     * choice. */
+    /* rank_major: cuda_slot_t [row_capacity][topk], behind the rows, whose number is each rank's
+     * own choice. */
     uint64_t slot_offsets[CUDA_RANK_COUNT_MAX];
     /* This rank's own. */
-    const int32_t *rank_of_expert;   /* [expert_count] */
-    const int32_t *local_of_expert;  /* [expert_count] */
-    const int32_t *expert_start;     /* [rank_count + 1] into expert_of_local */
-    const int32_t *expert_of_local;  /* [expert_count] */
-    int32_t *experts;                /* [token_count_max][topk] */
-    float *weights;                  /* [token_count_max][topk] */
-    int32_t *rows;                   /* [token_count_max][topk] row of each slot, -1: unused */
-    int32_t *first_rows;             /* [token_count_max][rank_count] first row there, -1: none */
-    int32_t *row_counts;             /* [rank_count source][rank_count] */
-    int32_t *expert_counts;          /* [rank_count source][expert_count] */
-    int64_t *needs;                  /* [rank_count] rows that each rank's buffers need */
-    int64_t *block_starts;           /* [local_expert_count + 1] */
-    int64_t *local_counts;           /* [local_expert_count] */
-    uint32_t *block_counts;          /* scratch of an update: [blocks][rank_count + expert_count] */
-    int64_t *token_count;            /* of the last update */
+    const int32_t *rank_of_expert;  /* [expert_count] */
+    const int32_t *local_of_expert; /* [expert_count] */
+    const int32_t *expert_start;    /* [rank_count + 1] into expert_of_local */
+    const int32_t *expert_of_local; /* [expert_count] */
+    int32_t *experts;               /* [token_count_max][topk] */
+    float *weights;                 /* [token_count_max][topk] */
+    int32_t *rows;                  /* [token_count_max][topk] row of each slot, -1: unused */
+    int32_t *first_rows;            /* [token_count_max][rank_count] first row there, -1: none */
+    int32_t *row_counts;            /* [rank_count source][rank_count] */
+    int32_t *expert_counts;         /* [rank_count source][expert_count] */
+    int64_t *needs;                 /* [rank_count] rows that each rank's buffers need */
+    int64_t *block_starts;          /* [local_expert_count + 1] */
+    int64_t *local_counts;          /* [local_expert_count] */
+    uint32_t *block_counts;         /* scratch of an update: [blocks][rank_count + expert_count] */
+    int64_t *token_count;           /* of the last update */
     int32_t *has_routing;
     cuda_route_report_t *report;
 } cuda_route_view_t;

@@ -175,9 +175,9 @@ static moxie_status_t create_own(const cuda_sharing_call_t *call, uint64_t bytes
         part->bytes = bytes;
         sharing->charged_bytes = pages;
         call->host->account->device_bytes += pages;
-        status = cuda_check(cuda()->cuMemsetD8Async((CUdeviceptr)(uintptr_t)part->base, 0, pages,
-                                                    call->stream),
-                            "zeroing device memory");
+        status = cuda_check(
+            cuda()->cuMemsetD8Async((CUdeviceptr)(uintptr_t)part->base, 0, pages, call->stream),
+            "zeroing device memory");
     }
     if (status == MOXIE_OK) {
         status = cuda_check(cuda()->cuStreamSynchronize(call->stream), "zeroing device memory");
@@ -204,9 +204,9 @@ static moxie_status_t map_peer(const cuda_sharing_call_t *call, int32_t rank, cu
         part->kind = CUDA_SHARING_OWN;
     } else if (notice.kind == CUDA_SHARING_IPC) {
         CUdeviceptr address = 0;
-        status = cuda_check(cuda()->cuIpcOpenMemHandle(&address, notice.ipc,
-                                                       CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS),
-                            "opening a peer's memory");
+        status = cuda_check(
+            cuda()->cuIpcOpenMemHandle(&address, notice.ipc, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS),
+            "opening a peer's memory");
         part->mapping = (char *)(uintptr_t)address;
         part->kind = status == MOXIE_OK ? CUDA_SHARING_IPC : CUDA_SHARING_NONE;
     } else {
@@ -346,8 +346,8 @@ moxie_status_t cuda_sharing_register(const cuda_sharing_call_t *call, const moxi
     moxie_status_t status = begin(call);
     if (status == MOXIE_OK) {
         status = local != MOXIE_OK ? local : describe(call->device, memory, &notice, &fd);
-        out->parts[out->rank] = (cuda_part_t){
-            .base = memory->base, .bytes = memory->bytes, .kind = CUDA_SHARING_OWN};
+        out->parts[out->rank] =
+            (cuda_part_t){.base = memory->base, .bytes = memory->bytes, .kind = CUDA_SHARING_OWN};
         status = share(call, &notice, fd, status, out);
     }
     if (fd >= 0) {

@@ -8,9 +8,9 @@
 #ifndef MOXIE_TRANSPORT_CUDA_SHARING_H
 #define MOXIE_TRANSPORT_CUDA_SHARING_H
 
-#include "transport/cuda/protocol.h"
 #include "moxie/window.h"
 #include "transport/cuda/device.h"
+#include "transport/cuda/protocol.h"
 #include "transport/shm/transport.h"
 
 /* Physical memory comes in pieces of this; what is allocated is rounded up to it. */
@@ -43,7 +43,7 @@ typedef struct cuda_sharing {
 typedef struct cuda_sharing_call {
     shm_transport_t *host;
     const cuda_device_t *device;
-    CUstream stream; /* for zeroing */
+    CUstream stream;  /* for zeroing */
     const char *name; /* "window_allocate" */
 } cuda_sharing_call_t;
 

@@ -97,8 +97,8 @@ static moxie_status_t open_memory(cuda_transport_t *transport, uint64_t channel_
         cuda()->cuStreamCreateWithPriority(&transport->stream, CU_STREAM_NON_BLOCKING, 0),
         "a stream");
     if (status == MOXIE_OK) {
-        status = cuda_pinned_allocate(transport->host->account, sizeof(cuda_group_report_t),
-                                      &pinned);
+        status =
+            cuda_pinned_allocate(transport->host->account, sizeof(cuda_group_report_t), &pinned);
         transport->report = pinned;
     }
     const cuda_sharing_call_t call = cuda_transport_call(transport, "group_create");
@@ -130,7 +130,7 @@ moxie_status_t cuda_transport_open(const moxie_group_options_t *options, memory_
         if (status == MOXIE_OK) {
             status = open_memory(transport, channel_bytes);
         }
-        cuda_device_leave(&transport->device);
+        cuda_device_leave();
     }
     if (status != MOXIE_OK) {
         const moxie_error_t error = *error_detail();
@@ -156,7 +156,7 @@ void cuda_transport_close(cuda_transport_t *transport)
         if (transport->stream != NULL) {
             cuda()->cuStreamDestroy(transport->stream);
         }
-        cuda_device_leave(&transport->device);
+        cuda_device_leave();
     }
     cuda_device_close(&transport->device);
     shm_transport_close(transport->host);
@@ -172,13 +172,12 @@ static moxie_status_t tell_reason(const cuda_transport_t *transport, uint64_t re
     const int32_t peer = (int32_t)(reason >> 16 & 0xFFFF);
     const int32_t rank = (int32_t)(reason & 0xFFFF);
     const int is_lost = status == MOXIE_ERR_PEER_LOST;
-    const int32_t pid =
-        peer < transport->host->rank_count ? transport->host->peers[peer].pid : 0;
+    const int32_t pid = peer < transport->host->rank_count ? transport->host->peers[peer].pid : 0;
     error_set(is_lost ? MOXIE_ERR_PEER_LOST : MOXIE_ERR_TIMEOUT, "%s: rank %d (process %d) %s",
               op_name(kind), peer, pid,
-              is_lost                         ? "has ended"
+              is_lost                    ? "has ended"
               : phase == CUDA_PHASE_MEET ? "did not call in time"
-                                              : "did not finish in time");
+                                         : "did not finish in time");
     error_set_phase(op_name(kind), phase == CUDA_PHASE_MEET ? "meet" : "finish");
     error_detail()->rank = rank;
     error_detail()->peer = peer;
@@ -199,8 +198,8 @@ moxie_status_t cuda_transport_check(cuda_transport_t *transport, const char *nam
 
 void cuda_transport_abandon(cuda_transport_t *transport, int32_t peer)
 {
-    const uint64_t reason = CUDA_REVOKED(MOXIE_ERR_PEER_LOST, 0, CUDA_PHASE_MEET, peer,
-                                         transport->host->rank);
+    const uint64_t reason =
+        CUDA_REVOKED(MOXIE_ERR_PEER_LOST, 0, CUDA_PHASE_MEET, peer, transport->host->rank);
     const cuda_part_t *own = &transport->memory.parts[transport->host->rank];
     transport->report->revoked = reason;
     /* On a stream of its own: the one that the kernel waits in does not get to it. */

@@ -49,13 +49,12 @@ static moxie_status_t publish(const cuda_window_t *window)
     const size_t line_bytes = sizeof(parts[0]) * (size_t)rank_count;
     const char *base = transport->memory.parts[transport->host->rank].base;
     const char *line = base + cuda_transport_table_offset() + line_bytes * window->slot;
-    moxie_status_t status = cuda_check(
-        cuda()->cuMemcpyAsync((CUdeviceptr)(uintptr_t)line, (CUdeviceptr)(uintptr_t)parts,
-                              line_bytes, transport->stream),
-        "the table of windows");
+    moxie_status_t status = cuda_check(cuda()->cuMemcpyAsync((CUdeviceptr)(uintptr_t)line,
+                                                             (CUdeviceptr)(uintptr_t)parts,
+                                                             line_bytes, transport->stream),
+                                       "the table of windows");
     if (status == MOXIE_OK) {
-        status =
-            cuda_check(cuda()->cuStreamSynchronize(transport->stream), "the table of windows");
+        status = cuda_check(cuda()->cuStreamSynchronize(transport->stream), "the table of windows");
     }
     return status;
 }
@@ -96,8 +95,7 @@ moxie_status_t cuda_window_register(cuda_transport_t *transport, const moxie_mem
     cuda_window_t *window = NULL;
     cuda_sharing_t none;
     moxie_status_t status = open_window(transport, &window);
-    status =
-        cuda_sharing_register(&call, memory, status, window != NULL ? &window->memory : &none);
+    status = cuda_sharing_register(&call, memory, status, window != NULL ? &window->memory : &none);
     return finish(window, status, out);
 }
 
@@ -115,7 +113,7 @@ void cuda_window_free(moxie_window_t *public_window)
     }
     if (cuda_device_enter(&transport->device) == MOXIE_OK) {
         cuda_sharing_close(&call, &window->memory);
-        cuda_device_leave(&transport->device);
+        cuda_device_leave();
     }
     transport->windows[window->slot] = NULL;
     memory_release(account, window, sizeof(*window));
@@ -126,8 +124,7 @@ const cuda_window_t *cuda_window_find(const cuda_transport_t *transport, const v
     for (uint32_t slot = 0; slot < CUDA_WINDOW_COUNT_MAX; slot++) {
         const cuda_window_t *window = transport->windows[slot];
         const uintptr_t at = (uintptr_t)address;
-        if (window != NULL && window->window.base != NULL &&
-            at >= (uintptr_t)window->window.base &&
+        if (window != NULL && window->window.base != NULL && at >= (uintptr_t)window->window.base &&
             at - (uintptr_t)window->window.base < window->window.bytes) {
             return window;
         }
