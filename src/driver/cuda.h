@@ -44,7 +44,7 @@
     X(cuGetErrorString)                                                                            \
     X(cuGraphDestroy)                                                                              \
     X(cuGraphExecDestroy)                                                                          \
-    X(cuGraphInstantiate)                                                                          \
+    X(cuGraphInstantiateWithFlags)                                                                 \
     X(cuGraphLaunch)                                                                               \
     X(cuInit)                                                                                      \
     X(cuIpcCloseMemHandle)                                                                         \

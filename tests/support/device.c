@@ -154,8 +154,13 @@ void device_upload(device_t *device, void *to, const void *from, size_t bytes)
     }
 }
 
+/* A copy to memory that is not pinned waits inside the driver, and other ranks of this process may
+ * then not launch what this one waits for: so the wait comes first. */
 void device_download(device_t *device, void *to, const void *from, size_t bytes)
 {
+    if (device_is_remote(device)) {
+        device->ops->synchronise(device->ctx);
+    }
     device_upload(device, to, from, bytes);
 }
 
