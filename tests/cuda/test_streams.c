@@ -281,6 +281,8 @@ static void create_while_capturing(flight_t *flight, moxie_group_t *group)
     moxie_group_destroy(other);
     moxie_window_free(window);
     moxie_route_destroy(route);
+    /* Ranks on one GPU free nothing while a kernel of another one waits for them. */
+    world_expect(self, "barrier in a capture", moxie_group_barrier(group), MOXIE_OK);
 }
 
 static bool play_creations(world_rank_t *self, moxie_group_t *group, flight_t *flight)
@@ -311,7 +313,7 @@ static void play_creation_in_a_capture(world_rank_t *self)
     play_layouts(self, "create", play_creations);
 }
 
-static void test_creation_in_a_capture_is_refused(void **state)
+static void test_creation_in_a_capture_leaves_it_alone(void **state)
 {
     (void)state;
     run(play_creation_in_a_capture);
@@ -508,7 +510,7 @@ static int run_as(world_mode_t as)
         cmocka_unit_test(test_calls_with_a_capacity_wait_for_nothing),
         cmocka_unit_test(test_a_graph_is_replayed_with_new_routings),
         cmocka_unit_test(test_bad_routing_in_a_graph),
-        cmocka_unit_test(test_creation_in_a_capture_is_refused),
+        cmocka_unit_test(test_creation_in_a_capture_leaves_it_alone),
         cmocka_unit_test(test_several_routes_and_groups_in_the_air),
         cmocka_unit_test(test_a_small_capacity_is_refused_on_the_device),
         cmocka_unit_test(test_a_stream_barrier_waits_in_stream_order),

@@ -25,24 +25,6 @@ moxie_status_t cuda_call_begin(const moxie_route_t *route, const char *op)
     return status != MOXIE_OK ? status : cuda_device_enter(&exchange->transport->device);
 }
 
-moxie_status_t cuda_call_end(const moxie_route_t *route, moxie_stream_t stream,
-                             moxie_status_t local, moxie_status_t launched)
-{
-    const cuda_route_t *own = cuda_route_of(route);
-    if (launched == MOXIE_OK && !cuda_is_capturing(stream)) {
-        launched = cuda_check(cuda()->cuEventRecord(own->called, stream), "recording an event");
-        if (launched == MOXIE_OK && local != MOXIE_OK) {
-            /* Its error is read from memory that the next call writes. */
-            const moxie_error_t error = *error_detail();
-            cuda()->cuEventSynchronize(own->called);
-            own->pinned->report.call.refusal = CUDA_REFUSED_NOT; /* told here and now */
-            error_adopt(&error);
-        }
-    }
-    cuda_device_leave();
-    return local != MOXIE_OK ? local : launched;
-}
-
 void cuda_offer_status(const moxie_route_t *route, moxie_status_t local, cuda_offer_t *offer)
 {
     cuda_route_pinned_t *pinned = cuda_route_of(route)->pinned;
@@ -252,4 +234,24 @@ moxie_status_t cuda_route_settle(moxie_route_t *route)
     route_row_count(state, rank)[rank] = report->own_row_count;
     status = cuda_verdict_error(route, &report->update);
     return status != MOXIE_OK ? status : cuda_verdict_error(route, &report->call);
+}
+
+moxie_status_t cuda_call_end(moxie_route_t *route, moxie_stream_t stream, moxie_status_t local,
+                             moxie_status_t launched)
+{
+    const cuda_route_t *own = cuda_route_of(route);
+    const int is_capturing = cuda_is_capturing(stream);
+    if (launched == MOXIE_OK && !is_capturing) {
+        launched = cuda_check(cuda()->cuEventRecord(own->called, stream), "recording an event");
+    }
+    cuda_device_leave();
+    if (local == MOXIE_OK || launched != MOXIE_OK || is_capturing) {
+        return local != MOXIE_OK ? local : launched;
+    }
+    /* What the ranks agreed on is what all of them return; and this rank's error is read from
+     * memory that the next call writes. */
+    const moxie_error_t error = *error_detail();
+    const moxie_status_t status = cuda_route_settle(route);
+    own->pinned->report.call.refusal = CUDA_REFUSED_NOT; /* told here and now */
+    return status != MOXIE_OK ? status : error_adopt(&error);
 }

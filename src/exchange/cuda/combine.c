@@ -46,7 +46,7 @@ static int64_t pass_columns(int64_t hidden, moxie_dtype_t wire_dtype)
     return (half + PASS_UNIT - 1) / PASS_UNIT * PASS_UNIT;
 }
 
-static moxie_status_t bring_home(const moxie_route_t *route, const rows_home_t *call,
+static moxie_status_t bring_home(moxie_route_t *route, const rows_home_t *call,
                                  moxie_stream_t stream)
 {
     const cuda_exchange_t *exchange = cuda_of(route->group);

@@ -23,8 +23,8 @@ static cuda_dispatch_args_t start(const moxie_route_t *route, cuda_op_kind_t kin
     return args;
 }
 
-static moxie_status_t launch(const moxie_route_t *route, cuda_dispatch_args_t *args,
-                             moxie_status_t local, moxie_stream_t stream)
+static moxie_status_t launch(moxie_route_t *route, cuda_dispatch_args_t *args, moxie_status_t local,
+                             moxie_stream_t stream)
 {
     const cuda_exchange_t *exchange = cuda_of(route->group);
     const int64_t sms = route->group->knobs.value[CUDA_KNOB_SMS];
