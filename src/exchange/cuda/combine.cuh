@@ -14,9 +14,6 @@
 namespace moxie
 {
 
-/* Rows that are summed at a time. */
-constexpr int sum_rows = 2;
-
 /* Partials that are summed at a time. */
 constexpr int sum_ranks = 4;
 
@@ -163,81 +160,128 @@ struct arrival_work {
     }
 };
 
-/* Loads that a lane has in flight for a row: as many as registers allow. */
-template <int count, bool is_bf16> constexpr int depth_of = count == 1 || is_bf16 ? 4 : 2;
+/* Loads of a lane for each of so many rows that are on their way together: as many as registers
+ * hold. */
+template <int count, bool is_bf16, int row_count>
+constexpr int load_depth = count == 1 || !is_bf16 ? 1
+                           : row_count == 4       ? 2
+                                                  : 6;
 
-/* Adds `sum_rows` rows, NULL: none, at some places of each lane, ascending slots. */
-template <int count, bool is_bf16>
-__device__ __forceinline__ void add_rows(const combine_pass &pass,
-                                         const char *const (&rows)[sum_rows],
-                                         const float (&weights)[sum_rows], int64_t base,
-                                         float (&sums)[depth_of<count, is_bf16>][count])
-{
-    constexpr int depth = depth_of<count, is_bf16>;
-    packed_numbers<count, is_bf16> packed[sum_rows][depth];
-#pragma unroll
-    for (int link = 0; link < sum_rows; link++) {
-#pragma unroll
-        for (int i = 0; i < depth; i++) {
-            const int64_t column = base + (32 * i + lane_index()) * count;
-            if (rows[link] != nullptr && column < pass.end) {
-                packed[link][i].load(rows[link], column);
-            }
-        }
-    }
-#pragma unroll
-    for (int link = 0; link < sum_rows; link++) {
-#pragma unroll
-        for (int i = 0; i < depth; i++) {
-            const int64_t column = base + (32 * i + lane_index()) * count;
-            if (rows[link] != nullptr && column < pass.end) {
-                float numbers[count];
-                packed[link][i].unpack(numbers);
-#pragma unroll
-                for (int j = 0; j < count; j++) {
-                    sums[i][j] = fmaf(weights[link], numbers[j], sums[i][j]);
-                }
-            }
-        }
-    }
-}
-
-/* A token's rows and weights, one a lane, the second 32 in `more`. In rank_major the one row, which
- * the caller has weighted and summed: 1 · y + 0 is y, but for the sign of zero, which the sum at
- * home does not see. */
+/* A token's rows and weights, one a lane, and the second 32 beside them. In rank_major the one row,
+ * which the caller has weighted and summed: 1 · y + 0 is y, but for the sign of zero, which the sum
+ * at home does not see. */
 struct weighted_rows {
-    cuda_link_t link;
-    cuda_link_t more;
+    int32_t low_row, high_row;
+    float low_weight, high_weight;
 
-    __device__ __forceinline__ weighted_rows(const cuda_combine_args_t &args,
-                                             const partial_source &taken)
-        : link{(int32_t)taken.n, 1.0f, 0, 0}, more{}
+    __device__ __forceinline__ void load(const cuda_combine_args_t &args, int64_t n)
     {
         const cuda_route_view_t &route = args.route;
-        if (route.layout == 1) {
+        low_row = (int32_t)n;
+        low_weight = 1.0f;
+        if (route.layout == 1 || n < 0) {
             return;
         }
-        const cuda_link_t *links = links_of(args.channel, route, taken.n);
-        if (lane_index() < taken.arrival.count) {
-            link = load_link(links + lane_index());
+        const cuda_link_t *links = links_of(args.channel, route, n);
+        if (lane_index() < route.topk) { /* how many of them there are is not known yet */
+            const cuda_link_t link = load_link(links + lane_index());
+            low_row = link.row;
+            low_weight = link.weight;
         }
-        if (lane_index() + 32 < taken.arrival.count) {
-            more = load_link(links + lane_index() + 32);
-        }
-        if (args.unweighted) {
-            link.weight = more.weight = 1.0f;
+        if (lane_index() + 32 < route.topk) {
+            const cuda_link_t link = load_link(links + lane_index() + 32);
+            high_row = link.row;
+            high_weight = link.weight;
         }
     }
 
     __device__ __forceinline__ int32_t row(int32_t i) const
     {
-        return __shfl_sync(all_lanes, i < 32 ? link.row : more.row, i % 32);
+        return __shfl_sync(all_lanes, i < 32 ? low_row : high_row, i % 32);
     }
     __device__ __forceinline__ float weight(int32_t i) const
     {
-        return __shfl_sync(all_lanes, i < 32 ? link.weight : more.weight, i % 32);
+        return __shfl_sync(all_lanes, i < 32 ? low_weight : high_weight, i % 32);
     }
 };
+
+/* Sums `rows` rows, `row_count` at most, ascending slots, and writes the partial home. All
+ * loads of a round are on their way before the first sum. */
+template <int count, bool is_bf16, int row_count>
+__device__ __forceinline__ void send_sum(const cuda_combine_args_t &args, const combine_pass &pass,
+                                         char *staging, const weighted_rows &token, int32_t rows)
+{
+    constexpr int depth = load_depth<count, is_bf16, row_count>;
+    const char *sources[row_count];
+    float weights[row_count];
+#pragma unroll
+    for (int row = 0; row < row_count; row++) {
+        sources[row] = args.source + token.row(row) * source_row_bytes(args);
+        weights[row] = args.unweighted ? 1.0f : token.weight(row);
+    }
+#pragma unroll 1
+    for (int64_t base = pass.begin; base < pass.end; base += 32 * depth * count) {
+        packed_numbers<count, is_bf16> packed[row_count][depth];
+#pragma unroll
+        for (int row = 0; row < row_count; row++) {
+#pragma unroll
+            for (int i = 0; i < depth; i++) {
+                const int64_t column = base + (32 * i + lane_index()) * count;
+                if (row < rows && column < pass.end) {
+                    packed[row][i].load(sources[row], column);
+                }
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < depth; i++) {
+            const int64_t column = base + (32 * i + lane_index()) * count;
+            float sums[count] = {};
+#pragma unroll
+            for (int row = 0; row < row_count; row++) {
+                if (row < rows) {
+                    float numbers[count];
+                    packed[row][i].unpack(numbers);
+#pragma unroll
+                    for (int j = 0; j < count; j++) {
+                        sums[j] = fmaf(weights[row], numbers[j], sums[j]);
+                    }
+                }
+            }
+            if (column < pass.end) {
+                store_numbers<count>(staging, column - pass.begin, args.wire_is_bf16, sums);
+            }
+        }
+    }
+}
+
+/* A token with more rows than that: one after the other. */
+template <int count, bool is_bf16>
+__device__ __forceinline__ void send_long_sum(const cuda_combine_args_t &args,
+                                              const combine_pass &pass, char *staging,
+                                              const weighted_rows &rows, int32_t row_count)
+{
+    for (int64_t base = pass.begin; base < pass.end; base += 32 * count) {
+        const int64_t column = base + lane_index() * count;
+        float sums[count] = {};
+        for (int32_t i = 0; i < row_count; i++) {
+            const char *row = args.source + rows.row(i) * source_row_bytes(args);
+            const float weight = args.unweighted ? 1.0f : rows.weight(i);
+            if (column < pass.end) {
+                packed_numbers<count, is_bf16> packed;
+                float numbers[count];
+                packed.load(row, column);
+                packed.unpack(numbers);
+#pragma unroll
+                for (int j = 0; j < count; j++) {
+                    sums[j] = fmaf(weight, numbers[j], sums[j]);
+                }
+            }
+        }
+        if (column < pass.end) {
+            store_numbers<count>(staging, column - pass.begin, args.wire_is_bf16, sums);
+        }
+    }
+}
 
 /* Sums a token's rows here and writes the partial home. */
 template <int count, bool is_bf16>
@@ -245,30 +289,14 @@ __device__ __forceinline__ void send_partial(const cuda_combine_args_t &args,
                                              const combine_pass &pass, const partial_source &taken,
                                              const weighted_rows &rows)
 {
-    constexpr int depth = depth_of<count, is_bf16>;
-    char *staging = staging_row(args, taken.home, taken.arrival.token, args.channel.rank);
     const int32_t row_count = args.route.layout == 1 ? 1 : taken.arrival.count;
-    for (int64_t base = pass.begin; base < pass.end; base += 32 * depth * count) {
-        float sums[depth][count] = {};
-        for (int32_t first = 0; first < row_count; first += sum_rows) {
-            const char *addresses[sum_rows];
-            float weights[sum_rows];
-#pragma unroll
-            for (int i = 0; i < sum_rows; i++) {
-                const int64_t row = rows.row(min(first + i, row_count - 1));
-                weights[i] = rows.weight(min(first + i, row_count - 1));
-                addresses[i] =
-                    first + i < row_count ? args.source + row * source_row_bytes(args) : nullptr;
-            }
-            add_rows<count, is_bf16>(pass, addresses, weights, base, sums);
-        }
-#pragma unroll
-        for (int i = 0; i < depth; i++) {
-            const int64_t column = base + (32 * i + lane_index()) * count;
-            if (column < pass.end) {
-                store_numbers<count>(staging, column - pass.begin, args.wire_is_bf16, sums[i]);
-            }
-        }
+    char *staging = staging_row(args, taken.home, taken.arrival.token, args.channel.rank);
+    if (row_count <= 2) {
+        send_sum<count, is_bf16, 2>(args, pass, staging, rows, row_count);
+    } else if (row_count <= 4) {
+        send_sum<count, is_bf16, 4>(args, pass, staging, rows, row_count);
+    } else {
+        send_long_sum<count, is_bf16>(args, pass, staging, rows, row_count);
     }
 }
 
@@ -278,9 +306,16 @@ __device__ __forceinline__ void send_partials_by_lanes(const cuda_combine_args_t
                                                        const combine_pass &pass)
 {
     arrival_work work(args, shared, pass);
-    partial_source taken;
-    while (work.take(&taken)) {
-        const weighted_rows rows(args, taken);
+    weighted_rows later = {}; /* of the token behind, on their way */
+    later.load(args, work.source.n);
+    while (work.unit < work.count) {
+        const partial_source taken = work.source;
+        const weighted_rows rows = later;
+        work.advance();
+        later.load(args, work.unit < work.count ? work.source.n : -1);
+        if (taken.n < 0) {
+            continue;
+        }
         send_partial<count, is_bf16>(args, pass, taken, rows);
         if (pass.sends_gradients) {
             work.send_gradients(taken);
@@ -288,108 +323,6 @@ __device__ __forceinline__ void send_partials_by_lanes(const cuda_combine_args_t
         work.done(work.ticket_of(taken));
     }
 }
-
-/* Gives out the rows of sums piece by piece, token by token. */
-struct sum_work {
-    const cuda_combine_args_t &args;
-    const combine_pass &pass;
-    arrival_work arrivals;
-    partial_source taken;
-    cuda_link_t link; /* rows of the token, one a lane */
-    cuda_link_t more;
-    cuda_link_t next_link; /* of the token behind it, on their way */
-    cuda_link_t next_more;
-    int32_t row_count;
-    int32_t index;  /* of the next row; row_count: the piece is done */
-    int64_t column; /* where the next piece begins */
-    int32_t piece_columns;
-
-    __device__ __forceinline__ sum_work(const cuda_combine_args_t &arguments,
-                                        combine_shared &shared, const combine_pass &columns)
-        : args(arguments), pass(columns),
-          arrivals(arguments, shared, columns), taken{}, link{}, more{}, next_link{}, next_more{},
-          row_count(0), index(0), column(columns.end)
-    {
-        const int64_t width = pass.end - pass.begin;
-        const int64_t count = (2 * width + bulk_piece_bytes - 1) / bulk_piece_bytes;
-        piece_columns = (int32_t)((width + 8 * count - 1) / (8 * count)) * 8;
-        look_ahead();
-    }
-
-    /* Loads the rows of the next token, without knowing yet how many there are. */
-    __device__ __forceinline__ void look_ahead()
-    {
-        if (arrivals.unit < arrivals.count && arrivals.source.n >= 0) {
-            const cuda_link_t *links = links_of(args.channel, args.route, arrivals.source.n);
-            if (lane_index() < args.route.topk) {
-                next_link = load_link(links + lane_index());
-            }
-            if (lane_index() + 32 < args.route.topk) {
-                next_more = load_link(links + lane_index() + 32);
-            }
-        }
-    }
-
-    __device__ __forceinline__ bool take_token()
-    {
-        while (arrivals.unit < arrivals.count) {
-            taken = arrivals.source;
-            link = next_link;
-            more = next_more;
-            arrivals.advance();
-            look_ahead();
-            if (taken.n >= 0) {
-                row_count = taken.arrival.count;
-                column = pass.begin;
-                index = 0;
-                if (pass.sends_gradients) {
-                    arrivals.send_gradients(taken);
-                }
-                return true;
-            }
-        }
-        return false;
-    }
-
-    __device__ __forceinline__ const char *next(bulk_row *row)
-    {
-        if (index == row_count && column < pass.end) {
-            column += piece_columns;
-            index = 0;
-        }
-        if (column >= pass.end && !take_token()) {
-            return nullptr;
-        }
-        const int64_t at = __shfl_sync(all_lanes, index < 32 ? link.row : more.row, index % 32);
-        const float weight =
-            __shfl_sync(all_lanes, index < 32 ? link.weight : more.weight, index % 32);
-        const int64_t end = min(pass.end, column + piece_columns);
-        row->weight = args.unweighted ? 1.0f : weight;
-        row->bytes = (uint32_t)(2 * (end - column));
-        row->is_last = ++index == row_count;
-        row->ticket = arrivals.ticket_of(taken);
-        row->column = (int32_t)column;
-        return args.source + at * source_row_bytes(args) + 2 * column;
-    }
-
-    __device__ __forceinline__ void write(const bulk_row &row,
-                                          const float (&sums)[bulk_sum_depth][wide_count])
-    {
-        const int32_t home = __ffs((int)(row.ticket >> 32)) - 1;
-        char *staging = staging_row(args, home, (uint32_t)row.ticket, args.channel.rank);
-#pragma unroll
-        for (int i = 0; i < bulk_sum_depth; i++) {
-            const int32_t number = 256 * i + wide_count * lane_index();
-            if (2 * number < (int32_t)row.bytes) {
-                store_numbers<wide_count>(staging, row.column - pass.begin + number,
-                                          args.wire_is_bf16, sums[i]);
-            }
-        }
-        if (row.column + row.bytes / 2 >= pass.end) {
-            arrivals.done(row.ticket);
-        }
-    }
-};
 
 /* rank_major in bf16: partials are the rows as they are. */
 __device__ __forceinline__ void send_partials_in_bulk(const cuda_combine_args_t &args,
@@ -420,11 +353,6 @@ __device__ inline void send_partials(const cuda_combine_args_t &args, combine_sh
         if (warp < bulk_warps) {
             send_partials_in_bulk(args, shared, pass, pieces);
         }
-    } else if (has_bulk && wide && args.route.layout == 2 && args.source_is_bf16) {
-        if (warp < bulk_warps) {
-            sum_work work(args, shared, pass);
-            bulk_sum(pieces, warp, work);
-        }
     } else if (args.source_is_bf16) {
         wide ? send_partials_by_lanes<wide_count, true>(args, shared, pass)
              : send_partials_by_lanes<1, true>(args, shared, pass);
@@ -441,7 +369,7 @@ template <int count, bool is_bf16>
 __device__ __forceinline__ void sum_token(const cuda_combine_args_t &args, const combine_pass &pass,
                                           int64_t token, uint32_t ranks)
 {
-    constexpr int depth = depth_of<count, is_bf16> / 2;
+    constexpr int depth = load_depth<count, is_bf16, sum_ranks>;
     const int64_t out_row_bytes = args.route.hidden * (args.out_is_bf16 ? 2 : 4);
     for (int64_t base = pass.begin; base < pass.end; base += 32 * depth * count) {
         float sums[depth][count] = {};

@@ -185,10 +185,11 @@ __device__ __forceinline__ int64_t arrival_of_unit(const cuda_channel_t &channel
                                                    const arrival_ranges &ranges, int64_t unit,
                                                    int32_t *from)
 {
-    const int32_t turn = (int32_t)(unit % channel.rank_count) + channel.rank + 1;
-    const int64_t index = unit / channel.rank_count;
-    *from = turn % channel.rank_count;
-    return index < ranges.counts[*from] ? ranges.starts[*from] + index : -1;
+    const uint32_t index = (uint32_t)unit / (uint32_t)channel.rank_count;
+    const int32_t turn = (int32_t)((uint32_t)unit - index * (uint32_t)channel.rank_count);
+    const int32_t rank = turn + channel.rank + 1;
+    *from = rank < channel.rank_count ? rank : rank - channel.rank_count;
+    return (int32_t)index < ranges.counts[*from] ? ranges.starts[*from] + (int32_t)index : -1;
 }
 
 __device__ __forceinline__ int64_t unit_count(const cuda_channel_t &channel,

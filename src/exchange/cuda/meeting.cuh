@@ -335,7 +335,7 @@ __device__ inline bool operation_await(const cuda_channel_t &channel, operation 
         const uint32_t *flags = flags_of(channel, channel.rank, rank, phase);
         for (uint32_t block = threadIdx.x; block < op.fields[rank][CUDA_OFFER_BLOCKS];
              block += blockDim.x) {
-            for (int looks = 1; (int32_t)(load_flag(flags + block) - op.epoch) < 0; looks++) {
+            for (int looks = 1; load_flag(flags + block) != op.epoch; looks++) {
                 if (op.is_lost || (looks % looks_per_check == 0 &&
                                    !may_wait(channel, op, rank, kind, CUDA_PHASE_FINISH))) {
                     break;

@@ -114,7 +114,7 @@ __device__ __forceinline__ bool progress_await(const cuda_channel_t &channel, op
                                                int32_t kind, const uint32_t *flag, int32_t from,
                                                uint32_t mark)
 {
-    bool is_there = flag == nullptr || (int32_t)(load_flag(flag) - mark) >= 0;
+    bool is_there = flag == nullptr || load_flag(flag) == mark;
     for (int looks = 1; !__all_sync(all_lanes, is_there); looks++) {
         bool goes_on = true;
         if (!is_there && looks % looks_per_check == 0) {
@@ -124,7 +124,7 @@ __device__ __forceinline__ bool progress_await(const cuda_channel_t &channel, op
             return false;
         }
         __nanosleep(look_pause_ns);
-        is_there = is_there || (int32_t)(load_flag(flag) - mark) >= 0;
+        is_there = is_there || load_flag(flag) == mark;
     }
     return true;
 }

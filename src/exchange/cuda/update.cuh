@@ -24,7 +24,10 @@ struct slot_stage {
     int32_t ids[staged_slots];      /* experts, -1: unused */
     int32_t rows[staged_slots];     /* second walk */
     int32_t arrivals[staged_slots]; /* second walk: of each token's first slot on a rank */
-    int16_t ranks[staged_slots];    /* -1: unused */
+    float weights[staged_slots];
+    int16_t ranks[staged_slots];  /* -1: unused */
+    int16_t locals[staged_slots]; /* index of the expert on its rank */
+    int16_t firsts[staged_slots]; /* rank_major: the slots that have an arrival */
 };
 
 static_assert(sizeof(slot_stage) == CUDA_UPDATE_STAGE_BYTES, "the host knows how much it is");
@@ -70,9 +73,14 @@ __device__ __forceinline__ int64_t read_id(const cuda_update_args_t &args, int64
                          : reinterpret_cast<const int32_t *>(args.topk_idx)[index];
 }
 
-__device__ __forceinline__ int16_t rank_of(const cuda_route_view_t &route, int32_t expert)
+__device__ __forceinline__ void stage_slot(const cuda_route_view_t &route, slot_stage &stage,
+                                           int32_t i, int32_t expert, float weight)
 {
-    return expert < 0 ? (int16_t)-1 : (int16_t)(__ldg(route.place_of_expert + expert) >> 16);
+    const uint32_t place = expert < 0 ? ~0u : __ldg(route.place_of_expert + expert);
+    stage.ids[i] = expert;
+    stage.weights[i] = weight;
+    stage.ranks[i] = (int16_t)(place >> 16);
+    stage.locals[i] = (int16_t)(place & 0xFFFFu);
 }
 
 /* Copies ids and weights of some slots into the route; ids and ranks into the stage, where an id
@@ -101,8 +109,7 @@ __device__ inline unsigned long long stage_routing(const cuda_update_args_t &arg
             const int32_t expert = exists ? (int32_t)ids[j] : -1;
             if (i < slot_count) {
                 bad = exists ? bad : min(bad, (unsigned long long)(begin + i));
-                stage.ids[i] = expert;
-                stage.ranks[i] = rank_of(route, expert);
+                stage_slot(route, stage, i, expert, weights[j]);
                 route.experts[begin + i] = expert;
                 route.weights[begin + i] = weights[j];
             }
@@ -118,9 +125,8 @@ __device__ inline void stage_route(const cuda_update_args_t &args, int64_t begin
 {
     __syncwarp();
     for (int32_t i = lane_index(); i < slot_count; i += 32) {
-        const int32_t expert = args.route.experts[begin + i];
-        stage.ids[i] = expert;
-        stage.ranks[i] = rank_of(args.route, expert);
+        stage_slot(args.route, stage, i, args.route.experts[begin + i],
+                   args.route.weights[begin + i]);
     }
     __syncwarp();
 }
@@ -228,22 +234,37 @@ __device__ inline void gather_totals(const cuda_update_args_t &args, operation &
                                      int32_t column_count, uint32_t *total, uint32_t *before)
 {
     const cuda_channel_t &channel = args.channel;
-    for (int32_t column = threadIdx.x; column < column_count; column += blockDim.x) {
-        total[column] = before[column] = 0;
-        for (int32_t rank = 0; rank < channel.rank_count && !op.is_lost; rank++) {
-            uint32_t count = 0;
-            await_word(channel, op, rank, CUDA_OP_UPDATE,
-                       count_words(channel, channel.rank, rank, op.epoch) + column, &count);
-            total[column] += count;
-            before[column] += rank < channel.rank ? count : 0;
-            if (blockIdx.x == 0 && column < channel.rank_count) {
-                args.route.row_counts[rank * channel.rank_count + column] = (int32_t)count;
+    const int32_t rank_count = channel.rank_count;
+    for (int32_t column = threadIdx.x; column < column_count && !op.is_lost; column += blockDim.x) {
+        uint64_t words[CUDA_RANK_COUNT_MAX]; /* asked for together */
+#pragma unroll
+        for (int32_t rank = 0; rank < CUDA_RANK_COUNT_MAX; rank++) {
+            if (rank < rank_count) {
+                words[rank] =
+                    load_word(count_words(channel, channel.rank, rank, op.epoch) + column);
+            }
+        }
+        uint32_t sum = 0;
+#pragma unroll
+        for (int32_t rank = 0; rank < CUDA_RANK_COUNT_MAX; rank++) {
+            if (rank >= rank_count) {
+                continue;
+            }
+            uint32_t count = (uint32_t)words[rank];
+            if ((uint32_t)(words[rank] >> 32) != op.epoch) {
+                await_word(channel, op, rank, CUDA_OP_UPDATE,
+                           count_words(channel, channel.rank, rank, op.epoch) + column, &count);
+            }
+            before[column] = rank == channel.rank ? sum : before[column];
+            sum += count;
+            if (blockIdx.x == 0 && column < rank_count) {
+                args.route.row_counts[rank * rank_count + column] = (int32_t)count;
             } else if (blockIdx.x == 0) {
-                args.route
-                    .expert_counts[rank * args.route.expert_count + column - channel.rank_count] =
+                args.route.expert_counts[rank * args.route.expert_count + column - rank_count] =
                     (int32_t)count;
             }
         }
+        total[column] = sum;
     }
     __syncthreads();
 }
@@ -392,34 +413,53 @@ __device__ inline void number_slots(const cuda_update_args_t &args, slot_stage &
     __syncwarp();
 }
 
-/* rank_major: all slots of a token, as the rank of this first slot sees them. */
+/* rank_major: every arrival's rank is told all slots of its token, as it sees them. Some lanes an
+ * arrival, so that they write whole lines. */
 __device__ inline void tell_slots(const cuda_update_args_t &args, const slot_stage &stage,
-                                  int32_t i, int64_t begin, int32_t arrival)
+                                  int32_t first_count)
 {
     const cuda_route_view_t &route = args.route;
-    const int32_t rank = stage.ranks[i];
-    const int32_t token_begin = i / route.topk * route.topk;
-    uint2 *slots = reinterpret_cast<uint2 *>(args.channel.parts[rank] + route.detail_offset) +
-                   (int64_t)arrival * route.topk;
-    for (int32_t slot = 0; slot < route.topk; slot++) {
-        uint2 bits = make_uint2(0xFFFFFFFFu, 0);
-        if (stage.ranks[token_begin + slot] == rank) {
-            bits.x = __ldg(route.place_of_expert + stage.ids[token_begin + slot]) & 0xFFFFu;
-            bits.y = __float_as_uint(route.weights[begin + token_begin + slot]);
+    const int32_t width = min(route.topk, 32);
+    const int32_t at_once = 32 / width;
+    const int32_t turn = lane_index() / width;
+    for (int32_t number = turn; number < first_count && turn < at_once; number += at_once) {
+        const int32_t i = stage.firsts[number];
+        const int32_t rank = stage.ranks[i];
+        const int32_t begin = i / route.topk * route.topk;
+        uint2 *slots = reinterpret_cast<uint2 *>(args.channel.parts[rank] + route.detail_offset) +
+                       (int64_t)stage.arrivals[i] * route.topk;
+        for (int32_t slot = lane_index() % width; slot < route.topk; slot += width) {
+            uint2 bits = make_uint2(0xFFFFFFFFu, 0);
+            if (stage.ranks[begin + slot] == rank) {
+                bits.x = (uint32_t)stage.locals[begin + slot];
+                bits.y = __float_as_uint(stage.weights[begin + slot]);
+            }
+            slots[slot] = bits;
         }
-        slots[slot] = bits;
     }
 }
 
 /* Tells each slot's rank of it, and this rank's tables where the token's rows are. */
-__device__ inline void tell_places(const cuda_update_args_t &args, const slot_stage &stage,
-                                   int64_t begin, int32_t slot_count)
+__device__ inline void tell_places(const cuda_update_args_t &args, slot_stage &stage, int64_t begin,
+                                   int32_t slot_count)
 {
     const cuda_route_view_t &route = args.route;
     const bool is_rank_major = route.layout == 1;
-    for (int32_t i = lane_index(); i < slot_count; i += 32) {
-        if (stage.ids[i] < 0) {
+    int32_t first_count = 0;
+    for (int32_t base = 0; base < slot_count; base += 32) {
+        const int32_t i = base + lane_index();
+        const bool is_used = i < slot_count && stage.ids[i] >= 0;
+        const bool is_first = is_used && find_place(stage, i, route.topk).index == 0;
+        const uint32_t firsts = __ballot_sync(all_lanes, is_first);
+        if (is_first) {
+            stage.firsts[first_count + __popc((int)(firsts & ((1u << lane_index()) - 1)))] =
+                (int16_t)i;
+        }
+        first_count += __popc((int)firsts);
+        if (i < slot_count && !is_used) {
             route.rows[begin + i] = -1;
+        }
+        if (!is_used) {
             continue;
         }
         const slot_place place = find_place(stage, i, route.topk);
@@ -437,11 +477,13 @@ __device__ inline void tell_places(const cuda_update_args_t &args, const slot_st
             uint4 *links =
                 reinterpret_cast<uint4 *>(args.channel.parts[rank] + route.detail_offset);
             links[(int64_t)arrival * route.topk + place.index] =
-                make_uint4((uint32_t)row, __float_as_uint(route.weights[begin + i]),
+                make_uint4((uint32_t)row, __float_as_uint(stage.weights[i]),
                            (uint32_t)((begin + i) % route.topk), 0);
-        } else if (place.index == 0) {
-            tell_slots(args, stage, i, begin, arrival);
         }
+    }
+    __syncwarp();
+    if (is_rank_major) {
+        tell_slots(args, stage, first_count);
     }
 }
 

@@ -19,9 +19,8 @@ extern "C" {
 /* Blocks of a kernel: each raises a flag of its own at every peer. */
 #define CUDA_BLOCK_COUNT_MAX 160
 
-/* Flags of a block: what it wrote is complete, of a first pass, of what follows from it, of a
- * second pass. */
-#define CUDA_FLAG_COUNT 3
+/* Flags of a block: its payload is complete; what follows from the peers' payload is. */
+#define CUDA_FLAG_COUNT 2
 
 /* Windows a group may have at a time. */
 #define CUDA_WINDOW_COUNT_MAX 256
@@ -30,7 +29,7 @@ extern "C" {
 #define CUDA_BULK_SHARED_BYTES (8 * 4 * (4096 + 8))
 
 /* Shared memory of a warp of the update, beside its counts: update.cuh. */
-#define CUDA_UPDATE_STAGE_BYTES (256 * (3 * 4 + 2))
+#define CUDA_UPDATE_STAGE_BYTES (256 * (4 * 4 + 3 * 2))
 
 /* Threads of a block. */
 #define CUDA_BARRIER_THREADS 128
