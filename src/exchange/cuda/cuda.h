@@ -101,8 +101,8 @@ uint64_t cuda_timeout_ns(const cuda_exchange_t *exchange);
 moxie_status_t cuda_call_begin(const moxie_route_t *route, const char *op);
 
 /*
- * Ends it. `local` is the status of this rank's arguments, which the kernel tells the peers: then it
- * waits for what the ranks make of it. `launched` is that of the launch.
+ * Ends it. `local` is the status of this rank's arguments, which the kernel tells the peers: then
+ * it waits for what the ranks make of it. `launched` is that of the launch.
  */
 moxie_status_t cuda_call_end(moxie_route_t *route, moxie_stream_t stream, moxie_status_t local,
                              moxie_status_t launched);
