@@ -11,10 +11,10 @@ namespace moxie
 {
 
 /* Counters of cuda_counters_t::pool. */
-enum work_pool { pool_payload, pool_local, pool_per_pass };
+enum work_pool { pool_send, pool_receive, pool_per_pass };
 
-/* Flags of a block, CUDA_FLAG_COUNT: see protocol.h. */
-enum block_flag { flag_payload, flag_followed, flag_second_payload };
+/* Flags of a block, CUDA_FLAG_COUNT. */
+enum block_flag { flag_payload, flag_followed };
 
 /* Whether any rank asks for d_topk_weights. */
 __device__ __forceinline__ bool gradient_is_wanted(const cuda_channel_t &channel,
@@ -95,69 +95,79 @@ __device__ inline bool exchange_agree(const cuda_channel_t &channel, const cuda_
     return !op.is_lost && !op.is_refused;
 }
 
-/* This rank's table of received rows. */
-__device__ __forceinline__ const cuda_row_t *rows_of(const cuda_channel_t &channel,
-                                                     const cuda_route_view_t &route)
+/* What this rank receives, source by source. */
+__device__ __forceinline__ const cuda_arrival_t *arrivals_of(const cuda_channel_t &channel,
+                                                             const cuda_route_view_t &route)
 {
-    return reinterpret_cast<const cuda_row_t *>(channel.parts[channel.rank] + route.row_offset);
+    return reinterpret_cast<const cuda_arrival_t *>(channel.parts[channel.rank] +
+                                                    route.arrival_offset);
 }
 
-__device__ __forceinline__ cuda_row_t load_row(const cuda_row_t *row)
+/* expert_major: the rows of an arrival. */
+__device__ __forceinline__ const cuda_link_t *links_of(const cuda_channel_t &channel,
+                                                       const cuda_route_view_t &route, int64_t n)
 {
-    const uint4 bits = __ldcg(reinterpret_cast<const uint4 *>(row));
-    return {(int32_t)bits.x,
-            (int32_t)bits.y,
-            __uint_as_float(bits.z),
-            (uint16_t)(bits.w & 0xFFFFu),
-            (uint8_t)(bits.w >> 16 & 0xFFu),
-            (uint8_t)(bits.w >> 24)};
+    return reinterpret_cast<const cuda_link_t *>(channel.parts[channel.rank] +
+                                                 route.detail_offset) +
+           n * route.topk;
 }
 
-/* The rows of a token on this rank, ascending slots: number i in lane i % 32, low or high. */
-struct row_chain {
-    int32_t count;
-    int32_t rows[2];
-    float weights[2];
-    int32_t slots[2];
+/* Where the arrivals from each rank begin; ranks beyond the last have none. */
+struct arrival_ranges {
+    int32_t starts[CUDA_RANK_COUNT_MAX];
+    int32_t counts[CUDA_RANK_COUNT_MAX];
+    int32_t count_max;
 };
 
-__device__ __forceinline__ row_chain find_chain(const cuda_row_t *table, int32_t row,
-                                                cuda_row_t entry)
+/* All threads of a block, which is to be synchronised before the first use. */
+__device__ inline void find_ranges(const cuda_channel_t &channel, const cuda_route_view_t &route,
+                                   arrival_ranges &ranges)
 {
-    row_chain chain = {};
-    for (;; chain.count++) {
-        if (chain.count % 32 == lane_index()) {
-            const int high = chain.count / 32;
-            chain.rows[0] = high ? chain.rows[0] : row;
-            chain.weights[0] = high ? chain.weights[0] : entry.weight;
-            chain.slots[0] = high ? chain.slots[0] : entry.slot;
-            chain.rows[1] = high ? row : chain.rows[1];
-            chain.weights[1] = high ? entry.weight : chain.weights[1];
-            chain.slots[1] = high ? entry.slot : chain.slots[1];
-        }
-        row = entry.next;
-        if (row < 0) {
-            break;
-        }
-        entry = load_row(table + row);
+    if (threadIdx.x != 0) {
+        return;
     }
-    chain.count++;
-    return chain;
+    ranges.count_max = 0;
+    int32_t next = 0;
+    for (int32_t rank = 0; rank < channel.rank_count; rank++) {
+        const int32_t count = route.row_counts[rank * channel.rank_count + channel.rank];
+        ranges.starts[rank] = next;
+        ranges.counts[rank] = count;
+        ranges.count_max = max(ranges.count_max, count);
+        next += count;
+    }
 }
 
-__device__ __forceinline__ int32_t chain_row(const row_chain &chain, int32_t i)
+/*
+ * Arrivals are worked on one of each rank in turn, as they come. The arrival number of a unit of
+ * work, -1: none; its rank in *from. Each rank begins with another one, so that they do not all
+ * write to the same.
+ */
+__device__ __forceinline__ int64_t arrival_of_unit(const cuda_channel_t &channel,
+                                                   const arrival_ranges &ranges, int64_t unit,
+                                                   int32_t *from)
 {
-    return __shfl_sync(all_lanes, i < 32 ? chain.rows[0] : chain.rows[1], i % 32);
+    const int32_t turn = (int32_t)(unit % channel.rank_count) + channel.rank + 1;
+    const int64_t index = unit / channel.rank_count;
+    *from = turn % channel.rank_count;
+    return index < ranges.counts[*from] ? ranges.starts[*from] + index : -1;
 }
 
-__device__ __forceinline__ float chain_weight(const row_chain &chain, int32_t i)
+__device__ __forceinline__ int64_t unit_count(const cuda_channel_t &channel,
+                                              const arrival_ranges &ranges)
 {
-    return __shfl_sync(all_lanes, i < 32 ? chain.weights[0] : chain.weights[1], i % 32);
+    return (int64_t)ranges.count_max * channel.rank_count;
 }
 
-__device__ __forceinline__ int32_t chain_slot(const row_chain &chain, int32_t i)
+__device__ __forceinline__ cuda_arrival_t load_arrival(const cuda_arrival_t *arrival)
 {
-    return __shfl_sync(all_lanes, i < 32 ? chain.slots[0] : chain.slots[1], i % 32);
+    const uint2 bits = __ldcg(reinterpret_cast<const uint2 *>(arrival));
+    return {(int32_t)bits.x, (int32_t)bits.y};
+}
+
+__device__ __forceinline__ cuda_link_t load_link(const cuda_link_t *link)
+{
+    const uint4 bits = __ldcg(reinterpret_cast<const uint4 *>(link));
+    return {(int32_t)bits.x, __uint_as_float(bits.y), (int32_t)bits.z, 0};
 }
 
 /* Gradients of weights that the peers brought home, +0 where a slot is unused. */

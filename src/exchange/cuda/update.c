@@ -54,10 +54,10 @@ static moxie_status_t launch(const moxie_route_t *route, const moxie_routing_t *
         args.is_int64 = routing->index_type == MOXIE_INDEX_INT64;
     }
     own->token_count = args.token_count;
-    const uint32_t blocks =
-        cuda_block_count(exchange, route->group->knobs.value[CUDA_KNOB_UPDATE_SMS],
-                         shape->token_count_max, TOKENS_PER_BLOCK);
-    return cuda_launch(exchange, CUDA_KERNEL_UPDATE, blocks, CUDA_UPDATE_THREADS,
+    const cuda_blocks_t blocks =
+        cuda_share_blocks(exchange, route->group->knobs.value[CUDA_KNOB_UPDATE_SMS], 0,
+                          shape->token_count_max, TOKENS_PER_BLOCK);
+    return cuda_launch(exchange, CUDA_KERNEL_UPDATE, blocks.total, CUDA_UPDATE_THREADS,
                        (uint32_t)sizeof(int64_t) * CUDA_RANK_COUNT_MAX +
                            (uint32_t)sizeof(uint32_t) * COUNT_ARRAYS * columns,
                        &args, stream);
