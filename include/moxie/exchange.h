@@ -12,8 +12,9 @@
  *   window; the other buffers need not, unlike on shm. The structs are read during the call only.
  * - The calls on one route follow each other in stream order on every rank: on one stream, or on
  *   streams that wait for each other by events. Calls on different routes may be in flight at once
- *   as long as the multiprocessors that they may use (the knobs `sms`, `combine_sms`, `update_sms`,
- *   each call its own) are together fewer than the GPU's, divided by the ranks on it.
+ *   as long as the multiprocessors that they may use are together fewer than the GPU's, divided by
+ *   the ranks on it: the knobs `sms` (and in expert_major `duplicate_sms`) of a dispatch or
+ *   combine_backward, `combine_sms` of a combine or dispatch_backward, `update_sms` of an update.
  * - A call that finds an argument of its own wrong returns the error. What it cannot know yet (an
  *   argument that a peer refuses, a peer that is missing) moxie_route_status() tells afterwards,
  *   the same error on every rank.

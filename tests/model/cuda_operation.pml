@@ -2,7 +2,7 @@
 /*
  * One channel of the part about GPUs of docs/protocol.md as a SPIN model: RANKS ranks, on each a
  * kernel of BLOCKS blocks an operation, OPS operations: an update, then any sequence of updates,
- * dispatches and combines in two passes. Every step names the function of src/exchange/cuda that
+ * dispatches of both layouts and combines in two passes. Every step names the function of src/exchange/cuda that
  * makes it. What is checked:
  *
  *   - no word of an offer is overwritten before its reader took it (he would wait for ever)
@@ -26,14 +26,14 @@
 #endif
 
 /* Kinds of operations. */
-#define UPDATE   0
-#define DISPATCH 1
-#define COMBINE  2
+#define UPDATE             0
+#define DISPATCH_BY_RANK   1
+#define DISPATCH_BY_EXPERT 2
+#define COMBINE            3
 
-/* Phases of flags, meeting.cuh. */
-#define PAYLOAD        0
-#define FOLLOWED       1
-#define SECOND_PAYLOAD 2
+/* Flags of a block, exchange.cuh. */
+#define PAYLOAD  0
+#define FOLLOWED 1
 
 /* What a rank writes at a rank, each block its own. Words of an offer: 0 is the offer itself, of
  * block 0; the others are counts. */
@@ -44,12 +44,12 @@
 #define BANK (op % 2)
 #endif
 #define WORD(to, from, i)            (PAIR(to, from, i, BLOCKS + 1) * 2 + BANK)
-#define FLAG(to, from, block, phase) (PAIR(to, from, block, BLOCKS) * 3 + (phase))
+#define FLAG(to, from, block, phase) (PAIR(to, from, block, BLOCKS) * 2 + (phase))
 #define CELLS                        (RANKS * RANKS * BLOCKS)
 #define CELL(what, to, from, block)  ((what) * CELLS + PAIR(to, from, block, BLOCKS))
 
-/* Cells: what the words of CELL are about. */
-#define TABLE   0 /* row tables, written by updates */
+/* What the cells of a rank hold: one of each block of each rank, of one token say. */
+#define TABLE   0 /* what it receives, written by updates */
 #define ROWS    1 /* recv_x, written by dispatches */
 #define STAGING 2 /* partials of combines: twice the operation, and the pass */
 
@@ -57,7 +57,8 @@ byte kind[OPS + 1];
 
 /* Memory of all ranks. A word, flag, table row or received row holds the number of its operation. */
 byte word[RANKS * RANKS * (BLOCKS + 1) * 2];
-byte flag[CELLS * 3];
+byte flag[CELLS * 2];
+byte progress[CELLS]; /* of a token: twice the operation, and the pass */
 byte memory[CELLS * 3];
 byte in_flight[CELLS * 3]; /* stores that have not arrived */
 
@@ -115,6 +116,17 @@ inline expect_all(what, value)
     }
 }
 
+/* The same of this block's share: one token of each rank. */
+inline expect_share(what, value)
+{
+    d_step {
+        for (k : 0 .. (RANKS - 1)) {
+            assert(memory[CELL(what, me, k, b)] == (value))
+        }
+        k = 0
+    }
+}
+
 /* This block's word at every rank, one after the other. */
 inline store_words(which)
 {
@@ -131,6 +143,15 @@ inline store_flags(phase)
     flag[FLAG(1, me, b, phase)] = op
 #if RANKS > 2
     ;flag[FLAG(2, me, b, phase)] = op
+#endif
+}
+
+inline store_progress(mark)
+{
+    progress[PAIR(0, me, b, BLOCKS)] = mark;
+    progress[PAIR(1, me, b, BLOCKS)] = mark
+#if RANKS > 2
+    ;progress[PAIR(2, me, b, BLOCKS)] = mark
 #endif
 }
 
@@ -246,17 +267,46 @@ inline update()
     store_all(TABLE, op) /* place_chunk() */
 }
 
-/* moxie_dispatch() */
-inline dispatch()
+/* send_rows(), send_partials(), and signals_raise() */
+inline send_tokens(what, value, mark)
 {
-    offer();
+#ifdef SEED_FLAG_FIRST
+    store_progress(mark);
+#endif
+    store_all(what, value);
+#ifndef SEED_FLAG_FIRST
+#ifndef SEED_NO_RAISE_FENCE
+    atomic { await_arrival(what, b) }
+#endif
+    store_progress(mark)
+#endif
+}
+
+/* progress_await() of this block's tokens */
+inline await_tokens(mark)
+{
+#ifdef SEED_NO_AWAIT
+    skip
+#else
+    atomic {
+        for (i : 0 .. (RANKS - 1)) {
+            progress[PAIR(me, i, b, BLOCKS)] >= mark
+        }
+        i = 0
+    }
+#endif
+}
+
+/* exchange_by_rank() */
+inline dispatch_by_rank()
+{
 #ifdef SEED_PAYLOAD_FIRST
     store_all(ROWS, op);
     meet();
 #else
     meet();
 #endif
-    expect_all(TABLE, routing); /* write_slots(), write_labels() */
+    expect_all(TABLE, routing); /* write_slots() */
 #ifdef SEED_FLAG_FIRST
     raise(ROWS, PAYLOAD);
 #endif
@@ -267,33 +317,41 @@ inline dispatch()
     raise(ROWS, PAYLOAD);
 #endif
     await(PAYLOAD);
-    expect_all(ROWS, op); /* spread_rows() */
     expect_all(TABLE, routing)
 }
 
-/* combine_columns() */
-inline combine_columns(pass, phase)
+/* exchange_by_expert(): nobody waits for what other blocks wait for. */
+inline dispatch_by_expert()
 {
-    store_all(STAGING, 2 * op + pass); /* send_partials() */
-    raise(STAGING, phase);
-    await(phase);
-    expect_all(STAGING, 2 * op + pass) /* sum_partials() */
+    meet();
+    send_tokens(ROWS, op, 2 * op);
+    expect_share(TABLE, routing); /* find_token() */
+    await_tokens(2 * op);
+    expect_share(ROWS, op) /* copy_token() */
 }
 
-/* moxie_combine(), fp32 on the wire */
+#ifdef SEED_SAME_MARK
+#define SECOND 0
+#else
+#define SECOND 1
+#endif
+
+/* combine_passes(), fp32 on the wire */
 inline combine()
 {
-    offer();
     meet();
-    expect_all(TABLE, routing);
-    combine_columns(0, PAYLOAD);
-    expect_all(STAGING, 2 * op); /* still summing */
+    expect_all(TABLE, routing); /* arrival_work */
+    send_tokens(STAGING, 2 * op, 2 * op);
+    await_tokens(2 * op);
+    expect_share(STAGING, 2 * op); /* sum_token() */
+    expect_share(STAGING, 2 * op); /* still at it */
 #ifndef SEED_NO_FOLLOWED
     raise(STAGING, FOLLOWED);
     await(FOLLOWED);
 #endif
-    combine_columns(1, SECOND_PAYLOAD);
-    expect_all(STAGING, 2 * op + 1)
+    send_tokens(STAGING, 2 * op + 1, 2 * op + SECOND);
+    await_tokens(2 * op + SECOND);
+    expect_share(STAGING, 2 * op + 1)
 }
 
 /* operation_leave(); then what follows in the stream, and the next kernel. */
@@ -314,7 +372,8 @@ inline leave()
             last = false
         }
         if
-        :: kind[op] == DISPATCH -> expect_all(ROWS, op) /* the caller's experts */
+        :: kind[op] == DISPATCH_BY_RANK || kind[op] == DISPATCH_BY_EXPERT ->
+            expect_all(ROWS, op) /* the caller's experts */
         :: else
         fi;
         epoch[me] = op
@@ -333,8 +392,9 @@ proctype block(byte me; byte b)
         op++;            /* operation_begin() */
         if
         :: kind[op] == UPDATE -> update(); routing = op
-        :: kind[op] == DISPATCH -> dispatch()
-        :: kind[op] == COMBINE -> combine()
+        :: kind[op] == DISPATCH_BY_RANK -> offer(); dispatch_by_rank()
+        :: kind[op] == DISPATCH_BY_EXPERT -> offer(); dispatch_by_expert()
+        :: kind[op] == COMBINE -> offer(); combine()
         fi;
         leave()
     od
@@ -345,7 +405,8 @@ init {
     atomic {
         for (n : 2 .. OPS) {
             if
-            :: kind[n] = DISPATCH
+            :: kind[n] = DISPATCH_BY_RANK
+            :: kind[n] = DISPATCH_BY_EXPERT
             :: kind[n] = COMBINE
             :: kind[n] = UPDATE
             fi

@@ -97,6 +97,7 @@ finds NO_RAISE_FENCE    # a flag that does not wait for its payload
 finds NO_AWAIT          # nobody waits for flags
 finds ONE_FLAG          # only the first block of each rank is waited for
 finds NO_FOLLOWED       # the second pass overwrites what may still be summed
+finds SAME_MARK         # partials of the second pass are told like those of the first
 finds NO_GRID_BARRIER   # totals are told before all blocks have counted
 finds EARLY_EPOCH       # the first block to leave ends the kernel, not the last
 
