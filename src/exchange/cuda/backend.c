@@ -197,6 +197,8 @@ static moxie_status_t group_open(moxie_group_t *group, const moxie_group_options
         }
         cuda_device_leave();
     }
+    /* No kernel of a peer waits for this rank before its own are loaded. */
+    status = shm_agree(exchange->transport->host, status);
     if (status != MOXIE_OK) {
         const moxie_error_t error = *error_detail();
         close_exchange(group, exchange);

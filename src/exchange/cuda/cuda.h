@@ -88,8 +88,9 @@ typedef struct cuda_blocks {
 cuda_blocks_t cuda_share_blocks(const cuda_exchange_t *exchange, int64_t send_sms,
                                 int64_t follow_sms, int64_t tokens, int64_t tokens_per_block);
 
-/* Tokens that make a block of the kernels that move rows worth it: one a warp. */
-#define CUDA_TOKENS_PER_BLOCK (CUDA_ROWS_THREADS / 32)
+/* Tokens that make a block of the kernels that move rows worth it: what it has on the way at once.
+ */
+#define CUDA_TOKENS_PER_BLOCK 32
 
 /* Launches a kernel with one argument struct. */
 moxie_status_t cuda_launch(const cuda_exchange_t *exchange, cuda_kernel_t kernel, uint32_t blocks,

@@ -294,14 +294,15 @@ moxie_status_t cuda_route_open(moxie_route_t *route)
     if (status == MOXIE_OK) {
         status = shm_allgather(transport->host, &notice, sizeof(notice), notices);
     }
+    const int is_shared = status == MOXIE_OK;
     if (status == MOXIE_OK) {
         compare(own, notices, rank_count);
         point_view(route, &plan);
         point_channel(exchange, own, &plan);
         status = fill_memory(route);
     }
-    if (status == MOXIE_OK) { /* no peer writes before the memory is filled */
-        status = shm_barrier(transport->host);
+    if (is_shared) { /* no peer writes before the memory is filled */
+        status = shm_agree(transport->host, status);
     }
     if (status != MOXIE_OK) {
         const moxie_error_t error = *error_detail();
