@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* Shared memory of a block that a kernel may ask for beyond the usual 48 KiB. */
-#define UPDATE_STATIC_BYTES (34 << 10)
+#define UPDATE_STATIC_BYTES (4 << 10)
 
 static const knob_t knobs[] = {
     [CUDA_KNOB_SMS] = {"sms", "SMs that dispatch sends with", 16, 1, 132},
@@ -23,7 +23,7 @@ static const knob_t knobs[] = {
                                CUDA_BLOCK_COUNT_MAX},
     [CUDA_KNOB_PUSH_SMS] = {"push_sms", "of these, SMs that send partials home", 16, 1,
                             CUDA_BLOCK_COUNT_MAX},
-    [CUDA_KNOB_UPDATE_SMS] = {"update_sms", "SMs that a route update may use", 16, 1, 32},
+    [CUDA_KNOB_UPDATE_SMS] = {"update_sms", "SMs that a route update may use", 24, 1, 32},
 };
 
 static const char *const kernel_names[CUDA_KERNEL_COUNT] = {
@@ -244,7 +244,7 @@ static moxie_status_t stream_barrier(moxie_group_t *group, moxie_stream_t stream
     args.channel.timeout_ns = cuda_timeout_ns(exchange);
     args.offer.fields[CUDA_OFFER_KIND] = CUDA_OP_BARRIER;
     fault_point(group->rank, "stream_barrier", "begin");
-    status = cuda_launch(exchange, CUDA_KERNEL_BARRIER, 1, CUDA_UPDATE_THREADS, 0, &args, stream);
+    status = cuda_launch(exchange, CUDA_KERNEL_BARRIER, 1, CUDA_BARRIER_THREADS, 0, &args, stream);
     cuda_device_leave();
     return status;
 }

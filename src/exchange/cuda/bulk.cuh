@@ -130,11 +130,11 @@ __device__ __forceinline__ uint64_t *bulk_barriers(char *shared)
     return reinterpret_cast<uint64_t *>(shared + bulk_warps * bulk_stages * bulk_piece_bytes);
 }
 
-/* One thread of a block, before the block's first barrier. */
-__device__ inline void bulk_begin(char *shared)
+/* All threads, before the block's first barrier. */
+__device__ __forceinline__ void bulk_begin(char *shared)
 {
-    for (int i = 0; has_bulk && i < bulk_warps * bulk_stages; i++) {
-        bulk_barrier_init(bulk_barriers(shared) + i);
+    if (has_bulk && threadIdx.x < bulk_warps * bulk_stages) {
+        bulk_barrier_init(bulk_barriers(shared) + threadIdx.x);
     }
 }
 
@@ -222,6 +222,86 @@ __device__ __forceinline__ void bulk_send(char *shared, int32_t warp, int64_t ro
 #pragma unroll
     for (int stage = 0; stage < bulk_stages; stage++) {
         finish(stage);
+    }
+}
+
+/*
+ * One warp sums rows piece by piece, what it loads next being on its way: `work` says
+ *
+ *     const char *work.next(bulk_row *row)       one row's piece, the same in all lanes; NULL: none
+ *     void work.write(const bulk_row &, sums)    a piece's last row is added
+ *
+ * A lane has the numbers 8 · lane + 256 · i + 0 … 7 of a piece.
+ */
+struct bulk_row {
+    uint64_t ticket; /* the work's own */
+    float weight;
+    int32_t column; /* first of the piece */
+    uint32_t bytes; /* of the piece; 0: the stage is empty */
+    bool is_last;   /* row of this piece's sum */
+};
+
+constexpr int bulk_sum_depth = bulk_piece_bytes / 512;
+
+template <typename work_t>
+__device__ __forceinline__ void bulk_sum(char *shared, int32_t warp, work_t &work)
+{
+    uint64_t *barriers = bulk_barriers(shared) + warp * bulk_stages;
+    char *pieces = shared + warp * bulk_stages * bulk_piece_bytes;
+    bulk_row rows[bulk_stages];
+    float sums[bulk_sum_depth][wide_count] = {};
+    uint32_t parities = 0;
+
+    const auto fetch = [&](int stage) {
+        const char *source = work.next(&rows[stage]);
+        if (source == nullptr) {
+            rows[stage].bytes = 0;
+        } else if (lane_index() == 0) {
+            bulk_load(pieces + stage * bulk_piece_bytes, source, rows[stage].bytes,
+                      barriers + stage);
+        }
+    };
+#pragma unroll
+    for (int stage = 0; stage < bulk_stages; stage++) {
+        fetch(stage);
+    }
+    for (bool is_over = false; !is_over;) {
+#pragma unroll
+        for (int now = 0; now < bulk_stages; now++) {
+            if (is_over || rows[now].bytes == 0) {
+                is_over = true;
+                continue;
+            }
+            const char *piece = pieces + now * bulk_piece_bytes;
+            bulk_await(barriers + now, parities >> now & 1);
+            parities ^= 1u << now;
+#pragma unroll
+            for (int i = 0; i < bulk_sum_depth; i++) {
+                const uint32_t offset = 512 * i + 16 * lane_index();
+                if (offset < rows[now].bytes) {
+                    packed_numbers<wide_count, true> packed;
+                    float numbers[wide_count];
+                    packed.load(piece, offset / 2);
+                    packed.unpack(numbers);
+#pragma unroll
+                    for (int j = 0; j < wide_count; j++) {
+                        sums[i][j] = fmaf(rows[now].weight, numbers[j], sums[i][j]);
+                    }
+                }
+            }
+            if (rows[now].is_last) {
+                work.write(rows[now], sums);
+#pragma unroll
+                for (int i = 0; i < bulk_sum_depth; i++) {
+#pragma unroll
+                    for (int j = 0; j < wide_count; j++) {
+                        sums[i][j] = 0.0f;
+                    }
+                }
+            }
+            __syncwarp();
+            fetch(now);
+        }
     }
 }
 

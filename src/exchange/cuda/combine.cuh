@@ -289,6 +289,108 @@ __device__ __forceinline__ void send_partials_by_lanes(const cuda_combine_args_t
     }
 }
 
+/* Gives out the rows of sums piece by piece, token by token. */
+struct sum_work {
+    const cuda_combine_args_t &args;
+    const combine_pass &pass;
+    arrival_work arrivals;
+    partial_source taken;
+    cuda_link_t link; /* rows of the token, one a lane */
+    cuda_link_t more;
+    cuda_link_t next_link; /* of the token behind it, on their way */
+    cuda_link_t next_more;
+    int32_t row_count;
+    int32_t index;  /* of the next row; row_count: the piece is done */
+    int64_t column; /* where the next piece begins */
+    int32_t piece_columns;
+
+    __device__ __forceinline__ sum_work(const cuda_combine_args_t &arguments,
+                                        combine_shared &shared, const combine_pass &columns)
+        : args(arguments), pass(columns),
+          arrivals(arguments, shared, columns), taken{}, link{}, more{}, next_link{}, next_more{},
+          row_count(0), index(0), column(columns.end)
+    {
+        const int64_t width = pass.end - pass.begin;
+        const int64_t count = (2 * width + bulk_piece_bytes - 1) / bulk_piece_bytes;
+        piece_columns = (int32_t)((width + 8 * count - 1) / (8 * count)) * 8;
+        look_ahead();
+    }
+
+    /* Loads the rows of the next token, without knowing yet how many there are. */
+    __device__ __forceinline__ void look_ahead()
+    {
+        if (arrivals.unit < arrivals.count && arrivals.source.n >= 0) {
+            const cuda_link_t *links = links_of(args.channel, args.route, arrivals.source.n);
+            if (lane_index() < args.route.topk) {
+                next_link = load_link(links + lane_index());
+            }
+            if (lane_index() + 32 < args.route.topk) {
+                next_more = load_link(links + lane_index() + 32);
+            }
+        }
+    }
+
+    __device__ __forceinline__ bool take_token()
+    {
+        while (arrivals.unit < arrivals.count) {
+            taken = arrivals.source;
+            link = next_link;
+            more = next_more;
+            arrivals.advance();
+            look_ahead();
+            if (taken.n >= 0) {
+                row_count = taken.arrival.count;
+                column = pass.begin;
+                index = 0;
+                if (pass.sends_gradients) {
+                    arrivals.send_gradients(taken);
+                }
+                return true;
+            }
+        }
+        return false;
+    }
+
+    __device__ __forceinline__ const char *next(bulk_row *row)
+    {
+        if (index == row_count && column < pass.end) {
+            column += piece_columns;
+            index = 0;
+        }
+        if (column >= pass.end && !take_token()) {
+            return nullptr;
+        }
+        const int64_t at = __shfl_sync(all_lanes, index < 32 ? link.row : more.row, index % 32);
+        const float weight =
+            __shfl_sync(all_lanes, index < 32 ? link.weight : more.weight, index % 32);
+        const int64_t end = min(pass.end, column + piece_columns);
+        row->weight = args.unweighted ? 1.0f : weight;
+        row->bytes = (uint32_t)(2 * (end - column));
+        row->is_last = ++index == row_count;
+        row->ticket = arrivals.ticket_of(taken);
+        row->column = (int32_t)column;
+        return args.source + at * source_row_bytes(args) + 2 * column;
+    }
+
+    __device__ __forceinline__ void write(const bulk_row &row,
+                                          const float (&sums)[bulk_sum_depth][wide_count])
+    {
+        const int32_t home = __ffs((int)(row.ticket >> 32)) - 1;
+        char *staging = staging_row(args, home, (uint32_t)row.ticket, args.channel.rank);
+#pragma unroll
+        for (int i = 0; i < bulk_sum_depth; i++) {
+            const int32_t number = 256 * i + wide_count * lane_index();
+            if (2 * number < (int32_t)row.bytes) {
+                store_numbers<wide_count>(staging, row.column - pass.begin + number,
+                                          args.wire_is_bf16, sums[i]);
+            }
+        }
+        if (row.column + row.bytes / 2 >= pass.end) {
+            arrivals.done(row.ticket);
+        }
+    }
+};
+
 /* rank_major in bf16: partials are the rows as they are. */
 __device__ __forceinline__ void send_partials_in_bulk(const cuda_combine_args_t &args,
                                                       combine_shared &shared,
@@ -317,6 +419,11 @@ __device__ inline void send_partials(const cuda_combine_args_t &args, combine_sh
     if (has_bulk && wide && args.route.layout == 1 && args.source_is_bf16 && args.wire_is_bf16) {
         if (warp < bulk_warps) {
             send_partials_in_bulk(args, shared, pass, pieces);
+        }
+    } else if (has_bulk && wide && args.route.layout == 2 && args.source_is_bf16) {
+        if (warp < bulk_warps) {
+            sum_work work(args, shared, pass);
+            bulk_sum(pieces, warp, work);
         }
     } else if (args.source_is_bf16) {
         wide ? send_partials_by_lanes<wide_count, true>(args, shared, pass)
@@ -460,9 +567,7 @@ extern "C" __global__ void __launch_bounds__(CUDA_ROWS_THREADS, 1)
     extern __shared__ __align__(128) char pieces[];
     __shared__ combine_shared shared;
     const int32_t kind = kind_of(args.offer);
-    if (threadIdx.x == 0) {
-        bulk_begin(pieces);
-    }
+    bulk_begin(pieces);
     signals_begin(shared.queue, signal_warp);
     operation_begin(args.channel, shared.op);
     if (blockIdx.x == 0) {

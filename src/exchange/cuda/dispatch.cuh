@@ -433,9 +433,7 @@ extern "C" __global__ void __launch_bounds__(CUDA_ROWS_THREADS, 1)
     extern __shared__ __align__(128) char pieces[];
     __shared__ dispatch_shared shared;
     const int32_t kind = kind_of(args.offer);
-    if (threadIdx.x == 0) {
-        bulk_begin(pieces);
-    }
+    bulk_begin(pieces);
     signals_begin(shared.queue, signal_warp);
     operation_begin(args.channel, shared.op);
     if (blockIdx.x == 0) {

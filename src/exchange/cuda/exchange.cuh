@@ -65,31 +65,62 @@ __device__ inline void judge_buffers(const cuda_channel_t &channel, operation &o
     }
 }
 
+/* One thread: the verdict, where a first look found something. */
+__device__ __noinline__ void judge_exchange(const cuda_channel_t &channel,
+                                            const cuda_route_view_t &route, operation &op,
+                                            int32_t kind, int64_t row_bytes)
+{
+    judge_calls(channel, op, kind, route.topk);
+    if (!op.is_refused && !*route.has_routing) {
+        refuse(op, CUDA_REFUSED_NO_ROUTING, channel.rank, -1, -1);
+    }
+    if (!op.is_refused) {
+        judge_gradients(channel, op, route.needs);
+    }
+    if (!op.is_refused) {
+        judge_buffers(channel, op, route.needs, row_bytes);
+    }
+    if (op.is_refused && blockIdx.x == 0 &&
+        *const_cast<volatile int32_t *>(&route.report->call.refusal) == CUDA_REFUSED_NOT) {
+        report_verdict(op.verdict, &route.report->call);
+    }
+}
+
+/* A lane a rank: whether there is nothing to say about its offer. */
+__device__ __forceinline__ bool is_plain_offer(const cuda_route_view_t &route, const operation &op,
+                                               int32_t rank, int64_t row_bytes)
+{
+    const uint32_t *fields = op.fields[rank];
+    const int64_t need = route.needs[rank];
+    bool is_plain = *route.has_routing != 0 && fields[CUDA_OFFER_STATUS] == 0 &&
+                    fields[CUDA_OFFER_KIND] == op.fields[0][CUDA_OFFER_KIND] &&
+                    fields[CUDA_OFFER_WANTS_GRADIENT] == 0;
+#pragma unroll
+    for (int32_t field = CUDA_OFFER_DTYPE; field <= CUDA_OFFER_UNWEIGHTED; field++) {
+        is_plain = is_plain && fields[field] == op.fields[0][field];
+    }
+    return is_plain &&
+           (need == 0 || ((fields[CUDA_OFFER_PRESENT] & 1u) != 0 &&
+                          (int64_t)wide_field(op, rank, CUDA_OFFER_CAPACITY_LOW) >= need &&
+                          (int64_t)wide_field(op, rank, CUDA_OFFER_ROOM_LOW) >= need * row_bytes));
+}
+
 /* All threads: the same verdict on every rank. True: the payload may move. */
 __device__ inline bool exchange_agree(const cuda_channel_t &channel, const cuda_route_view_t &route,
                                       operation &op, int32_t kind, int64_t row_bytes)
 {
-    if (threadIdx.x == 0 && !op.is_lost) {
-        judge_calls(channel, op, kind, route.topk);
-        if (!op.is_refused && !*route.has_routing) {
-            refuse(op, CUDA_REFUSED_NO_ROUTING, channel.rank, -1, -1);
+    if (threadIdx.x < 32 && !op.is_lost) {
+        const int32_t rank = lane_index();
+        bool is_plain = true;
+        if (rank < channel.rank_count) {
+            const uint32_t window = op.fields[rank][CUDA_OFFER_WINDOW] % CUDA_WINDOW_COUNT_MAX;
+            op.destination[rank] = channel.windows[window * channel.rank_count + rank].base +
+                                   wide_field(op, rank, CUDA_OFFER_OFFSET_LOW);
+            is_plain = is_plain_offer(route, op, rank, row_bytes);
         }
-        if (!op.is_refused) {
-            judge_gradients(channel, op, route.needs);
+        if (!__all_sync(all_lanes, is_plain) && rank == 0) {
+            judge_exchange(channel, route, op, kind, row_bytes);
         }
-        if (!op.is_refused) {
-            judge_buffers(channel, op, route.needs, row_bytes);
-        }
-        if (op.is_refused && blockIdx.x == 0 &&
-            *const_cast<volatile int32_t *>(&route.report->call.refusal) == CUDA_REFUSED_NOT) {
-            report_verdict(op.verdict, &route.report->call);
-        }
-    }
-    if (!op.is_lost && threadIdx.x < channel.rank_count) {
-        const uint32_t window = op.fields[threadIdx.x][CUDA_OFFER_WINDOW] % CUDA_WINDOW_COUNT_MAX;
-        op.destination[threadIdx.x] =
-            channel.windows[window * channel.rank_count + threadIdx.x].base +
-            wide_field(op, (int32_t)threadIdx.x, CUDA_OFFER_OFFSET_LOW);
     }
     __syncthreads();
     return !op.is_lost && !op.is_refused;
@@ -119,21 +150,29 @@ struct arrival_ranges {
     int32_t count_max;
 };
 
-/* All threads of a block, which is to be synchronised before the first use. */
+/* All threads of a block, which is to be synchronised before the first use. The second warp finds
+ * them: the first has the offers to look after. */
 __device__ inline void find_ranges(const cuda_channel_t &channel, const cuda_route_view_t &route,
                                    arrival_ranges &ranges)
 {
-    if (threadIdx.x != 0) {
+    if (threadIdx.x / 32 != 1) {
         return;
     }
-    ranges.count_max = 0;
-    int32_t next = 0;
-    for (int32_t rank = 0; rank < channel.rank_count; rank++) {
-        const int32_t count = route.row_counts[rank * channel.rank_count + channel.rank];
-        ranges.starts[rank] = next;
+    const int32_t rank = lane_index();
+    const int32_t count =
+        rank < channel.rank_count ? route.row_counts[rank * channel.rank_count + channel.rank] : 0;
+    int32_t sum = count;
+    for (int step = 1; step < CUDA_RANK_COUNT_MAX; step *= 2) {
+        const int32_t other = __shfl_up_sync(all_lanes, sum, step);
+        sum += rank >= step ? other : 0;
+    }
+    if (rank < CUDA_RANK_COUNT_MAX) {
+        ranges.starts[rank] = sum - count;
         ranges.counts[rank] = count;
-        ranges.count_max = max(ranges.count_max, count);
-        next += count;
+    }
+    const int32_t count_max = __reduce_max_sync(all_lanes, count);
+    if (rank == 0) {
+        ranges.count_max = count_max;
     }
 }
 

@@ -13,10 +13,11 @@
 namespace moxie
 {
 
-constexpr int update_warps = CUDA_UPDATE_THREADS / 32;
-
 /* Slots that a warp stages at a time: whole tokens, at least MOXIE_TOPK_MAX slots. */
 constexpr int staged_slots = 256;
+
+/* Loads of a lane that are on their way together. */
+constexpr int stage_depth = 4;
 
 /* The slots of some tokens. */
 struct slot_stage {
@@ -26,12 +27,19 @@ struct slot_stage {
     int16_t ranks[staged_slots];    /* -1: unused */
 };
 
+static_assert(sizeof(slot_stage) == CUDA_UPDATE_STAGE_BYTES, "the host knows how much it is");
+
 struct update_shared {
     operation op;
     unsigned long long bad_slot; /* the smallest of the block */
     uint32_t bad_fields[4];      /* the rank's bad slot and its id, as fields of the offer */
-    slot_stage stages[update_warps];
+    int64_t needs[CUDA_RANK_COUNT_MAX];
 };
+
+__device__ __forceinline__ int32_t warp_count()
+{
+    return (int32_t)blockDim.x / 32;
+}
 
 /* Where a slot stands among those of its token on the same rank. */
 struct slot_place {
@@ -49,9 +57,10 @@ struct token_chunk {
 
 __device__ __forceinline__ token_chunk chunk_of_warp(int64_t token_count)
 {
-    const int64_t chunk_count = (int64_t)gridDim.x * update_warps;
+    const int64_t chunk_count = (int64_t)gridDim.x * warp_count();
     const int64_t size = (token_count + chunk_count - 1) / chunk_count;
-    const int64_t begin = min(token_count, (blockIdx.x * update_warps + threadIdx.x / 32) * size);
+    const int64_t begin =
+        min(token_count, (int64_t)(blockIdx.x * warp_count() + threadIdx.x / 32) * size);
     return {begin, min(token_count, begin + size)};
 }
 
@@ -74,18 +83,30 @@ __device__ inline unsigned long long stage_routing(const cuda_update_args_t &arg
     const cuda_route_view_t &route = args.route;
     unsigned long long bad = ~0ull;
     __syncwarp();
-    for (int32_t i = lane_index(); i < slot_count; i += 32) {
-        const int64_t id = read_id(args, begin + i);
-        const bool exists = id >= -1 && id < route.expert_count;
-        if (!exists) {
-            bad = min(bad, (unsigned long long)(begin + i));
+    for (int32_t base = lane_index(); base - lane_index() < slot_count; base += 32 * stage_depth) {
+        int64_t ids[stage_depth];
+        float weights[stage_depth];
+#pragma unroll
+        for (int j = 0; j < stage_depth; j++) {
+            const int32_t i = base + 32 * j;
+            ids[j] = i < slot_count ? read_id(args, begin + i) : -1;
+            weights[j] = i < slot_count && args.topk_weights != nullptr
+                             ? args.topk_weights[begin + i]
+                             : 1.0f;
         }
-        const int32_t expert = exists ? (int32_t)id : -1;
-        stage.ids[i] = expert;
-        stage.ranks[i] = rank_of(route, expert);
-        route.experts[begin + i] = expert;
-        route.weights[begin + i] =
-            args.topk_weights != nullptr ? args.topk_weights[begin + i] : 1.0f;
+#pragma unroll
+        for (int j = 0; j < stage_depth; j++) {
+            const int32_t i = base + 32 * j;
+            const bool exists = ids[j] >= -1 && ids[j] < route.expert_count;
+            const int32_t expert = exists ? (int32_t)ids[j] : -1;
+            if (i < slot_count) {
+                bad = exists ? bad : min(bad, (unsigned long long)(begin + i));
+                stage.ids[i] = expert;
+                stage.ranks[i] = rank_of(route, expert);
+                route.experts[begin + i] = expert;
+                route.weights[begin + i] = weights[j];
+            }
+        }
     }
     __syncwarp();
     return bad;
@@ -120,12 +141,11 @@ __device__ __forceinline__ slot_place find_place(const slot_stage &stage, int32_
 
 /* First walk: counts of this warp's chunk, rows to each rank and then to each expert. */
 __device__ inline void count_chunk(const cuda_update_args_t &args, update_shared &shared,
-                                   uint32_t *counts)
+                                   slot_stage &stage, uint32_t *counts)
 {
     const int32_t topk = args.route.topk;
     const token_chunk chunk = chunk_of_warp(args.token_count);
     const int64_t batch = staged_slots / topk;
-    slot_stage &stage = shared.stages[threadIdx.x / 32];
     unsigned long long bad = ~0ull;
     for (int64_t token = chunk.begin; token < chunk.end; token += batch) {
         const int32_t slot_count = (int32_t)min(batch, chunk.end - token) * topk;
@@ -157,7 +177,7 @@ __device__ inline void publish_block(const cuda_update_args_t &args, const updat
     __syncthreads();
     for (int32_t column = threadIdx.x; column < column_count; column += blockDim.x) {
         uint32_t sum = 0;
-        for (int32_t warp = 0; warp < update_warps; warp++) {
+        for (int32_t warp = 0; warp < warp_count(); warp++) {
             const uint32_t count = counts[warp * column_count + column];
             counts[warp * column_count + column] = sum;
             sum += count;
@@ -285,7 +305,7 @@ __device__ inline void settle_needs(const cuda_update_args_t &args, operation &o
     if (is_rank_major && blockIdx.x == 0) {
         count_own_experts(args, total);
     }
-    for (int32_t rank = (int32_t)threadIdx.x / 32; rank < rank_count; rank += update_warps) {
+    for (int32_t rank = (int32_t)threadIdx.x / 32; rank < rank_count; rank += warp_count()) {
         const int64_t need =
             is_rank_major ? (int64_t)total[rank] : place_blocks(args, rank, total, before);
         if (lane_index() == 0) {
@@ -426,20 +446,21 @@ __device__ inline void tell_places(const cuda_update_args_t &args, const slot_st
 }
 
 /* Second walk. `next` becomes the next number of each rank and expert for this warp's tokens. */
-__device__ inline void place_chunk(const cuda_update_args_t &args, update_shared &shared,
+__device__ inline void place_chunk(const cuda_update_args_t &args, slot_stage &stage,
                                    uint32_t *next)
 {
     const cuda_route_view_t &route = args.route;
     const token_chunk chunk = chunk_of_warp(args.token_count);
     const int64_t batch = staged_slots / route.topk;
-    slot_stage &stage = shared.stages[threadIdx.x / 32];
     const int64_t rank_count = args.channel.rank_count;
     for (int64_t i = chunk.begin * rank_count + lane_index(); i < chunk.end * rank_count; i += 32) {
         route.first_rows[i] = -1;
     }
     for (int64_t token = chunk.begin; token < chunk.end; token += batch) {
         const int32_t slot_count = (int32_t)min(batch, chunk.end - token) * route.topk;
-        stage_route(args, token * route.topk, slot_count, stage);
+        if (chunk.end - chunk.begin > batch) { /* else they are still there */
+            stage_route(args, token * route.topk, slot_count, stage);
+        }
         number_slots(args, stage, slot_count, next);
         tell_places(args, stage, token * route.topk, slot_count);
     }
@@ -455,36 +476,38 @@ __device__ inline void start_rows(const cuda_update_args_t &args, const uint32_t
         for (uint32_t block = 0; block < blockIdx.x; block++) {
             start += __ldcg(args.route.block_counts + (int64_t)block * column_count + column);
         }
-        for (int32_t warp = 0; warp < update_warps; warp++) {
+        for (int32_t warp = 0; warp < warp_count(); warp++) {
             counts[warp * column_count + column] += start;
         }
     }
     __syncthreads();
 }
 
-/* Shared memory: int64_t needs [CUDA_RANK_COUNT_MAX], then uint32_t counts [update_warps][columns],
- * total [columns], before [columns]. */
+/* Shared memory: slot_stage [warps], then uint32_t counts [warps][columns], total [columns], before
+ * [columns]. */
 extern "C" __global__ void __launch_bounds__(CUDA_UPDATE_THREADS, 1)
     moxie_update(const __grid_constant__ cuda_update_args_t args)
 {
-    extern __shared__ uint64_t dynamic_shared[];
+    extern __shared__ __align__(16) char dynamic_shared[];
     __shared__ update_shared shared;
     operation &op = shared.op;
+    const int32_t warp = (int32_t)threadIdx.x / 32;
     const int32_t column_count = args.channel.rank_count + args.route.expert_count;
-    int64_t *needs = reinterpret_cast<int64_t *>(dynamic_shared);
-    uint32_t *counts = reinterpret_cast<uint32_t *>(dynamic_shared + CUDA_RANK_COUNT_MAX);
-    uint32_t *total = counts + update_warps * column_count;
+    slot_stage *stages = reinterpret_cast<slot_stage *>(dynamic_shared);
+    uint32_t *counts = reinterpret_cast<uint32_t *>(stages + warp_count());
+    uint32_t *own_counts = counts + warp * column_count;
+    uint32_t *total = counts + warp_count() * column_count;
     uint32_t *before = total + column_count;
 
     operation_begin(args.channel, op);
-    for (int32_t i = threadIdx.x; i < update_warps * column_count; i += blockDim.x) {
+    for (int32_t i = threadIdx.x; i < warp_count() * column_count; i += blockDim.x) {
         counts[i] = 0;
     }
     if (threadIdx.x == 0) {
         shared.bad_slot = ~0ull;
     }
     __syncthreads();
-    count_chunk(args, shared, counts + threadIdx.x / 32 * column_count);
+    count_chunk(args, shared, stages[warp], own_counts);
     publish_block(args, shared, counts, column_count);
     if (grid_barrier(args.channel, op, CUDA_OP_UPDATE)) {
         tell_totals(args, shared, column_count);
@@ -496,15 +519,15 @@ extern "C" __global__ void __launch_bounds__(CUDA_UPDATE_THREADS, 1)
     __syncthreads();
     if (!op.is_lost && !op.is_refused) {
         gather_totals(args, op, column_count, total, before);
-        settle_needs(args, op, total, before, needs);
+        settle_needs(args, op, total, before, shared.needs);
         __syncthreads();
     }
     if (threadIdx.x == 0 && blockIdx.x == 0 && !op.is_lost) {
-        report_update(args, op, total, needs);
+        report_update(args, op, total, shared.needs);
     }
     if (!op.is_lost && !op.is_refused) {
         start_rows(args, before, column_count, counts);
-        place_chunk(args, shared, counts + threadIdx.x / 32 * column_count);
+        place_chunk(args, stages[warp], own_counts);
     }
     operation_leave(args.channel, op);
 }

@@ -29,9 +29,13 @@ extern "C" {
 /* Shared memory of the kernels that send rows, from Hopper on: bulk.cuh. */
 #define CUDA_BULK_SHARED_BYTES (8 * 4 * (4096 + 8))
 
+/* Shared memory of a warp of the update, beside its counts: update.cuh. */
+#define CUDA_UPDATE_STAGE_BYTES (256 * (3 * 4 + 2))
+
 /* Threads of a block. */
-#define CUDA_UPDATE_THREADS 256
-#define CUDA_ROWS_THREADS   384
+#define CUDA_BARRIER_THREADS 128
+#define CUDA_UPDATE_THREADS  512 /* at most */
+#define CUDA_ROWS_THREADS    384
 
 typedef enum cuda_op_kind {
     CUDA_OP_BARRIER = 1,
