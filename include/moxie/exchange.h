@@ -6,6 +6,25 @@
  * expert_major, padding included. All calls are collective. On shm they return when this rank's
  * outputs are ready and its inputs may be changed; on a device that holds in stream order.
  *
+ * On a device (backend cuda) a call launches its work on `stream` and returns:
+ * - Every pointer to data is one that the rank's GPU can follow: device memory or pinned memory of
+ *   the host; "any memory" means any of that. `recv_x`, `y`, `d_recv_x` and `d_y` must be in a
+ *   window; the other buffers need not, unlike on shm. The structs are read during the call only.
+ * - The calls on one route follow each other in stream order on every rank: on one stream, or on
+ *   streams that wait for each other by events. Calls on different routes may be in flight at once
+ *   as long as the multiprocessors that they may use are together fewer than the GPU's, divided by
+ *   the ranks on it: the knobs `sms` (and in expert_major `duplicate_sms`) of a dispatch or
+ *   combine_backward, `combine_sms` of a combine or dispatch_backward, `update_sms` of an update.
+ * - A call that finds an argument of its own wrong returns the error. What it cannot know yet (an
+ *   argument that a peer refuses, a peer that is missing) moxie_route_status() tells afterwards,
+ *   the same error on every rank.
+ * - A stream that is being captured into a graph takes calls, too. A launch of the graph uses the
+ *   buffers, token_count and capacities of the capture, and what the buffers hold at that time.
+ * - A call needs its peers' calls to end. Where ranks are threads that share a GPU, a thread must
+ *   not wait for the whole context before all have made theirs: cuCtxSynchronize, cuMemFree and
+ *   cudaFree, the blocking copies, and freeing windows, routes or groups do that. Synchronise the
+ *   rank's own stream, have every rank come to a barrier, and free then.
+ *
  * Arithmetic, to the bit on every backend: sums run in fp32 from +0 with fmaf(w, y, acc), ascending
  * slot k within a rank and ascending rank at home; a rank's partial is rounded once to the wire
  * type, the sum once to the output type, to nearest even; subnormals are kept; a NaN becomes 0x7FFF
@@ -49,10 +68,12 @@ typedef struct moxie_dispatch_out {
     size_t size;              /**< sizeof(moxie_dispatch_out_t) */
     int64_t row_capacity;     /**< rows that each buffer below holds, >= recv_row_count */
     void *recv_x;             /**< [row_capacity, H], in a window; padding rows become zero */
-    int32_t *recv_topk_idx;   /**< rank_major: [row_capacity, K] local expert or -1, in a window */
-    float *recv_topk_weights; /**< rank_major: [row_capacity, K], +0 where idx is -1, in a window */
-    float *row_weight;        /**< expert_major: [row_capacity], padding +0, in a window */
-    moxie_row_source_t *row_source; /**< expert_major: [row_capacity], in a window */
+    int32_t *recv_topk_idx;   /**< rank_major: [row_capacity, K] local expert or -1; on shm in a
+                                   window */
+    float *recv_topk_weights; /**< rank_major: [row_capacity, K], +0 where idx is -1; on shm in a
+                                   window */
+    float *row_weight;        /**< expert_major: [row_capacity], padding +0; on shm in a window */
+    moxie_row_source_t *row_source; /**< expert_major: [row_capacity]; on shm in a window */
     int64_t *expert_count;          /**< [local experts] rows of each local expert, any memory */
     int64_t *expert_start; /**< expert_major: [local experts + 1] block starts, any memory */
 } moxie_dispatch_out_t;
@@ -67,7 +88,8 @@ typedef struct moxie_dispatch_out {
  * Sends each token to every rank that holds at least one of its experts.
  *
  * @return MOXIE_OK; the same error on every rank: MOXIE_ERR_ARGUMENT, MOXIE_ERR_CAPACITY,
- *         MOXIE_ERR_WINDOW, MOXIE_ERR_MISMATCH, MOXIE_ERR_TIMEOUT, MOXIE_ERR_PEER_LOST
+ *         MOXIE_ERR_WINDOW, MOXIE_ERR_MISMATCH, MOXIE_ERR_TIMEOUT, MOXIE_ERR_PEER_LOST; on a device
+ *         by this call or by moxie_route_status()
  */
 MOXIE_API moxie_status_t moxie_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in,
                                         const moxie_dispatch_out_t *out, moxie_stream_t stream);
@@ -113,9 +135,10 @@ typedef struct moxie_dispatch_backward_in {
     const void *d_recv_x;        /**< [recv_row_count, H], in a window */
     moxie_dtype_t dtype;         /**< of `d_recv_x`: bf16 or fp32 */
     moxie_dtype_t wire_dtype;    /**< as in ::moxie_combine_in_t */
-    const float *d_recv_weights; /**< gradient of the received weights, in a window; rank_major:
-                                      [recv_row_count, K], expert_major: [recv_row_count]; NULL on
-                                      every rank when no rank asks for `d_topk_weights` */
+    const float *d_recv_weights; /**< gradient of the received weights, on shm in a window;
+                                      rank_major: [recv_row_count, K], expert_major:
+                                      [recv_row_count]; NULL on every rank when no rank asks for
+                                      `d_topk_weights` */
 } moxie_dispatch_backward_in_t;
 
 /** Initialiser of a ::moxie_dispatch_backward_in_t: bf16 rows, bf16 on the wire. */
@@ -154,8 +177,9 @@ typedef struct moxie_combine_backward_in {
     const void *d_out;   /**< [T, H], any memory */
     moxie_dtype_t dtype; /**< of `d_out`, `y` and `d_y`: bf16 or fp32 */
     int32_t unweighted;  /**< as in the forward call */
-    const void *y;       /**< expert_major, weighted: the rows that combine was given, in a window;
-                              NULL on every rank when no rank asks for `d_topk_weights` */
+    const void *y;       /**< expert_major, weighted: the rows that combine was given, on shm in a
+                              window; NULL on every rank when no rank asks for
+                              `d_topk_weights` */
 } moxie_combine_backward_in_t;
 
 /** Initialiser of a ::moxie_combine_backward_in_t with bf16 rows. */
@@ -200,8 +224,9 @@ typedef struct moxie_ceiling_in {
     int64_t row_bytes;           /**< the same on every rank */
     void *destination;           /**< this rank's buffer, in a window, that the peers write to */
     int64_t destination_row_count; /**< rows that it holds; a sum over sources beyond it wraps */
-    int32_t streaming;             /**< 0: memcpy, 1: non-temporal stores; the same on every rank */
-    int32_t reserved;              /**< 0 */
+    int32_t streaming; /**< 0: memcpy, 1: non-temporal stores; the same on every rank; ignored on
+                            a device */
+    int32_t reserved;  /**< 0 */
 } moxie_ceiling_in_t;
 
 /** Initialiser of a ::moxie_ceiling_in_t. */
@@ -212,7 +237,8 @@ typedef struct moxie_ceiling_in {
 
 /**
  * What the machine gives: copies rows to all peers at once, with no routing, no metadata and no
- * sums, in row-sized pieces and through the same windows as an exchange. Collective.
+ * sums, in row-sized pieces and through the same windows as an exchange. Collective. On a device by
+ * stores of as many multiprocessors as dispatch may use (knob `sms`); it waits for them.
  *
  * @param[out] time_ns  from leaving the start barrier until every rank's rows have arrived
  */

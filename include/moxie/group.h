@@ -84,7 +84,8 @@ MOXIE_API moxie_status_t moxie_group_create(const moxie_group_options_t *options
 
 /**
  * Leaves a group: local and bounded, waits for nobody. Its routes and windows must have been
- * destroyed or freed before. NULL is allowed.
+ * destroyed or freed before; on a device nothing of it may be in flight, and ranks that are threads
+ * on one GPU must have come so far, too. NULL is allowed.
  */
 MOXIE_API void moxie_group_destroy(moxie_group_t *group);
 
@@ -94,7 +95,7 @@ MOXIE_API int32_t moxie_group_rank(const moxie_group_t *group);
 /** Ranks of the group. */
 MOXIE_API int32_t moxie_group_rank_count(const moxie_group_t *group);
 
-/** Name of the backend in use, "shm". Lives as long as the library. */
+/** Name of the backend in use, "shm" or "cuda". Lives as long as the library. */
 MOXIE_API const char *moxie_group_backend(const moxie_group_t *group);
 
 /** Ordinal of the GPU that the group uses on this rank; -1 on the CPU. */
@@ -106,7 +107,8 @@ MOXIE_API moxie_status_t moxie_group_barrier(moxie_group_t *group);
 /**
  * Collective, in stream order: what follows on the stream starts when the streams of all ranks have
  * come to it. On a device it returns at once and can be captured; on the CPU it is
- * moxie_group_barrier(). The stream barriers of a group are ordered among themselves.
+ * moxie_group_barrier(). The stream barriers of a group are on one stream, or on streams that wait
+ * for each other.
  */
 MOXIE_API moxie_status_t moxie_stream_barrier(moxie_group_t *group, moxie_stream_t stream);
 
@@ -130,7 +132,8 @@ MOXIE_API moxie_status_t moxie_group_allgather(moxie_group_t *group, const void 
 typedef struct {
     size_t size;             /**< sizeof(moxie_group_counters_t), set by the caller */
     uint64_t op_count;       /**< collective operations finished */
-    uint64_t wait_ns;        /**< time this rank waited for peers in them */
+    uint64_t wait_ns;        /**< time this rank waited for peers in them; on a device: for them to
+                                  call, and known when the kernel has ended */
     uint64_t streamed_bytes; /**< bytes written with non-temporal stores */
     uint64_t copied_bytes;   /**< bytes written with ordinary stores */
     uint64_t sleep_count;    /**< waits that went to sleep in the kernel */

@@ -37,7 +37,7 @@ typedef struct moxie_route_options {
     int64_t alignment;       /**< expert_major: block starts are multiples of it, in rows */
     int64_t row_capacity;    /**< rows of this rank's buffers; 0: the worst case */
     const moxie_placement_t *placement; /**< copied; NULL: blocks, as even as possible */
-    void *state;        /**< memory for the route's state, 64-byte aligned, or NULL */
+    void *state;        /**< memory for the route's state, 64-byte aligned, or NULL; not on cuda */
     size_t state_bytes; /**< its size, at least moxie_route_quote_t::state_bytes */
 } moxie_route_options_t;
 
@@ -134,7 +134,10 @@ MOXIE_API moxie_status_t moxie_route_extent(const moxie_route_t *route, moxie_ro
  */
 MOXIE_API moxie_status_t moxie_layout_check(const moxie_route_t *route);
 
-/** Releases a route. Local. NULL is allowed. */
+/**
+ * Releases a route. Local. NULL is allowed. On a device it waits for the calls that this rank made
+ * on the route outside of graphs, each of which ends at its deadline at the latest.
+ */
 MOXIE_API void moxie_route_destroy(moxie_route_t *route);
 
 MOXIE_END_DECLS

@@ -4,6 +4,7 @@
  *
  * The buffers of the receiving side (what dispatch fills and what combine reads) must lie in
  * windows, at any offset; the buffers of the home side (x, out, their gradients) may be any memory.
+ * On cuda windows are device memory, and only the rows themselves must lie in one.
  */
 #ifndef MOXIE_WINDOW_H
 #define MOXIE_WINDOW_H
@@ -58,7 +59,11 @@ typedef struct moxie_memory {
 MOXIE_API moxie_status_t moxie_window_register(moxie_group_t *group, const moxie_memory_t *memory,
                                                moxie_window_t **out);
 
-/** Frees this rank's part and its mappings of the others'. Local. NULL is allowed. */
+/**
+ * Frees this rank's part and its mappings of the others'. Local. NULL is allowed. Nothing may be in
+ * flight that uses it: on a device synchronise the stream first, and see moxie/exchange.h for ranks
+ * that are threads on one GPU.
+ */
 MOXIE_API void moxie_window_free(moxie_window_t *window);
 
 /** First byte of this rank's part, aligned to a page. */

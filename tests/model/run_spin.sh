@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Checks operation.pml: the protocol holds, and every bug that can be seeded into it is found.
+# Checks operation.pml and cuda_operation.pml: the protocols hold, and every bug that can be seeded
+# into them is found.
 #
 #   run_spin.sh [--full | --long]
 #
-# Without an option: 2 ranks (seconds). --full: 3 ranks too (1 GB, half a minute). --long: 3 ranks for
+# Without an option: 2 ranks (a minute). --full: 3 ranks too (1 GB, half a minute). --long: 3 ranks for
 # as many operations as use a bank again (3 GB, minutes), and nothing else.
 set -eu
-model=$(cd "$(dirname "$0")" && pwd)/operation.pml
+folder=$(cd "$(dirname "$0")" && pwd)
+model=$folder/operation.pml
 for tool in spin cc; do
     command -v $tool >/dev/null || { echo "skipped: there is no $tool here"; exit 77; }
 done
@@ -56,6 +58,9 @@ finds() {
 if [ "${1-}" = --long ]; then
     holds -DRANKS=3 -DOPS=3
     holds -DRANKS=3 -DOPS=2 -DFAILURES=1
+    model=$folder/cuda_operation.pml
+    holds -DRANKS=3 -DBLOCKS=1 -DOPS=3
+    holds -DRANKS=2 -DBLOCKS=2 -DOPS=4
     [ $failures -eq 0 ]
     exit
 fi
@@ -76,5 +81,24 @@ finds NO_RECHECK -DOPS=3          # a sleeper does not look at the word again
 finds NO_SLICE -DFAILURES=1 -DOPS=2            # a sleep has no limit, and the peer dies
 finds NO_SECOND_LOOK -DFAILURES=1 -DOPS=2      # a peer's end counts for more than its last word
 finds REVOKE_BEFORE_ERROR -DFAILURES=1 -DOPS=2 # revoked before the error is written
+
+model=$folder/cuda_operation.pml
+holds -DRANKS=2 -DBLOCKS=2 -DOPS=3
+if [ "${1-}" = --full ]; then
+    holds -DRANKS=3 -DBLOCKS=1 -DOPS=2
+fi
+
+finds SINGLE_BANK       # one bank for all words
+finds NO_MEET           # nobody waits for offers
+finds PAYLOAD_FIRST     # a dispatch writes before the offers of its receivers
+finds NO_OFFER_FENCE    # an offer that does not wait for the rows of the update before
+finds FLAG_FIRST        # a flag before its payload
+finds NO_RAISE_FENCE    # a flag that does not wait for its payload
+finds NO_AWAIT          # nobody waits for flags
+finds ONE_FLAG          # only the first block of each rank is waited for
+finds NO_FOLLOWED       # the second pass overwrites what may still be summed
+finds SAME_MARK         # partials of the second pass are told like those of the first
+finds NO_GRID_BARRIER   # totals are told before all blocks have counted
+finds EARLY_EPOCH       # the first block to leave ends the kernel, not the last
 
 [ $failures -eq 0 ]
