@@ -19,10 +19,13 @@ static const knob_t knobs[] = {
     [CUDA_KNOB_DUPLICATE_SMS] = {"duplicate_sms",
                                  "further SMs that copy received rows in expert_major dispatch", 32,
                                  0, 132},
-    [CUDA_KNOB_COMBINE_SMS] = {"combine_sms", "SMs that combine may use", 40, 1,
-                               CUDA_BLOCK_COUNT_MAX},
-    [CUDA_KNOB_PUSH_SMS] = {"push_sms", "of these, SMs that send partials home", 16, 1,
-                            CUDA_BLOCK_COUNT_MAX},
+    [CUDA_KNOB_COMBINE_SMS] = {"combine_sms",
+                               "SMs that combine may use; 0: 40 in rank_major, 48 in expert_major",
+                               0, 0, CUDA_BLOCK_COUNT_MAX},
+    [CUDA_KNOB_PUSH_SMS] = {"push_sms",
+                            "of these, SMs that send partials home; 0: 4 of 10, 7 of 10 in "
+                            "expert_major",
+                            0, 0, CUDA_BLOCK_COUNT_MAX},
     [CUDA_KNOB_UPDATE_SMS] = {"update_sms", "SMs that a route update may use", 24, 1, 32},
 };
 

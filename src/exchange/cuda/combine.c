@@ -46,6 +46,22 @@ static int64_t pass_columns(int64_t hidden, moxie_dtype_t wire_dtype)
     return (half + PASS_UNIT - 1) / PASS_UNIT * PASS_UNIT;
 }
 
+/* Rows that are sent as they are take few SMs; to sum several before takes more. Measured: lab.md.
+ */
+static cuda_blocks_t choose_blocks(const moxie_route_t *route)
+{
+    const int64_t *knobs = route->group->knobs.value;
+    const int is_rank_major = route->state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR;
+    const int64_t sms = knobs[CUDA_KNOB_COMBINE_SMS] > 0 ? knobs[CUDA_KNOB_COMBINE_SMS]
+                        : is_rank_major                  ? 40
+                                                         : 48;
+    int64_t push_sms = knobs[CUDA_KNOB_PUSH_SMS] > 0 ? knobs[CUDA_KNOB_PUSH_SMS]
+                                                     : sms * (is_rank_major ? 4 : 7) / 10;
+    push_sms = push_sms < sms ? push_sms : sms;
+    return cuda_share_blocks(cuda_of(route->group), push_sms > 1 ? push_sms : 1, sms - push_sms,
+                             route->state->shape.token_count_max, CUDA_TOKENS_PER_BLOCK);
+}
+
 static moxie_status_t bring_home(moxie_route_t *route, const rows_home_t *call,
                                  moxie_stream_t stream)
 {
@@ -78,12 +94,7 @@ static moxie_status_t bring_home(moxie_route_t *route, const rows_home_t *call,
         status = cuda_offer_buffer(route, call->source, call->source_name, &args.offer);
     }
     cuda_offer_status(route, status, &args.offer);
-    const int64_t *knobs = route->group->knobs.value;
-    const int64_t sms = knobs[CUDA_KNOB_COMBINE_SMS];
-    const int64_t push_sms = knobs[CUDA_KNOB_PUSH_SMS] < sms ? knobs[CUDA_KNOB_PUSH_SMS] : sms;
-    const cuda_blocks_t blocks =
-        cuda_share_blocks(exchange, push_sms, sms - push_sms, route->state->shape.token_count_max,
-                          CUDA_TOKENS_PER_BLOCK);
+    const cuda_blocks_t blocks = choose_blocks(route);
     args.send_blocks = blocks.send;
     return cuda_call_end(route, stream, status,
                          cuda_launch(exchange, CUDA_KERNEL_COMBINE, blocks.total, CUDA_ROWS_THREADS,
