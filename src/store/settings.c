@@ -75,7 +75,7 @@ static int take_word(char *word, settings_entry_t *entry)
     }
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         if (strcmp(word, numbers[i].name) == 0) {
-            return take_number(value, numbers[i].number) && *numbers[i].number > 0;
+            return take_number(value, numbers[i].number) && *numbers[i].number >= 0;
         }
     }
     if (strcmp(word, "backend") == 0) {
