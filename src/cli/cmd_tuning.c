@@ -236,8 +236,11 @@ int cmd_tuning(int argc, char **argv)
                                      .args_doc = "[ID|all|FILE]",
                                      .doc = "Looks after the tuning database."};
     static database_t database;
+    static char name[32];
     request_t request = {.verb = argv[1]};
     failure_t failure = {.exit_code = EXIT_DONE};
+    (void)snprintf(name, sizeof(name), "%.16s %.12s", argv[0], request.verb);
+    argv[1] = name;
     if (argp_parse(&argp, argc - 1, argv + 1, 0, NULL, &request) != 0)
         return EXIT_USAGE;
     bool is_done = database_open(&database, request.store, &failure);

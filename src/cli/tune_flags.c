@@ -21,8 +21,9 @@ enum {
 };
 
 /* Flags of `moxie bench` that make no sense here. */
-static const option_id_t left_out[] = {OPTION_MODE,     OPTION_RECORD_ROUTING, OPTION_SMS,
-                                       OPTION_BASELINE, OPTION_TRACE,          OPTION_LAYER};
+static const option_id_t left_out[] = {OPTION_MODE,      OPTION_RECORD_ROUTING, OPTION_SMS,
+                                       OPTION_BASELINE,  OPTION_TRACE,          OPTION_LAYER,
+                                       OPTION_OUTPUT_DIR};
 
 static const struct argp_option own_rows[] = {
     {"mode", KEY_MODE, "auto|quick|full|grid", 0,
@@ -39,6 +40,8 @@ static const struct argp_option own_rows[] = {
     {"resume", KEY_RESUME, NULL, 0, "Go on where a run with the same flags was stopped", 1},
     {"explain", KEY_EXPLAIN, NULL, 0,
      "Tell of every setting what the model expected, what was measured, and why it lost", 1},
+    {"output-dir", KEY_FIRST + OPTION_OUTPUT_DIR, "DIR", 0,
+     "Folder for results/, summary/, logs/ and OPTIMAL_CONFIGS.md (default: tuning)", 1},
     {"num-tokens", KEY_FIRST + OPTION_TOKENS, "T", 0, "The same as --tokens", 2},
     {"num-experts", KEY_FIRST + OPTION_EXPERTS, "E", 0, "The same as --experts", 2},
     {"num-topk", KEY_FIRST + OPTION_TOPK, "K", 0, "The same as --topk", 2},

@@ -163,6 +163,11 @@ static json_t *performance_json(const tune_t *tune)
         json_object_set_new(performance, call_names[call], figures);
     }
     free(scratch);
+    if (tune->by_default.count > 0 && !tune->is_stopped)
+        json_object_set_new(performance, "both",
+                            json_pack("{s:o,s:o}", "over_default",
+                                      gain_json(&tune->by_default, CALL_COUNT), "over_previous",
+                                      gain_json(&tune->before, CALL_COUNT)));
     return performance;
 }
 

@@ -3,6 +3,7 @@
 #include "tune/results.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,9 +83,10 @@ static void print_gain(const json_t *figures, const char *name, const char *colu
 {
     const json_t *gain = json_object_get(figures, column);
     if (json_is_object(gain))
-        (void)fprintf(out, "%-10s%.1f%% less time than %s, +- %.1f%%\n", name,
-                      100.0 * number_at(gain, "gain"), over,
-                      100.0 * number_at(gain, "standard_error"));
+        (void)fprintf(out, "%-10s%.1f%% +- %.1f%% %s time than %s\n", name,
+                      100.0 * fabs(number_at(gain, "gain")),
+                      100.0 * number_at(gain, "standard_error"),
+                      number_at(gain, "gain") < 0.0 ? "more" : "less", over);
 }
 
 void results_print(const json_t *results, bool explains, FILE *out)
@@ -110,10 +112,11 @@ void results_print(const json_t *results, bool explains, FILE *out)
             print_row(json_object_get(performance, calls[call]), i == 0 ? calls[call] : "",
                       columns[i], out);
     (void)fputc('\n', out);
-    for (int call = 0; call < CALL_COUNT; call++) {
-        const json_t *figures = json_object_get(performance, calls[call]);
-        print_gain(figures, calls[call], "over_default", "the default", out);
-        print_gain(figures, calls[call], "over_previous", "what was stored before", out);
+    for (int call = 0; call <= CALL_COUNT; call++) {
+        const char *name = call < CALL_COUNT ? calls[call] : "both";
+        const json_t *figures = json_object_get(performance, name);
+        print_gain(figures, name, "over_default", "with the default", out);
+        print_gain(figures, name, "over_previous", "with what was stored before", out);
     }
     (void)fprintf(out, "verdict   %s\n", text_at(results, "verdict"));
     (void)fprintf(
@@ -159,9 +162,10 @@ static void write_comparison(const json_t *performance, FILE *out)
         const json_t *figures = json_object_get(performance, calls[call]);
         const json_t *gain = json_object_get(figures, "over_default");
         if (json_is_object(gain))
-            (void)fprintf(out, "%s takes %.1f%% ± %.1f%% less time than with the default.\n",
-                          calls[call], 100.0 * number_at(gain, "gain"),
-                          100.0 * number_at(gain, "standard_error"));
+            (void)fprintf(out, "- %s takes %.1f%% ± %.1f%% %s time than with the default.\n",
+                          calls[call], 100.0 * fabs(number_at(gain, "gain")),
+                          100.0 * number_at(gain, "standard_error"),
+                          number_at(gain, "gain") < 0.0 ? "more" : "less");
     }
 }
 

@@ -20,9 +20,6 @@ enum {
     SMALL_GRID = 8         /* a grid so small is measured whole */
 };
 
-/* A gain below this is none, however sure it is. */
-#define GAIN_MIN 0.01
-
 static double median(const double *values, int32_t count)
 {
     double copy[256];
@@ -287,7 +284,7 @@ static void judge(search_t *search)
     const candidate_t *fastest = &search->candidates[search->fastest_index];
     search->gain = 1.0 - search_ratio(fastest);
     search->gain_error = error_of(search, fastest);
-    if (search->gain > GAIN_MIN && search->gain > 2.0 * search->gain_error)
+    if (search->gain > SEARCH_GAIN_MIN && search->gain > 2.0 * search->gain_error)
         search->best_index = search->fastest_index;
 }
 
@@ -351,10 +348,11 @@ const char *search_fate(const search_t *search, int32_t index, char *text, size_
         (void)snprintf(text, bytes, "not surely faster: %.1f%% +- %.1f%% is within the noise",
                        100.0 * search->gain, 100.0 * search->gain_error);
     else if (candidate->final_first >= 0)
-        (void)snprintf(text, bytes, "lost in the final rounds, %.1f%% slower", behind);
+        (void)snprintf(text, bytes, "lost in the final rounds");
     else if (behind <= 0.0)
-        (void)snprintf(text, bytes, "fast in %d measurements, but not in the finals",
-                       candidate->count);
+        (void)snprintf(text, bytes,
+                       "near the best in %d measurement%s, but not among the finalists",
+                       candidate->count, candidate->count == 1 ? "" : "s");
     else
         (void)snprintf(text, bytes, "%.1f%% slower in %d measurement%s", behind, candidate->count,
                        candidate->count == 1 ? "" : "s");

@@ -68,6 +68,9 @@ typedef struct search {
 /* A machine whose default varies by more than this from one measurement to the next is noisy. */
 #define SEARCH_NOISY 0.05
 
+/* A gain below this is none, however sure it is. */
+#define SEARCH_GAIN_MIN 0.01
+
 /* Runs a search whose first members are set. False: the default does not work, or no memory. */
 bool search_run(search_t *search, failure_t *failure);
 

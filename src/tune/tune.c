@@ -76,20 +76,31 @@ static double median(const double *values, int32_t count)
     return stats_describe(copy, count).p50;
 }
 
-/* The gain of `ours` over `theirs`, from measurements that were made in turns. */
+/* A call's time in a turn; CALL_COUNT: of both. */
+static double time_in_turn(const confirmed_t *confirmed, int call, int32_t turn)
+{
+    return call < CALL_COUNT
+               ? confirmed->times_us[call][turn]
+               : confirmed->times_us[CALL_DISPATCH][turn] + confirmed->times_us[CALL_COMBINE][turn];
+}
+
+/* The gain of `ours` over `theirs`, from measurements that were made in turns. Its error is that of
+ * a mean: a machine that is sometimes fast and sometimes slow has a large one. */
 static void compare(const confirmed_t *ours, confirmed_t *theirs)
 {
     double ratios[CONFIRM_COUNT];
-    double deviations[CONFIRM_COUNT];
     int32_t count = ours->count < theirs->count ? ours->count : theirs->count;
-    for (int call = 0; call < CALL_COUNT && count > 0; call++) {
+    for (int call = 0; call <= CALL_COUNT && count > 1; call++) {
+        double mean = 0.0;
+        double square = 0.0;
+        for (int32_t i = 0; i < count; i++) {
+            ratios[i] = time_in_turn(ours, call, i) / time_in_turn(theirs, call, i);
+            mean += ratios[i] / count;
+        }
         for (int32_t i = 0; i < count; i++)
-            ratios[i] = ours->times_us[call][i] / theirs->times_us[call][i];
-        double middle = median(ratios, count);
-        for (int32_t i = 0; i < count; i++)
-            deviations[i] = fabs(ratios[i] - middle);
-        theirs->gain[call] = 1.0 - middle;
-        theirs->gain_error[call] = 1.2533 * 1.4826 * median(deviations, count) / sqrt(count);
+            square += (ratios[i] - mean) * (ratios[i] - mean);
+        theirs->gain[call] = 1.0 - median(ratios, count);
+        theirs->gain_error[call] = sqrt(square / (count - 1) / count);
     }
 }
 
@@ -137,20 +148,16 @@ static void keep_default(tune_t *tune, const char *verdict)
     compare(&tune->optimal, &tune->before);
 }
 
-/* In the last comparison the result takes less time in all than the default, or it is not used. */
+/* In the last comparison both calls together take surely less time, or the result is not used. */
 static void decide(tune_t *tune)
 {
-    const double *ours = tune->optimal.time_us;
-    const double *theirs = tune->by_default.time_us;
-    bool is_default = space_is_equal(&tune->space, &tune->best, &tune->by_default.setting);
-    if (is_default) {
+    double gain = tune->by_default.gain[CALL_COUNT];
+    if (space_is_equal(&tune->space, &tune->best, &tune->by_default.setting))
         tune->verdict = "the default is kept: nothing is surely faster";
-    } else if (ours[CALL_DISPATCH] + ours[CALL_COMBINE] <
-               theirs[CALL_DISPATCH] + theirs[CALL_COMBINE]) {
+    else if (gain > SEARCH_GAIN_MIN && gain > 2.0 * tune->by_default.gain_error[CALL_COUNT])
         tune->verdict = "faster than the default";
-    } else {
-        keep_default(tune, "the default is kept: what seemed faster was not, measured again");
-    }
+    else
+        keep_default(tune, "the default is kept: what seemed faster is not surely so");
 }
 
 bool tune_run(tune_t *tune, failure_t *failure)
