@@ -38,6 +38,7 @@ typedef struct plan {
     moxie_layout_t layout;
     bool is_backward;
     bool is_fresh;                                /* the timed dispatch derives its route */
+    bool skips_verification;                      /* a tuner measures what it has verified again */
     bool has_progress;                            /* somebody looks at a progress bar */
     char where[OPTION_COUNT][OPTION_WHERE_BYTES]; /* names of options, for messages */
     routing_set_t routing;

@@ -140,11 +140,13 @@ static void find_ends(const trial_t *trial, int call, double *scratch, json_t *o
     }
 }
 
-static json_t *gain_json(const confirmed_t *confirmed, int call)
+/* Null where there is nothing to compare, or the result itself. */
+static json_t *gain_json(const tune_t *tune, const confirmed_t *confirmed, int call)
 {
-    return confirmed->count == 0 ? json_null()
-                                 : json_pack("{s:f,s:f}", "gain", confirmed->gain[call],
-                                             "standard_error", confirmed->gain_error[call]);
+    if (confirmed->count == 0 || space_is_equal(&tune->space, &tune->best, &confirmed->setting))
+        return json_null();
+    return json_pack("{s:f,s:f}", "gain", confirmed->gain[call], "standard_error",
+                     confirmed->gain_error[call]);
 }
 
 static json_t *performance_json(const tune_t *tune)
@@ -156,8 +158,8 @@ static json_t *performance_json(const tune_t *tune)
         if (tune->by_default.count > 0 && !tune->is_stopped) {
             json_object_set_new(figures, "optimal", confirmed_json(tune, &tune->optimal, call));
             json_object_set_new(figures, "default", confirmed_json(tune, &tune->by_default, call));
-            json_object_set_new(figures, "over_default", gain_json(&tune->by_default, call));
-            json_object_set_new(figures, "over_previous", gain_json(&tune->before, call));
+            json_object_set_new(figures, "over_default", gain_json(tune, &tune->by_default, call));
+            json_object_set_new(figures, "over_previous", gain_json(tune, &tune->before, call));
         }
         find_ends(&tune->trial, call, scratch, figures);
         json_object_set_new(performance, call_names[call], figures);
@@ -166,8 +168,8 @@ static json_t *performance_json(const tune_t *tune)
     if (tune->by_default.count > 0 && !tune->is_stopped)
         json_object_set_new(performance, "both",
                             json_pack("{s:o,s:o}", "over_default",
-                                      gain_json(&tune->by_default, CALL_COUNT), "over_previous",
-                                      gain_json(&tune->before, CALL_COUNT)));
+                                      gain_json(tune, &tune->by_default, CALL_COUNT),
+                                      "over_previous", gain_json(tune, &tune->before, CALL_COUNT)));
     return performance;
 }
 

@@ -199,7 +199,7 @@ void results_markdown(const json_t *results, FILE *out)
                   "- %" PRId64 " tokens a rank, hidden %" PRId64 ", %" PRId64
                   " experts, topk %" PRId64 "; shape %s, routing %s\n"
                   "- search %s: %" PRId64 " measurements of %" PRId64
-                  " iterations; each verified against the reference\n\n",
+                  " iterations; each setting verified against the reference\n\n",
                   text_at(results, "version"), text_at(results, "timestamp"),
                   text_at(results, "verdict"), text_at(setup, "machine"), text_at(setup, "backend"),
                   integer_at(setup, "ranks"), text_at(setup, "variant"),

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Measures one setting: a run of the benchmark with new processes, a new group and outputs that are
- * verified, so that nothing of one setting is left for the next. Every measurement is written to a
- * log at once, one JSON object a line; a later run can go on with a log where it ended.
+ * verified the first time, so that nothing of one setting is left for the next. Every measurement
+ * is written to a log at once, one JSON object a line; a later run can go on with a log where it
+ * ended.
  */
 #ifndef MOXIE_TUNE_TRIAL_H
 #define MOXIE_TUNE_TRIAL_H

@@ -7,6 +7,9 @@
 #include <math.h>
 #include <string.h>
 
+/* Measurements of the default at the end when there is nothing to compare it with. */
+enum { ALONE_COUNT = 3 };
+
 /* Knobs that only one of the calls uses; those that are not here change both. */
 static const struct {
     const char *name;
@@ -127,7 +130,8 @@ static bool confirm(tune_t *tune)
                       !space_is_equal(&tune->space, &tune->previous, &tune->by_default.setting);
     tune->optimal = (confirmed_t){.setting = tune->best};
     tune->before = (confirmed_t){.setting = tune->previous};
-    for (int32_t i = 0; i < CONFIRM_COUNT; i++)
+    int32_t turn_count = is_default && !has_before ? ALONE_COUNT : CONFIRM_COUNT;
+    for (int32_t i = 0; i < turn_count; i++)
         if (!confirm_one(tune, &tune->by_default) ||
             (!is_default && !confirm_one(tune, &tune->optimal)) ||
             (has_before && !confirm_one(tune, &tune->before)))
