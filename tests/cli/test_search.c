@@ -3,7 +3,7 @@
 #include "support/check.h"
 
 #include "bench/random.h"
-#include "tune/search.h"
+#include "tune/tune.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -320,6 +320,30 @@ static void test_spread_values_are_in_range(void **state)
     }
 }
 
+static void test_knobs_are_tuned_with_the_call_that_uses_them(void **state)
+{
+    static const char *const names[] = {"sms", "combine_sms", "update_sms"};
+    tune_t tune = {.mode = SEARCH_QUICK};
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        add_knob(&tune.space, names[i], 16, 1, 32);
+    tune_plan(&tune);
+    assert_int_equal(tune.phase_count, 2);
+    assert_string_equal(tune.phases[0].name, "dispatch");
+    assert_string_equal(tune.phases[1].name, "combine");
+    assert_int_equal(tune.phases[0].space.knob_count, 2);
+    assert_int_equal(tune.phases[0].knob_of[1], 2);
+    assert_int_equal(tune.phases[1].space.knob_count, 1);
+    assert_int_equal(tune.phases[1].knob_of[0], 1);
+    assert_true(tune.phases[0].has_call[CALL_DISPATCH] && !tune.phases[0].has_call[CALL_COMBINE]);
+    assert_true(tune.phases[1].has_call[CALL_COMBINE] && !tune.phases[1].has_call[CALL_DISPATCH]);
+    add_knob(&tune.space, "spin_count", 20, 0, 100);
+    tune_plan(&tune);
+    assert_int_equal(tune.phase_count, 3);
+    assert_string_equal(tune.phases[0].name, "exchange");
+    assert_true(tune.phases[0].has_call[CALL_COMBINE] && tune.phases[0].has_call[CALL_DISPATCH]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -333,6 +357,7 @@ int main(void)
         cmocka_unit_test(test_a_stopped_search_keeps_what_it_has),
         cmocka_unit_test(test_the_setting_stored_before_is_compared),
         cmocka_unit_test(test_quick_and_full_measure_about_so_many),
+        cmocka_unit_test(test_knobs_are_tuned_with_the_call_that_uses_them),
         cmocka_unit_test(test_values_are_read_and_refused),
         cmocka_unit_test(test_spread_values_are_in_range),
     };
