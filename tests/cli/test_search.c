@@ -42,6 +42,15 @@ static double uniform(uint64_t seed, uint64_t number)
     return (double)(random_key(seed, 7, number) >> 11) / 9007199254740992.0;
 }
 
+/* Nearly normal, the sum of twelve: mean 0, standard deviation 1. */
+static double normal(uint64_t seed, uint64_t number)
+{
+    double sum = 0.0;
+    for (uint64_t i = 0; i < 12; i++)
+        sum += uniform(seed, number * 12 + i);
+    return sum - 6.0;
+}
+
 static measured_t measure(void *ctx, const setting_t *setting, double *time_us,
                           char error[SEARCH_ERROR_BYTES])
 {
@@ -53,10 +62,8 @@ static measured_t measure(void *ctx, const setting_t *setting, double *time_us,
         (void)snprintf(error, SEARCH_ERROR_BYTES, "there is no %d", (int)machine->failing);
         return MEASURED_ERROR;
     }
-    double sum = 0.0; /* of twelve: nearly normal, standard deviation 1 */
-    for (uint64_t i = 0; i < 12; i++)
-        sum += uniform(machine->seed, number * 12 + i);
-    *time_us = true_time(machine, setting) * (1.0 + machine->noise * (sum - 6.0)) *
+    *time_us = true_time(machine, setting) *
+               (1.0 + machine->noise * normal(machine->seed, number)) *
                (1.0 + machine->drift * (double)number);
     return MEASURED_TIME;
 }
@@ -344,12 +351,120 @@ static void test_knobs_are_tuned_with_the_call_that_uses_them(void **state)
     assert_true(tune.phases[0].has_call[CALL_COMBINE] && tune.phases[0].has_call[CALL_DISPATCH]);
 }
 
-int main(void)
+/* A grid that was measured, as `moxie tune --mode grid` leaves it: the median time of every setting
+ * beside the default's. */
+typedef struct grid {
+    space_t space;
+    double relative[1024]; /* [space_count()] */
+    double noise;
+    uint64_t seed;
+    uint64_t count;
+} grid_t;
+
+static const char *grid_path;
+
+static int64_t index_of(const space_t *space, const setting_t *setting)
 {
+    for (int64_t index = 0; index < space_count(space); index++) {
+        setting_t at = space_at(space, index);
+        if (space_is_equal(space, &at, setting))
+            return index;
+    }
+    fail_msg("a setting that was not measured");
+    return 0;
+}
+
+static void read_space(const json_t *document, space_t *space)
+{
+    const char *name;
+    const json_t *knob;
+    size_t index;
+    const json_t *value;
+    const json_t *tried = json_object_get(json_object_get(document, "setup"), "search_space");
+    json_object_foreach(json_object_get(document, "knobs"), name, knob)
+    {
+        add_knob(space, name, json_integer_value(json_object_get(knob, "default")),
+                 json_integer_value(json_object_get(knob, "min")),
+                 json_integer_value(json_object_get(knob, "max")));
+        space_knob_t *added = &space->knobs[space->knob_count - 1];
+        added->value_count = 0;
+        json_array_foreach(json_object_get(tried, name), index, value)
+        {
+            added->values[added->value_count++] = json_integer_value(value);
+        }
+    }
+}
+
+static void read_grid(grid_t *grid)
+{
+    size_t index;
+    const json_t *candidate;
+    json_t *document = json_load_file(grid_path, 0, NULL);
+    assert_non_null(document);
+    read_space(document, &grid->space);
+    assert_in_range(space_count(&grid->space), 100, 1024);
+    const json_t *phase = json_array_get(json_object_get(document, "phases"), 0);
+    const json_t *candidates = json_object_get(phase, "candidates");
+    assert_int_equal(json_array_size(candidates), space_count(&grid->space));
+    json_array_foreach(candidates, index, candidate)
+    {
+        setting_t setting = {{0}};
+        const json_t *values = json_object_get(candidate, "setting");
+        for (int32_t i = 0; i < grid->space.knob_count; i++)
+            setting.value[i] =
+                json_integer_value(json_object_get(values, grid->space.knobs[i].name));
+        grid->relative[index_of(&grid->space, &setting)] =
+            json_number_value(json_object_get(candidate, "relative"));
+    }
+    json_decref(document);
+}
+
+static measured_t replay(void *ctx, const setting_t *setting, double *time_us,
+                         char error[SEARCH_ERROR_BYTES])
+{
+    grid_t *grid = ctx;
+    error[0] = '\0';
+    *time_us = 1000.0 * grid->relative[index_of(&grid->space, setting)] *
+               (1.0 + grid->noise * normal(grid->seed, grid->count++));
+    return MEASURED_TIME;
+}
+
+static void test_auto_finds_the_best_of_a_recorded_grid(void **state)
+{
+    static grid_t grid;
+    int good = 0;
+    double best = INFINITY;
+    failure_t failure;
+    (void)state;
+    read_grid(&grid);
+    grid.noise = 0.02;
+    for (int64_t i = 0; i < space_count(&grid.space); i++)
+        best = fmin(best, grid.relative[i]);
+    search_t whole = {.space = &grid.space, .mode = SEARCH_GRID, .measure = replay, .ctx = &grid};
+    assert_true(search_run(&whole, &failure));
+    for (grid.seed = 1; grid.seed <= TRIAL_COUNT; grid.seed++) {
+        search_t search = {.space = &grid.space, .measure = replay, .ctx = &grid};
+        assert_true(search_run(&search, &failure));
+        const setting_t *setting = &search.candidates[search.best_index].setting;
+        good += grid.relative[index_of(&grid.space, setting)] <= 1.03 * best;
+        assert_true(4 * search.measurement_count <= whole.measurement_count);
+        search_release(&search);
+    }
+    print_message("a recorded grid: within 3%% in %d of %d\n", good, TRIAL_COUNT);
+    assert_true(good >= 95);
+    search_release(&whole);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2)
+        return 2;
+    grid_path = argv[1];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_auto_finds_the_best_of_one_knob),
         cmocka_unit_test(test_auto_finds_the_best_of_two_knobs),
         cmocka_unit_test(test_auto_finds_the_best_of_three_knobs),
+        cmocka_unit_test(test_auto_finds_the_best_of_a_recorded_grid),
         cmocka_unit_test(test_noise_keeps_the_default),
         cmocka_unit_test(test_a_noisy_machine_is_said_to_be_noisy),
         cmocka_unit_test(test_a_failing_setting_is_recorded_and_left_behind),
