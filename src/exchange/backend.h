@@ -46,7 +46,7 @@ typedef struct backend {
 
     /* What a device backend keeps for a route beside its host state; NULL on the CPU. The options
      * are checked, and `route` holds placement, capacity and shape already. */
-    void (*route_quote)(const route_shape_t *shape, int64_t row_capacity, memory_account_t *out);
+    void (*route_quote)(const route_shape_t *shape, memory_account_t *out);
     moxie_status_t (*route_open)(moxie_route_t *route);
     void (*route_close)(moxie_route_t *route);
     /* Waits for what was called on the route, then brings its host state up to date. */

@@ -119,7 +119,7 @@ moxie_status_t moxie_route_memory_quote(const moxie_group_options_t *callers_gro
     }
     memory_account_t account = {.host_bytes = plan_host_bytes(&plan)};
     if (backend->route_quote != NULL) {
-        backend->route_quote(&plan.state.shape, plan.row_capacity, &account);
+        backend->route_quote(&plan.state.shape, &account);
     }
     const moxie_route_quote_t quote = {.size = sizeof(quote),
                                        .memory = {.size = sizeof(quote.memory),

@@ -69,6 +69,10 @@ moxie_group_t *world_group_with(world_rank_t *self, const char *name,
     world_expect(self, "group_create", moxie_group_create(&mine, &group), MOXIE_OK);
     if (group != NULL && self->device == NULL) {
         self->device = device_open(group);
+        if (device_is_remote(self->device)) {
+            /* Memory is not allocated while a kernel of another rank on this GPU waits for us. */
+            world_expect(self, "barrier", moxie_group_barrier(group), MOXIE_OK);
+        }
     }
     return group;
 }

@@ -12,13 +12,18 @@
 #include <string.h>
 
 /* Shared memory of a block that a kernel may ask for beyond the usual 48 KiB. */
-#define UPDATE_STATIC_BYTES (24 << 10)
+#define UPDATE_STATIC_BYTES (4 << 10)
 
 static const knob_t knobs[] = {
-    [CUDA_KNOB_SMS] = {"sms", "SMs that dispatch may use", 24, 1, CUDA_BLOCK_COUNT_MAX},
+    [CUDA_KNOB_SMS] = {"sms", "SMs that dispatch sends with", 16, 1, 132},
+    [CUDA_KNOB_DUPLICATE_SMS] = {"duplicate_sms",
+                                 "further SMs that copy received rows in expert_major dispatch", 32,
+                                 0, 132},
     [CUDA_KNOB_COMBINE_SMS] = {"combine_sms", "SMs that combine may use", 40, 1,
                                CUDA_BLOCK_COUNT_MAX},
-    [CUDA_KNOB_UPDATE_SMS] = {"update_sms", "SMs that a route update may use", 16, 1, 32},
+    [CUDA_KNOB_PUSH_SMS] = {"push_sms", "of these, SMs that send partials home", 16, 1,
+                            CUDA_BLOCK_COUNT_MAX},
+    [CUDA_KNOB_UPDATE_SMS] = {"update_sms", "SMs that a route update may use", 24, 1, 32},
 };
 
 static const char *const kernel_names[CUDA_KERNEL_COUNT] = {
@@ -85,6 +90,33 @@ static void group_quote(int32_t rank_count, memory_account_t *out)
     cuda_transport_quote(rank_count, channel_bytes(rank_count), out);
 }
 
+/* Kernels that want more shared memory than any may have unasked. */
+static moxie_status_t allow_shared_memory(cuda_exchange_t *exchange)
+{
+    static const cuda_kernel_t senders[] = {CUDA_KERNEL_DISPATCH, CUDA_KERNEL_COMBINE,
+                                            CUDA_KERNEL_CEILING};
+    const CUdevice gpu = exchange->transport->device.device;
+    int optin = 0;
+    int major = 0;
+    cuda()->cuDeviceGetAttribute(&optin, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+                                 gpu);
+    cuda()->cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, gpu);
+    exchange->bulk_bytes = major >= 9 ? CUDA_BULK_SHARED_BYTES : 0;
+    moxie_status_t status =
+        cuda_check(cuda()->cuFuncSetAttribute(exchange->kernels[CUDA_KERNEL_UPDATE],
+                                              CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                              optin - UPDATE_STATIC_BYTES),
+                   "shared memory of a kernel");
+    for (size_t i = 0; i < sizeof(senders) / sizeof(senders[0]) && status == MOXIE_OK; i++) {
+        status =
+            cuda_check(cuda()->cuFuncSetAttribute(exchange->kernels[senders[i]],
+                                                  CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                                  (int)exchange->bulk_bytes),
+                       "shared memory of a kernel");
+    }
+    return status;
+}
+
 /* All kernels at once: loading one later could wait for a kernel that waits for it. */
 static moxie_status_t load_kernels(cuda_exchange_t *exchange)
 {
@@ -98,15 +130,8 @@ static moxie_status_t load_kernels(cuda_exchange_t *exchange)
             status = cuda_check(cuda()->cuFuncLoad(*kernel), "loading a kernel");
         }
     }
-    int optin = 0;
-    cuda()->cuDeviceGetAttribute(&optin, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
-                                 exchange->transport->device.device);
     if (status == MOXIE_OK) {
-        status =
-            cuda_check(cuda()->cuFuncSetAttribute(exchange->kernels[CUDA_KERNEL_UPDATE],
-                                                  CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                                                  optin - UPDATE_STATIC_BYTES),
-                       "shared memory of a kernel");
+        status = allow_shared_memory(exchange);
     }
     return status;
 }
@@ -172,6 +197,8 @@ static moxie_status_t group_open(moxie_group_t *group, const moxie_group_options
         }
         cuda_device_leave();
     }
+    /* No kernel of a peer waits for this rank before its own are loaded. */
+    status = shm_agree(exchange->transport->host, status);
     if (status != MOXIE_OK) {
         const moxie_error_t error = *error_detail();
         close_exchange(group, exchange);
@@ -217,7 +244,7 @@ static moxie_status_t stream_barrier(moxie_group_t *group, moxie_stream_t stream
     args.channel.timeout_ns = cuda_timeout_ns(exchange);
     args.offer.fields[CUDA_OFFER_KIND] = CUDA_OP_BARRIER;
     fault_point(group->rank, "stream_barrier", "begin");
-    status = cuda_launch(exchange, CUDA_KERNEL_BARRIER, 1, CUDA_UPDATE_THREADS, 0, &args, stream);
+    status = cuda_launch(exchange, CUDA_KERNEL_BARRIER, 1, CUDA_BARRIER_THREADS, 0, &args, stream);
     cuda_device_leave();
     return status;
 }

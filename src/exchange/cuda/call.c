@@ -251,7 +251,10 @@ moxie_status_t cuda_call_end(moxie_route_t *route, moxie_stream_t stream, moxie_
     /* What the ranks agreed on is what all of them return; and this rank's error is read from
      * memory that the next call writes. */
     const moxie_error_t error = *error_detail();
-    const moxie_status_t status = cuda_route_settle(route);
-    own->pinned->report.call.refusal = CUDA_REFUSED_NOT; /* told here and now */
+    moxie_status_t status = cuda_route_settle(route);
+    if (own->pinned->report.call.refusal != CUDA_REFUSED_NOT) {
+        status = cuda_verdict_error(route, &own->pinned->report.call);
+        own->pinned->report.call.refusal = CUDA_REFUSED_NOT; /* told here and now */
+    }
     return status != MOXIE_OK ? status : error_adopt(&error);
 }

@@ -46,15 +46,15 @@ static moxie_status_t run(const moxie_group_t *group, cuda_ceiling_args_t *args,
 {
     const cuda_exchange_t *exchange = cuda_of(group);
     const cuda_transport_t *transport = exchange->transport;
+    const cuda_blocks_t blocks =
+        cuda_share_blocks(exchange, group->knobs.value[CUDA_KNOB_SMS], 0, INT32_MAX, 1);
     args->channel.timeout_ns = cuda_timeout_ns(exchange);
     moxie_status_t status = cuda_device_enter(&transport->device);
     if (status != MOXIE_OK) {
         return status;
     }
-    status =
-        cuda_launch(exchange, CUDA_KERNEL_CEILING,
-                    cuda_block_count(exchange, group->knobs.value[CUDA_KNOB_SMS], INT32_MAX, 1),
-                    CUDA_ROWS_THREADS, 0, args, transport->stream);
+    status = cuda_launch(exchange, CUDA_KERNEL_CEILING, blocks.total, CUDA_ROWS_THREADS,
+                         exchange->bulk_bytes, args, transport->stream);
     if (status == MOXIE_OK) {
         status = cuda_check(cuda()->cuStreamSynchronize(transport->stream), "the ceiling");
     }

@@ -3,6 +3,7 @@
 #ifndef MOXIE_EXCHANGE_CUDA_CEILING_CUH
 #define MOXIE_EXCHANGE_CUDA_CEILING_CUH
 
+#include "exchange/cuda/bulk.cuh"
 #include "exchange/cuda/exchange.cuh"
 
 namespace moxie
@@ -18,34 +19,80 @@ extern "C" __global__ void __launch_bounds__(CUDA_UPDATE_THREADS)
     operation_leave(args.channel, op);
 }
 
-__device__ inline void write_to_all(const cuda_ceiling_args_t &args, const operation &op)
-{
-    const int32_t lane = lane_index();
-    const bool is_rank = lane < args.channel.rank_count;
-    const int64_t wanted = is_rank ? args.rows_to_peer[lane] : 0;
-    const int64_t start = is_rank ? args.row_start[lane] : 0;
-    const int64_t room = is_rank ? args.destination_row_count[lane] : 1;
-    for (int64_t row = take_work(args.channel, pool_payload);;) {
-        const int64_t next = take_work(args.channel, pool_payload);
-        const uint32_t mask = __ballot_sync(all_lanes, row < wanted);
-        if (mask == 0) {
-            return;
+/* Gives out the rows: each is read once and written to every rank that wants so many. */
+struct ceiling_work {
+    const cuda_ceiling_args_t &args;
+    const operation &op;
+    int64_t wanted; /* by this lane's rank */
+    int64_t row;
+
+    __device__ __forceinline__ ceiling_work(const cuda_ceiling_args_t &arguments,
+                                            const operation &operation)
+        : args(arguments), op(operation),
+          wanted(lane_index() < arguments.channel.rank_count ? arguments.rows_to_peer[lane_index()]
+                                                             : 0),
+          row(take_work(arguments.channel, pool_send))
+    {
+    }
+
+    __device__ __forceinline__ bool next(const char **source, char **destination, uint64_t *ticket)
+    {
+        const uint32_t ranks = __ballot_sync(all_lanes, row < wanted);
+        if (ranks == 0) {
+            return false;
         }
-        const char *source = args.source + row % args.source_row_count * args.row_bytes;
-        char *destination =
-            is_rank ? op.destination[lane] + (start + row) % room * args.row_bytes : nullptr;
-        const uint64_t addresses =
-            or_over_lanes((mask >> lane & 1) ? reinterpret_cast<uint64_t>(destination) : 0) |
-            reinterpret_cast<uint64_t>(source) | (uint64_t)args.row_bytes;
-        copy_row(source, args.row_bytes, addresses, mask, destination);
-        row = next;
+        *source = args.source + row % args.source_row_count * args.row_bytes;
+        *destination = nullptr;
+        if (row < wanted) {
+            const int32_t rank = lane_index();
+            *destination = op.destination[rank] + (args.row_start[rank] + row) %
+                                                      args.destination_row_count[rank] *
+                                                      args.row_bytes;
+        }
+        *ticket = ranks;
+        row = take_work(args.channel, pool_send);
+        return true;
+    }
+
+    __device__ __forceinline__ void done(uint64_t)
+    {
+    }
+};
+
+__device__ inline void write_to_all(const cuda_ceiling_args_t &args, const operation &op,
+                                    char *pieces)
+{
+    uint64_t addresses = reinterpret_cast<uint64_t>(args.source) | (uint64_t)args.row_bytes;
+    for (int32_t rank = 0; rank < args.channel.rank_count; rank++) {
+        addresses |= reinterpret_cast<uint64_t>(op.destination[rank]);
+    }
+    const int32_t warp = (int32_t)threadIdx.x / 32;
+    if (has_bulk && addresses % 16 == 0) {
+        if (warp < bulk_warps) {
+            ceiling_work work(args, op);
+            bulk_send(pieces, warp, args.row_bytes, false, work);
+        }
+        return;
+    }
+    ceiling_work work(args, op);
+    const char *source;
+    char *destination;
+    uint64_t ranks;
+    while (work.next(&source, &destination, &ranks)) {
+        copy_row(source, args.row_bytes,
+                 or_over_lanes(reinterpret_cast<uint64_t>(destination)) |
+                     reinterpret_cast<uint64_t>(source) | (uint64_t)args.row_bytes,
+                 (uint32_t)ranks, destination);
     }
 }
 
+/* Shared memory: CUDA_BULK_SHARED_BYTES. */
 extern "C" __global__ void __launch_bounds__(CUDA_ROWS_THREADS, 1)
     moxie_ceiling(const __grid_constant__ cuda_ceiling_args_t args)
 {
+    extern __shared__ __align__(128) char pieces[];
     __shared__ operation op;
+    bulk_begin(pieces);
     operation_begin(args.channel, op);
     if (blockIdx.x == 0) {
         operation_offer(args.channel, op, args.offer, nullptr);
@@ -61,7 +108,7 @@ extern "C" __global__ void __launch_bounds__(CUDA_ROWS_THREADS, 1)
                 wide_field(op, (int32_t)threadIdx.x, CUDA_OFFER_OFFSET_LOW);
         }
         __syncthreads();
-        write_to_all(args, op);
+        write_to_all(args, op, pieces);
         operation_raise(args.channel, op, flag_payload);
         if (operation_await(args.channel, op, CUDA_OP_CEILING, flag_payload) && blockIdx.x == 0 &&
             threadIdx.x == 0) {

@@ -58,14 +58,18 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-uint32_t cuda_block_count(const cuda_exchange_t *exchange, int64_t sms, int64_t tokens,
-                          int64_t tokens_per_block)
+cuda_blocks_t cuda_share_blocks(const cuda_exchange_t *exchange, int64_t send_sms,
+                                int64_t follow_sms, int64_t tokens, int64_t tokens_per_block)
 {
     const cuda_transport_t *transport = exchange->transport;
-    const int64_t share = transport->device.sm_count / transport->ranks_on_device;
+    const int64_t share =
+        smaller(transport->device.sm_count / transport->ranks_on_device, CUDA_BLOCK_COUNT_MAX);
     const int64_t useful = (tokens + tokens_per_block - 1) / tokens_per_block;
-    const int64_t blocks = smaller(smaller(sms, useful), smaller(share, CUDA_BLOCK_COUNT_MAX));
-    return (uint32_t)(blocks > 1 ? blocks : 1);
+    int64_t send = smaller(send_sms, useful > 1 ? useful : 1);
+    const int64_t wanted = send + smaller(follow_sms, useful);
+    const int64_t total = smaller(wanted, share > 1 ? share : 1);
+    send = total * send / wanted;
+    return (cuda_blocks_t){(uint32_t)(send > 1 ? send : 1), (uint32_t)total};
 }
 
 moxie_status_t cuda_launch(const cuda_exchange_t *exchange, cuda_kernel_t kernel, uint32_t blocks,

@@ -78,12 +78,16 @@ static moxie_status_t bring_home(moxie_route_t *route, const rows_home_t *call,
         status = cuda_offer_buffer(route, call->source, call->source_name, &args.offer);
     }
     cuda_offer_status(route, status, &args.offer);
-    const uint32_t blocks =
-        cuda_block_count(exchange, route->group->knobs.value[CUDA_KNOB_COMBINE_SMS],
-                         route->state->shape.token_count_max, CUDA_TOKENS_PER_BLOCK);
-    return cuda_call_end(
-        route, stream, status,
-        cuda_launch(exchange, CUDA_KERNEL_COMBINE, blocks, CUDA_ROWS_THREADS, 0, &args, stream));
+    const int64_t *knobs = route->group->knobs.value;
+    const int64_t sms = knobs[CUDA_KNOB_COMBINE_SMS];
+    const int64_t push_sms = knobs[CUDA_KNOB_PUSH_SMS] < sms ? knobs[CUDA_KNOB_PUSH_SMS] : sms;
+    const cuda_blocks_t blocks =
+        cuda_share_blocks(exchange, push_sms, sms - push_sms, route->state->shape.token_count_max,
+                          CUDA_TOKENS_PER_BLOCK);
+    args.send_blocks = blocks.send;
+    return cuda_call_end(route, stream, status,
+                         cuda_launch(exchange, CUDA_KERNEL_COMBINE, blocks.total, CUDA_ROWS_THREADS,
+                                     exchange->bulk_bytes, &args, stream));
 }
 
 moxie_status_t cuda_combine(moxie_route_t *route, const moxie_combine_in_t *in,

@@ -19,7 +19,9 @@ typedef enum cuda_kernel {
 /* Knobs of the backend, in the order of the table in backend.c. */
 typedef enum cuda_knob {
     CUDA_KNOB_SMS,
+    CUDA_KNOB_DUPLICATE_SMS,
     CUDA_KNOB_COMBINE_SMS,
+    CUDA_KNOB_PUSH_SMS,
     CUDA_KNOB_UPDATE_SMS,
 } cuda_knob_t;
 
@@ -31,6 +33,7 @@ typedef struct cuda_exchange {
     cuda_channel_t channel; /* of barriers and ceilings */
     struct cuda_route *routes;
     cuda_tally_t retired; /* of the routes that are gone */
+    uint32_t bulk_bytes;  /* CUDA_BULK_SHARED_BYTES where there is a bulk copy engine, else 0 */
     uint64_t delay_seed;  /* test builds: kernels dawdle; 0: never */
 } cuda_exchange_t;
 
@@ -75,13 +78,19 @@ uint64_t cuda_channel_counters(uint64_t base, int32_t rank_count, uint64_t count
 void cuda_channel_open(const cuda_exchange_t *exchange, const cuda_sharing_t *memory,
                        cuda_channel_t *channel);
 
-/* Blocks of a kernel: as many as there is work for, of the SMs that the knob and this rank's share
- * of the GPU allow. */
-uint32_t cuda_block_count(const cuda_exchange_t *exchange, int64_t sms, int64_t tokens,
-                          int64_t tokens_per_block);
+/* Blocks of a kernel: the first send rows, the others do what follows. */
+typedef struct cuda_blocks {
+    uint32_t send;
+    uint32_t total;
+} cuda_blocks_t;
 
-/* Tokens that make a block of the kernels that move rows worth it: one a warp. */
-#define CUDA_TOKENS_PER_BLOCK (CUDA_ROWS_THREADS / 32)
+/* As many as there is work for, within SMs of each kind and this rank's share of the GPU. */
+cuda_blocks_t cuda_share_blocks(const cuda_exchange_t *exchange, int64_t send_sms,
+                                int64_t follow_sms, int64_t tokens, int64_t tokens_per_block);
+
+/* Tokens that make a block of the kernels that move rows worth it: what it has on the way at once.
+ */
+#define CUDA_TOKENS_PER_BLOCK 32
 
 /* Launches a kernel with one argument struct. */
 moxie_status_t cuda_launch(const cuda_exchange_t *exchange, cuda_kernel_t kernel, uint32_t blocks,
@@ -101,8 +110,8 @@ uint64_t cuda_timeout_ns(const cuda_exchange_t *exchange);
 moxie_status_t cuda_call_begin(const moxie_route_t *route, const char *op);
 
 /*
- * Ends it. `local` is the status of this rank's arguments, which the kernel tells the peers: then it
- * waits for what the ranks make of it. `launched` is that of the launch.
+ * Ends it. `local` is the status of this rank's arguments, which the kernel tells the peers: then
+ * it waits for what the ranks make of it. `launched` is that of the launch.
  */
 moxie_status_t cuda_call_end(moxie_route_t *route, moxie_stream_t stream, moxie_status_t local,
                              moxie_status_t launched);
@@ -126,7 +135,7 @@ moxie_status_t cuda_check_home(const moxie_route_t *route, const void *pointer, 
 /* A verdict of the kernels as an error of this thread. */
 moxie_status_t cuda_verdict_error(const moxie_route_t *route, const cuda_verdict_t *verdict);
 
-void cuda_route_quote(const route_shape_t *shape, int64_t row_capacity, memory_account_t *out);
+void cuda_route_quote(const route_shape_t *shape, memory_account_t *out);
 moxie_status_t cuda_route_open(moxie_route_t *route);
 void cuda_route_close(moxie_route_t *route);
 moxie_status_t cuda_route_settle(moxie_route_t *route);

@@ -27,14 +27,16 @@ static moxie_status_t launch(moxie_route_t *route, cuda_dispatch_args_t *args, m
                              moxie_stream_t stream)
 {
     const cuda_exchange_t *exchange = cuda_of(route->group);
-    const int64_t sms = route->group->knobs.value[CUDA_KNOB_SMS];
+    const int64_t *knobs = route->group->knobs.value;
+    const int is_rank_major = route->state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR;
+    const cuda_blocks_t blocks = cuda_share_blocks(
+        exchange, knobs[CUDA_KNOB_SMS], is_rank_major ? 0 : knobs[CUDA_KNOB_DUPLICATE_SMS],
+        route->state->shape.token_count_max, CUDA_TOKENS_PER_BLOCK);
+    args->send_blocks = blocks.send;
     cuda_offer_status(route, local, &args->offer);
-    return cuda_call_end(
-        route, stream, local,
-        cuda_launch(exchange, CUDA_KERNEL_DISPATCH,
-                    cuda_block_count(exchange, sms, route->state->shape.token_count_max,
-                                     CUDA_TOKENS_PER_BLOCK),
-                    CUDA_ROWS_THREADS, 0, args, stream));
+    return cuda_call_end(route, stream, local,
+                         cuda_launch(exchange, CUDA_KERNEL_DISPATCH, blocks.total,
+                                     CUDA_ROWS_THREADS, exchange->bulk_bytes, args, stream));
 }
 
 static moxie_status_t check(const moxie_route_t *route, moxie_dtype_t dtype, const void *source,

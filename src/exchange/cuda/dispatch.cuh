@@ -1,35 +1,145 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Dispatch, and the backward of combine: every rank writes its tokens' rows straight into their
- * first place at the receivers. In expert_major a receiver makes the other rows of a token itself:
- * a row crosses between two ranks once.
+ * first place at the receivers, a row once to each. In expert_major a receiver makes the other rows
+ * of a token itself while further tokens arrive.
  */
 #ifndef MOXIE_EXCHANGE_CUDA_DISPATCH_CUH
 #define MOXIE_EXCHANGE_CUDA_DISPATCH_CUH
 
+#include "exchange/cuda/bulk.cuh"
 #include "exchange/cuda/exchange.cuh"
+#include "exchange/cuda/signals.cuh"
 
 namespace moxie
 {
 
-/* Home: tokens are given out one by one, so that no block is left with a long tail. */
-__device__ inline void send_rows(const cuda_dispatch_args_t &args, const operation &op)
+struct dispatch_shared {
+    operation op;
+    signals queue;
+    arrival_ranges ranges;
+};
+
+/* Gives out this rank's tokens one by one, so that no block is left with a long tail. What the next
+ * token needs is on its way while the present one is sent. */
+struct token_work {
+    const cuda_dispatch_args_t &args;
+    dispatch_shared &shared;
+    int64_t token_count;
+    int64_t token;           /* the next */
+    int32_t row;             /* its row on this lane's rank */
+    unsigned long long unit; /* the one behind it, in lane 0 */
+
+    __device__ __forceinline__ token_work(const cuda_dispatch_args_t &arguments,
+                                          dispatch_shared &block)
+        : args(arguments), shared(block), token_count(*arguments.route.token_count), token(0),
+          row(-1), unit(0)
+    {
+        draw();
+        advance();
+    }
+
+    __device__ __forceinline__ void draw()
+    {
+        if (lane_index() == 0) {
+            unit = atomicAdd(
+                reinterpret_cast<unsigned long long *>(&args.channel.counters->pool[pool_send]),
+                1ull);
+        }
+    }
+
+    __device__ __forceinline__ void advance()
+    {
+        const int32_t rank_count = args.channel.rank_count;
+        token = (int64_t)__shfl_sync(all_lanes, unit, 0);
+        row = token < token_count && lane_index() < rank_count
+                  ? args.route.first_rows[token * rank_count + lane_index()]
+                  : -1;
+        if (token < token_count) {
+            draw();
+        }
+    }
+
+    __device__ __forceinline__ bool next(const char **source, char **destination, uint64_t *ticket)
+    {
+        uint32_t ranks = 0;
+        int64_t taken = token;
+        int32_t taken_row = -1;
+        while (ranks == 0) {
+            if (token >= token_count) {
+                return false;
+            }
+            taken = token;
+            taken_row = row;
+            ranks = __ballot_sync(all_lanes, taken_row >= 0);
+            advance();
+        }
+        *source = args.source + taken * args.row_bytes;
+        *destination = taken_row < 0 ? nullptr
+                                     : shared.op.destination[lane_index()] +
+                                           (int64_t)taken_row * args.row_bytes;
+        *ticket = (uint64_t)ranks << 32 | (uint32_t)taken;
+        return true;
+    }
+
+    __device__ __forceinline__ void done(uint64_t ticket)
+    {
+        signals_post(shared.queue, (uint32_t)ticket, (uint32_t)(ticket >> 32));
+    }
+};
+
+/* Without the bulk copy engine: by loads and stores of the warp's lanes. */
+__device__ __forceinline__ void send_rows_by_lanes(const cuda_dispatch_args_t &args,
+                                                   dispatch_shared &shared, bool has_tickets)
 {
-    const int32_t rank_count = args.channel.rank_count;
-    const int64_t token_count = *args.route.token_count;
-    const int32_t lane = lane_index();
-    for (int64_t token = take_work(args.channel, pool_payload); token < token_count;) {
-        const int32_t row =
-            lane < rank_count ? args.route.first_rows[token * rank_count + lane] : -1;
-        const int64_t next = take_work(args.channel, pool_payload);
-        const uint32_t mask = __ballot_sync(all_lanes, row >= 0);
-        const char *source = args.source + token * args.row_bytes;
-        char *destination =
-            row < 0 ? nullptr : op.destination[lane] + (int64_t)row * args.row_bytes;
+    token_work work(args, shared);
+    const char *source;
+    char *destination;
+    uint64_t ticket;
+    while (work.next(&source, &destination, &ticket)) {
         const uint64_t addresses = or_over_lanes(reinterpret_cast<uint64_t>(destination)) |
                                    reinterpret_cast<uint64_t>(source) | (uint64_t)args.row_bytes;
-        copy_row(source, args.row_bytes, addresses, mask, destination);
-        token = next;
+        copy_row(source, args.row_bytes, addresses, (uint32_t)(ticket >> 32), destination);
+        if (has_tickets) {
+            work.done(ticket);
+        }
+    }
+}
+
+__device__ __forceinline__ void send_rows_in_bulk(const cuda_dispatch_args_t &args,
+                                                  dispatch_shared &shared, char *pieces,
+                                                  bool has_tickets)
+{
+    token_work work(args, shared);
+    bulk_send(pieces, (int32_t)threadIdx.x / 32, args.row_bytes, has_tickets, work);
+}
+
+/* Whether all addresses of this rank's rows are such as the bulk copy engine takes. */
+__device__ __forceinline__ bool can_send_bulk(const cuda_dispatch_args_t &args, const operation &op)
+{
+    uint64_t addresses = reinterpret_cast<uint64_t>(args.source) | (uint64_t)args.row_bytes;
+    for (int32_t rank = 0; rank < args.channel.rank_count; rank++) {
+        addresses |= reinterpret_cast<uint64_t>(op.destination[rank]);
+    }
+    return has_bulk && addresses % 16 == 0;
+}
+
+/* The warps of a sending block. With tickets the last of them raises the flags of the others. */
+__device__ inline void send_rows(const cuda_dispatch_args_t &args, dispatch_shared &shared,
+                                 char *pieces, bool has_tickets)
+{
+    const int32_t warp = (int32_t)threadIdx.x / 32;
+    if (has_tickets && warp == signal_warp) {
+        signals_raise(args.channel, args.route, shared.queue, 2 * shared.op.epoch);
+        return;
+    }
+    if (!can_send_bulk(args, shared.op)) {
+        send_rows_by_lanes(args, shared, has_tickets);
+    } else if (warp < bulk_warps) {
+        send_rows_in_bulk(args, shared, pieces, has_tickets);
+    }
+    if (has_tickets) {
+        signals_leave(shared.queue);
     }
 }
 
@@ -39,7 +149,7 @@ __device__ inline void write_slots(const cuda_dispatch_args_t &args)
     const cuda_route_view_t &route = args.route;
     const int32_t rank = args.channel.rank;
     const uint2 *slots =
-        reinterpret_cast<const uint2 *>(args.channel.parts[rank] + route.slot_offsets[rank]);
+        reinterpret_cast<const uint2 *>(args.channel.parts[rank] + route.detail_offset);
     const int64_t count = route.needs[rank] * route.topk;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count;
          i += (int64_t)gridDim.x * blockDim.x) {
@@ -53,37 +163,32 @@ __device__ inline void write_slots(const cuda_dispatch_args_t &args)
     }
 }
 
-/* expert_major: a row's weight and source; `entry` NULL: a padding row. */
+/* expert_major: a row's weight and source; all -1 and +0 for padding. */
 __device__ __forceinline__ void label_row(const cuda_dispatch_args_t &args, int64_t row,
-                                          const cuda_row_t *entry)
+                                          float weight, int32_t rank, int32_t token, int32_t slot)
 {
     if (args.row_weight != nullptr) {
-        args.row_weight[row] = entry != nullptr ? entry->weight : 0.0f;
+        args.row_weight[row] = weight;
     }
     if (args.row_source != nullptr) {
-        args.row_source[3 * row] = entry != nullptr ? (int32_t)entry->rank : -1;
-        args.row_source[3 * row + 1] = entry != nullptr ? entry->token : -1;
-        args.row_source[3 * row + 2] = entry != nullptr ? (int32_t)entry->slot : -1;
+        args.row_source[3 * row] = rank;
+        args.row_source[3 * row + 1] = token;
+        args.row_source[3 * row + 2] = slot;
     }
 }
 
-/* expert_major: labels of all rows, and zeros into the padding, which nobody else writes. */
-__device__ inline void write_labels(const cuda_dispatch_args_t &args)
+/* expert_major: zeros into the padding, which nobody else writes. */
+__device__ inline void write_padding(const cuda_dispatch_args_t &args)
 {
     const cuda_route_view_t &route = args.route;
-    const cuda_row_t *table = rows_of(args.channel, route);
     const int32_t warp_count = (int32_t)(gridDim.x * blockDim.x / 32);
     for (int32_t local = (int32_t)(blockIdx.x + gridDim.x * (threadIdx.x / 32));
          local < route.local_expert_count; local += warp_count) {
         const int64_t end = route.block_starts[local] + route.local_counts[local];
-        for (int64_t row = route.block_starts[local] + lane_index(); row < end; row += 32) {
-            const cuda_row_t entry = load_row(table + row);
-            label_row(args, row, &entry);
-        }
         for (int64_t row = end; row < route.block_starts[local + 1]; row++) {
             zero_row(args.destination + row * args.row_bytes, args.row_bytes);
             if (lane_index() == 0) {
-                label_row(args, row, nullptr);
+                label_row(args, row, 0.0f, -1, -1, -1);
             }
         }
     }
@@ -100,22 +205,6 @@ __device__ inline void write_counts(const cuda_dispatch_args_t &args)
         if (args.expert_start != nullptr && route.layout == 2) {
             args.expert_start[local] = route.block_starts[local];
         }
-    }
-}
-
-/* expert_major: the other rows of a token that has arrived. */
-__device__ inline void copy_to_chain(const cuda_dispatch_args_t &args, const row_chain &chain)
-{
-    const int32_t lane = lane_index();
-    const char *source = args.destination + (int64_t)chain_row(chain, 0) * args.row_bytes;
-    const uint64_t addresses =
-        reinterpret_cast<uint64_t>(args.destination) | (uint64_t)args.row_bytes;
-    for (int32_t half = 0; half < 2 && 32 * half < chain.count; half++) {
-        const int32_t row = half == 0 ? chain.rows[0] : chain.rows[1];
-        const bool is_copy = 32 * half + lane < chain.count && 32 * half + lane > 0;
-        const uint32_t mask = __ballot_sync(all_lanes, is_copy);
-        copy_row(source, args.row_bytes, addresses, mask,
-                 args.destination + (int64_t)row * args.row_bytes);
     }
 }
 
@@ -139,133 +228,230 @@ __device__ __forceinline__ float halve_partials(float (&partials)[wide_count])
 }
 
 /* ⟨d_out, y⟩ of one row as moxie/exchange.h defines it, in lane 0. */
+template <int count>
 __device__ inline float row_product(const char *d_out, const char *y, int64_t hidden, int is_bf16)
 {
     float partials[wide_count] = {};
     for (int64_t base = 0; base < hidden; base += 256) {
 #pragma unroll
-        for (int i = 0; i < wide_count; i++) {
+        for (int i = 0; i < wide_count; i += count) {
             const int64_t column = base + wide_count * lane_index() + i;
             if (column < hidden) {
-                float a[1], b[1];
-                load_numbers<1>(d_out, column, is_bf16, a);
-                load_numbers<1>(y, column, is_bf16, b);
-                partials[i] = fmaf(a[0], b[0], partials[i]);
+                float a[count], b[count];
+                load_numbers<count>(d_out, column, is_bf16, a);
+                load_numbers<count>(y, column, is_bf16, b);
+#pragma unroll
+                for (int j = 0; j < count; j++) {
+                    partials[i + j] = fmaf(a[j], b[j], partials[i + j]);
+                }
             }
         }
     }
     return halve_partials(partials);
 }
 
+template <int count>
 __device__ inline void scale_row(const char *source, char *destination, int64_t hidden, int is_bf16,
                                  float weight)
 {
-    for (int64_t column = lane_index(); column < hidden; column += 32) {
-        float number[1];
-        load_numbers<1>(source, column, is_bf16, number);
-        number[0] = weight * number[0];
-        store_numbers<1>(destination, column, is_bf16, number);
+    for (int64_t column = count * lane_index(); column < hidden; column += 32 * count) {
+        float numbers[count];
+        load_numbers<count>(source, column, is_bf16, numbers);
+#pragma unroll
+        for (int i = 0; i < count; i++) {
+            numbers[i] = weight * numbers[i];
+        }
+        store_numbers<count>(destination, column, is_bf16, numbers);
     }
 }
 
+/* A token that has arrived in expert_major: its rows, one a lane, the second 32 in `more`. */
+struct token_rows {
+    int32_t from;
+    cuda_arrival_t arrival;
+    cuda_link_t link;
+    cuda_link_t more;
+
+    __device__ __forceinline__ int32_t row(int32_t i) const
+    {
+        return __shfl_sync(all_lanes, i < 32 ? link.row : more.row, i % 32);
+    }
+    __device__ __forceinline__ float weight(int32_t i) const
+    {
+        return __shfl_sync(all_lanes, i < 32 ? link.weight : more.weight, i % 32);
+    }
+    __device__ __forceinline__ int32_t slot(int32_t i) const
+    {
+        return __shfl_sync(all_lanes, i < 32 ? link.slot : more.slot, i % 32);
+    }
+};
+
 /* Backward of a weighted combine: d_w of each slot goes home, and every row is multiplied by its
  * weight, the one that holds what arrived last of all. */
-__device__ inline void scale_chain(const cuda_dispatch_args_t &args, const row_chain &chain,
-                                   const cuda_row_t &first, bool wants_gradient)
+template <int count>
+__device__ __forceinline__ void scale_token(const cuda_dispatch_args_t &args,
+                                            const token_rows &token, bool wants_gradient)
 {
     const cuda_route_view_t &route = args.route;
     const int is_bf16 = args.element_bytes == 2;
-    const char *arrived = args.destination + (int64_t)chain_row(chain, 0) * args.row_bytes;
+    const char *arrived = args.destination + (int64_t)token.row(0) * args.row_bytes;
     float *gradients =
-        reinterpret_cast<float *>(args.channel.parts[first.rank] + route.gradient_offset) +
-        (int64_t)first.token * route.topk;
-    for (int32_t i = chain.count - 1; i >= 0; i--) {
-        const int64_t row = chain_row(chain, i);
-        const float weight = chain_weight(chain, i);
-        const int32_t slot = chain_slot(chain, i);
+        reinterpret_cast<float *>(args.channel.parts[token.from] + route.gradient_offset) +
+        (int64_t)token.arrival.token * route.topk;
+    for (int32_t i = token.arrival.count - 1; i >= 0; i--) {
+        const int64_t row = token.row(i);
+        const float weight = token.weight(i);
+        const int32_t slot = token.slot(i);
         if (wants_gradient) {
             const float product =
-                row_product(arrived, args.y + row * args.row_bytes, route.hidden, is_bf16);
+                row_product<count>(arrived, args.y + row * args.row_bytes, route.hidden, is_bf16);
             if (lane_index() == 0) {
                 gradients[slot] = canonical(product);
             }
         }
         __syncwarp();
-        scale_row(arrived, args.destination + row * args.row_bytes, route.hidden, is_bf16, weight);
+        scale_row<count>(arrived, args.destination + row * args.row_bytes, route.hidden, is_bf16,
+                         weight);
         __syncwarp();
     }
 }
 
-/* expert_major: works on every token that has arrived. */
-__device__ inline void spread_rows(const cuda_dispatch_args_t &args, bool wants_gradient)
+/* The other rows of a token. */
+__device__ inline void copy_token(const cuda_dispatch_args_t &args, const token_rows &token)
 {
-    const cuda_row_t *table = rows_of(args.channel, args.route);
-    const int32_t local_count = args.route.local_expert_count;
-    const int64_t row_count = args.route.needs[args.channel.rank];
-    int32_t local = 0;
-    for (int64_t row = take_work(args.channel, pool_local); row < row_count;
-         row = take_work(args.channel, pool_local)) {
-        while (local < local_count && args.route.block_starts[local + 1] <= row) {
-            local++;
-        }
-        if (row >= args.route.block_starts[local] + args.route.local_counts[local]) {
-            continue; /* padding */
-        }
-        const cuda_row_t first = load_row(table + row);
-        if (!first.first || (first.next < 0 && !args.scales)) {
-            continue;
-        }
-        const row_chain chain = find_chain(table, (int32_t)row, first);
-        if (args.scales) {
-            scale_chain(args, chain, first, wants_gradient);
-        } else {
-            copy_to_chain(args, chain);
-        }
+    const char *source = args.destination + (int64_t)token.row(0) * args.row_bytes;
+    const uint64_t addresses =
+        reinterpret_cast<uint64_t>(args.destination) | (uint64_t)args.row_bytes;
+    for (int32_t half = 0; 32 * half < token.arrival.count; half++) {
+        const int32_t i = 32 * half + lane_index();
+        const uint32_t mask = __ballot_sync(all_lanes, i > 0 && i < token.arrival.count);
+        copy_row(source, args.row_bytes, addresses, mask,
+                 args.destination +
+                     (int64_t)(half == 0 ? token.link.row : token.more.row) * args.row_bytes);
     }
 }
 
-/* Everything but sending. */
-__device__ inline void receive_rows(const cuda_dispatch_args_t &args, operation &op, int32_t kind)
+/* Finds the rows of a unit of work and labels them. False: the unit has none. */
+__device__ __forceinline__ bool find_token(const cuda_dispatch_args_t &args,
+                                           const arrival_ranges &ranges, int64_t unit,
+                                           token_rows &token)
 {
-    const bool is_expert_major = args.route.layout == 2;
-    if (blockIdx.x == 0 && !args.is_backward) {
-        write_counts(args);
+    const int64_t n = arrival_of_unit(args.channel, ranges, unit, &token.from);
+    if (n < 0) {
+        return false;
     }
-    if (is_expert_major) {
-        write_labels(args);
-    } else if (!args.is_backward) {
+    const cuda_link_t *links = links_of(args.channel, args.route, n);
+    token.arrival = load_arrival(arrivals_of(args.channel, args.route) + n);
+    token.link = token.more = cuda_link_t{};
+    if (lane_index() < args.route.topk) {
+        token.link = load_link(links + lane_index());
+    }
+    if (lane_index() + 32 < args.route.topk) {
+        token.more = load_link(links + lane_index() + 32);
+    }
+    if (lane_index() < token.arrival.count) {
+        label_row(args, token.link.row, token.link.weight, token.from, token.arrival.token,
+                  token.link.slot);
+    }
+    if (lane_index() + 32 < token.arrival.count) {
+        label_row(args, token.more.row, token.more.weight, token.from, token.arrival.token,
+                  token.more.slot);
+    }
+    return true;
+}
+
+/* expert_major: makes the rows of every token as it arrives. False: the group is lost. */
+__device__ __forceinline__ bool spread_rows(const cuda_dispatch_args_t &args,
+                                            dispatch_shared &shared, int32_t kind,
+                                            bool wants_gradient)
+{
+    const int64_t count = unit_count(args.channel, shared.ranges);
+    const bool is_wide = ((reinterpret_cast<uint64_t>(args.destination) |
+                           reinterpret_cast<uint64_t>(args.y) | (uint64_t)args.row_bytes) %
+                          16) == 0 &&
+                         args.route.hidden % wide_count == 0;
+    for (int64_t unit = take_work(args.channel, pool_receive); unit < count;) {
+        const int64_t next = take_work(args.channel, pool_receive);
+        token_rows token;
+        if (find_token(args, shared.ranges, unit, token)) {
+            const uint32_t *flag = lane_index() == 0 ? progress_of(args.channel, args.route,
+                                                                   args.channel.rank, token.from) +
+                                                           token.arrival.token
+                                                     : nullptr;
+            if (!progress_await(args.channel, shared.op, kind, flag, token.from,
+                                2 * shared.op.epoch)) {
+                return false;
+            }
+            if (!args.scales) {
+                copy_token(args, token);
+            } else if (is_wide) {
+                scale_token<wide_count>(args, token, wants_gradient);
+            } else {
+                scale_token<1>(args, token, wants_gradient);
+            }
+        }
+        unit = next;
+    }
+    return true;
+}
+
+/* rank_major: rows are where they belong as soon as they have arrived. */
+__device__ inline void exchange_by_rank(const cuda_dispatch_args_t &args, dispatch_shared &shared,
+                                        char *pieces, int32_t kind)
+{
+    send_rows(args, shared, pieces, false);
+    operation_raise(args.channel, shared.op, flag_payload);
+    if (!args.is_backward) {
         write_slots(args);
     }
-    if (!operation_await(args.channel, op, kind, flag_payload) || !is_expert_major) {
-        return;
+    operation_await(args.channel, shared.op, kind, flag_payload);
+}
+
+__device__ inline void exchange_by_expert(const cuda_dispatch_args_t &args, dispatch_shared &shared,
+                                          char *pieces, int32_t kind)
+{
+    const bool wants_gradient = args.scales && gradient_is_wanted(args.channel, shared.op);
+    if (blockIdx.x < args.send_blocks) {
+        send_rows(args, shared, pieces, true);
     }
-    const bool wants_gradient = args.scales && gradient_is_wanted(args.channel, op);
-    spread_rows(args, wants_gradient);
+    write_padding(args);
+    bool is_there = spread_rows(args, shared, kind, wants_gradient);
     if (!wants_gradient) {
         return;
     }
-    operation_raise(args.channel, op, flag_followed);
-    if (operation_await(args.channel, op, kind, flag_followed) && args.d_topk_weights != nullptr) {
+    operation_raise(args.channel, shared.op, flag_followed);
+    is_there = operation_await(args.channel, shared.op, kind, flag_followed) && is_there;
+    if (is_there && args.d_topk_weights != nullptr) {
         take_gradients(args.channel, args.route, args.d_topk_weights);
     }
 }
 
+/* Shared memory: CUDA_BULK_SHARED_BYTES. */
 extern "C" __global__ void __launch_bounds__(CUDA_ROWS_THREADS, 1)
     moxie_dispatch(const __grid_constant__ cuda_dispatch_args_t args)
 {
-    __shared__ operation op;
+    extern __shared__ __align__(128) char pieces[];
+    __shared__ dispatch_shared shared;
     const int32_t kind = kind_of(args.offer);
-    operation_begin(args.channel, op);
+    bulk_begin(pieces);
+    signals_begin(shared.queue, signal_warp);
+    operation_begin(args.channel, shared.op);
     if (blockIdx.x == 0) {
-        operation_offer(args.channel, op, args.offer, nullptr);
+        operation_offer(args.channel, shared.op, args.offer, nullptr);
     }
-    operation_meet(args.channel, op, kind);
-    if (exchange_agree(args.channel, args.route, op, kind, args.row_bytes)) {
-        send_rows(args, op);
-        operation_raise(args.channel, op, flag_payload);
-        receive_rows(args, op, kind);
+    find_ranges(args.channel, args.route, shared.ranges);
+    operation_meet(args.channel, shared.op, kind);
+    if (exchange_agree(args.channel, args.route, shared.op, kind, args.row_bytes)) {
+        if (blockIdx.x == gridDim.x - 1 && !args.is_backward) {
+            write_counts(args);
+        }
+        if (args.route.layout == 1) {
+            exchange_by_rank(args, shared, pieces, kind);
+        } else {
+            exchange_by_expert(args, shared, pieces, kind);
+        }
     }
-    operation_leave(args.channel, op);
+    operation_leave(args.channel, shared.op);
 }
 
 } // namespace moxie

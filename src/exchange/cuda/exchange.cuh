@@ -11,10 +11,10 @@ namespace moxie
 {
 
 /* Counters of cuda_counters_t::pool. */
-enum work_pool { pool_payload, pool_local, pool_per_pass };
+enum work_pool { pool_send, pool_receive, pool_per_pass };
 
-/* Flags of a block, CUDA_FLAG_COUNT: see protocol.h. */
-enum block_flag { flag_payload, flag_followed, flag_second_payload };
+/* Flags of a block, CUDA_FLAG_COUNT. */
+enum block_flag { flag_payload, flag_followed };
 
 /* Whether any rank asks for d_topk_weights. */
 __device__ __forceinline__ bool gradient_is_wanted(const cuda_channel_t &channel,
@@ -65,99 +65,148 @@ __device__ inline void judge_buffers(const cuda_channel_t &channel, operation &o
     }
 }
 
+/* One thread: the verdict, where a first look found something. */
+__device__ __noinline__ void judge_exchange(const cuda_channel_t &channel,
+                                            const cuda_route_view_t &route, operation &op,
+                                            int32_t kind, int64_t row_bytes)
+{
+    judge_calls(channel, op, kind, route.topk);
+    if (!op.is_refused && !*route.has_routing) {
+        refuse(op, CUDA_REFUSED_NO_ROUTING, channel.rank, -1, -1);
+    }
+    if (!op.is_refused) {
+        judge_gradients(channel, op, route.needs);
+    }
+    if (!op.is_refused) {
+        judge_buffers(channel, op, route.needs, row_bytes);
+    }
+    if (op.is_refused && blockIdx.x == 0 &&
+        *const_cast<volatile int32_t *>(&route.report->call.refusal) == CUDA_REFUSED_NOT) {
+        report_verdict(op.verdict, &route.report->call);
+    }
+}
+
+/* A lane a rank: whether there is nothing to say about its offer. */
+__device__ __forceinline__ bool is_plain_offer(const cuda_route_view_t &route, const operation &op,
+                                               int32_t rank, int64_t row_bytes)
+{
+    const uint32_t *fields = op.fields[rank];
+    const int64_t need = route.needs[rank];
+    bool is_plain = *route.has_routing != 0 && fields[CUDA_OFFER_STATUS] == 0 &&
+                    fields[CUDA_OFFER_KIND] == op.fields[0][CUDA_OFFER_KIND] &&
+                    fields[CUDA_OFFER_WANTS_GRADIENT] == 0;
+#pragma unroll
+    for (int32_t field = CUDA_OFFER_DTYPE; field <= CUDA_OFFER_UNWEIGHTED; field++) {
+        is_plain = is_plain && fields[field] == op.fields[0][field];
+    }
+    return is_plain &&
+           (need == 0 || ((fields[CUDA_OFFER_PRESENT] & 1u) != 0 &&
+                          (int64_t)wide_field(op, rank, CUDA_OFFER_CAPACITY_LOW) >= need &&
+                          (int64_t)wide_field(op, rank, CUDA_OFFER_ROOM_LOW) >= need * row_bytes));
+}
+
 /* All threads: the same verdict on every rank. True: the payload may move. */
 __device__ inline bool exchange_agree(const cuda_channel_t &channel, const cuda_route_view_t &route,
                                       operation &op, int32_t kind, int64_t row_bytes)
 {
-    if (threadIdx.x == 0 && !op.is_lost) {
-        judge_calls(channel, op, kind, route.topk);
-        if (!op.is_refused && !*route.has_routing) {
-            refuse(op, CUDA_REFUSED_NO_ROUTING, channel.rank, -1, -1);
+    if (threadIdx.x < 32 && !op.is_lost) {
+        const int32_t rank = lane_index();
+        bool is_plain = true;
+        if (rank < channel.rank_count) {
+            const uint32_t window = op.fields[rank][CUDA_OFFER_WINDOW] % CUDA_WINDOW_COUNT_MAX;
+            op.destination[rank] = channel.windows[window * channel.rank_count + rank].base +
+                                   wide_field(op, rank, CUDA_OFFER_OFFSET_LOW);
+            is_plain = is_plain_offer(route, op, rank, row_bytes);
         }
-        if (!op.is_refused) {
-            judge_gradients(channel, op, route.needs);
+        if (!__all_sync(all_lanes, is_plain) && rank == 0) {
+            judge_exchange(channel, route, op, kind, row_bytes);
         }
-        if (!op.is_refused) {
-            judge_buffers(channel, op, route.needs, row_bytes);
-        }
-        if (op.is_refused && blockIdx.x == 0 &&
-            *const_cast<volatile int32_t *>(&route.report->call.refusal) == CUDA_REFUSED_NOT) {
-            report_verdict(op.verdict, &route.report->call);
-        }
-    }
-    if (!op.is_lost && threadIdx.x < channel.rank_count) {
-        const uint32_t window = op.fields[threadIdx.x][CUDA_OFFER_WINDOW] % CUDA_WINDOW_COUNT_MAX;
-        op.destination[threadIdx.x] =
-            channel.windows[window * channel.rank_count + threadIdx.x].base +
-            wide_field(op, (int32_t)threadIdx.x, CUDA_OFFER_OFFSET_LOW);
     }
     __syncthreads();
     return !op.is_lost && !op.is_refused;
 }
 
-/* This rank's table of received rows. */
-__device__ __forceinline__ const cuda_row_t *rows_of(const cuda_channel_t &channel,
-                                                     const cuda_route_view_t &route)
+/* What this rank receives, source by source. */
+__device__ __forceinline__ const cuda_arrival_t *arrivals_of(const cuda_channel_t &channel,
+                                                             const cuda_route_view_t &route)
 {
-    return reinterpret_cast<const cuda_row_t *>(channel.parts[channel.rank] + route.row_offset);
+    return reinterpret_cast<const cuda_arrival_t *>(channel.parts[channel.rank] +
+                                                    route.arrival_offset);
 }
 
-__device__ __forceinline__ cuda_row_t load_row(const cuda_row_t *row)
+/* expert_major: the rows of an arrival. */
+__device__ __forceinline__ const cuda_link_t *links_of(const cuda_channel_t &channel,
+                                                       const cuda_route_view_t &route, int64_t n)
 {
-    const uint4 bits = __ldcg(reinterpret_cast<const uint4 *>(row));
-    return {(int32_t)bits.x,
-            (int32_t)bits.y,
-            __uint_as_float(bits.z),
-            (uint16_t)(bits.w & 0xFFFFu),
-            (uint8_t)(bits.w >> 16 & 0xFFu),
-            (uint8_t)(bits.w >> 24)};
+    return reinterpret_cast<const cuda_link_t *>(channel.parts[channel.rank] +
+                                                 route.detail_offset) +
+           n * route.topk;
 }
 
-/* The rows of a token on this rank, ascending slots: number i in lane i % 32, low or high. */
-struct row_chain {
-    int32_t count;
-    int32_t rows[2];
-    float weights[2];
-    int32_t slots[2];
+/* Where the arrivals from each rank begin; ranks beyond the last have none. */
+struct arrival_ranges {
+    int32_t starts[CUDA_RANK_COUNT_MAX];
+    int32_t counts[CUDA_RANK_COUNT_MAX];
+    int32_t count_max;
 };
 
-__device__ __forceinline__ row_chain find_chain(const cuda_row_t *table, int32_t row,
-                                                cuda_row_t entry)
+/* All threads of a block, which is to be synchronised before the first use. The second warp finds
+ * them: the first has the offers to look after. */
+__device__ inline void find_ranges(const cuda_channel_t &channel, const cuda_route_view_t &route,
+                                   arrival_ranges &ranges)
 {
-    row_chain chain = {};
-    for (;; chain.count++) {
-        if (chain.count % 32 == lane_index()) {
-            const int high = chain.count / 32;
-            chain.rows[0] = high ? chain.rows[0] : row;
-            chain.weights[0] = high ? chain.weights[0] : entry.weight;
-            chain.slots[0] = high ? chain.slots[0] : entry.slot;
-            chain.rows[1] = high ? row : chain.rows[1];
-            chain.weights[1] = high ? entry.weight : chain.weights[1];
-            chain.slots[1] = high ? entry.slot : chain.slots[1];
-        }
-        row = entry.next;
-        if (row < 0) {
-            break;
-        }
-        entry = load_row(table + row);
+    if (threadIdx.x / 32 != 1) {
+        return;
     }
-    chain.count++;
-    return chain;
+    const int32_t rank = lane_index();
+    const int32_t count =
+        rank < channel.rank_count ? route.row_counts[rank * channel.rank_count + channel.rank] : 0;
+    int32_t sum = count;
+    for (int step = 1; step < CUDA_RANK_COUNT_MAX; step *= 2) {
+        const int32_t other = __shfl_up_sync(all_lanes, sum, step);
+        sum += rank >= step ? other : 0;
+    }
+    if (rank < CUDA_RANK_COUNT_MAX) {
+        ranges.starts[rank] = sum - count;
+        ranges.counts[rank] = count;
+    }
+    const int32_t count_max = __reduce_max_sync(all_lanes, count);
+    if (rank == 0) {
+        ranges.count_max = count_max;
+    }
 }
 
-__device__ __forceinline__ int32_t chain_row(const row_chain &chain, int32_t i)
+/*
+ * Arrivals are worked on one of each rank in turn, as they come. The arrival number of a unit of
+ * work, -1: none; its rank in *from. Each rank begins with another one, so that they do not all
+ * write to the same.
+ */
+__device__ __forceinline__ int64_t arrival_of_unit(const cuda_channel_t &channel,
+                                                   const arrival_ranges &ranges, int64_t unit,
+                                                   int32_t *from)
 {
-    return __shfl_sync(all_lanes, i < 32 ? chain.rows[0] : chain.rows[1], i % 32);
+    const int32_t turn = (int32_t)(unit % channel.rank_count) + channel.rank + 1;
+    const int64_t index = unit / channel.rank_count;
+    *from = turn % channel.rank_count;
+    return index < ranges.counts[*from] ? ranges.starts[*from] + index : -1;
 }
 
-__device__ __forceinline__ float chain_weight(const row_chain &chain, int32_t i)
+__device__ __forceinline__ int64_t unit_count(const cuda_channel_t &channel,
+                                              const arrival_ranges &ranges)
 {
-    return __shfl_sync(all_lanes, i < 32 ? chain.weights[0] : chain.weights[1], i % 32);
+    return (int64_t)ranges.count_max * channel.rank_count;
 }
 
-__device__ __forceinline__ int32_t chain_slot(const row_chain &chain, int32_t i)
+__device__ __forceinline__ cuda_arrival_t load_arrival(const cuda_arrival_t *arrival)
 {
-    return __shfl_sync(all_lanes, i < 32 ? chain.slots[0] : chain.slots[1], i % 32);
+    const uint2 bits = __ldcg(reinterpret_cast<const uint2 *>(arrival));
+    return {(int32_t)bits.x, (int32_t)bits.y};
+}
+
+__device__ __forceinline__ cuda_link_t load_link(const cuda_link_t *link)
+{
+    const uint4 bits = __ldcg(reinterpret_cast<const uint4 *>(link));
+    return {(int32_t)bits.x, __uint_as_float(bits.y), (int32_t)bits.z, 0};
 }
 
 /* Gradients of weights that the peers brought home, +0 where a slot is unused. */

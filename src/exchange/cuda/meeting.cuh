@@ -171,11 +171,12 @@ __device__ __forceinline__ int32_t kind_of(const cuda_offer_t &offer)
 __device__ inline void operation_begin(const cuda_channel_t &channel, operation &op)
 {
     if (threadIdx.x == 0) {
+        const uint64_t revoked =
+            *const_cast<volatile uint64_t *>(&channel.controls[channel.rank]->revoked);
         op.epoch = *const_cast<volatile uint32_t *>(&channel.counters->epoch) + 1;
         op.begin_ns = clock_ns();
         op.deadline_ns = op.begin_ns + channel.timeout_ns;
         op.is_refused = 0;
-        const uint64_t revoked = load_word(&channel.controls[channel.rank]->revoked);
         op.is_lost = revoked != 0;
         if (op.is_lost && blockIdx.x == 0) {
             store_word(&channel.group_report->revoked, revoked);

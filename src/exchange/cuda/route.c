@@ -23,12 +23,11 @@ typedef struct route_plan {
     uint64_t staging_row_bytes;
     uint64_t staging;
     uint64_t gradient;
-    uint64_t rank_of_expert, local_of_expert, expert_start, expert_of_local;
+    uint64_t arrivals, details, progress;
+    uint64_t place_of_expert, expert_start, expert_of_local;
     uint64_t experts, weights, slot_rows, first_rows;
     uint64_t row_counts, expert_counts, needs, block_starts, local_counts, block_counts;
     uint64_t token_count, has_routing;
-    uint64_t rows;
-    uint64_t slots;
     uint64_t bytes;
 } route_plan_t;
 
@@ -39,13 +38,14 @@ static uint64_t append(uint64_t *end, uint64_t count, uint64_t element_bytes)
     return offset;
 }
 
-static route_plan_t plan_route(const route_shape_t *shape, int64_t row_capacity)
+static route_plan_t plan_route(const route_shape_t *shape)
 {
     const uint64_t ranks = (uint64_t)shape->rank_count;
     const uint64_t experts = (uint64_t)shape->expert_count;
     const uint64_t tokens = (uint64_t)shape->token_count_max;
     const uint64_t slots = tokens * (uint64_t)shape->topk;
-    const uint64_t rows = (uint64_t)row_capacity;
+    const uint64_t detail_bytes =
+        shape->layout == MOXIE_LAYOUT_RANK_MAJOR ? sizeof(cuda_slot_t) : sizeof(cuda_link_t);
     route_plan_t plan;
     memset(&plan, 0, sizeof(plan));
     plan.counters = cuda_channel_counters(0, shape->rank_count, ranks + experts);
@@ -53,8 +53,10 @@ static route_plan_t plan_route(const route_shape_t *shape, int64_t row_capacity)
     plan.staging_row_bytes = memory_round_up((uint64_t)shape->hidden * 2, STAGING_BYTES);
     plan.staging = append(&end, tokens * ranks, plan.staging_row_bytes);
     plan.gradient = append(&end, slots, sizeof(float));
-    plan.rank_of_expert = append(&end, experts, sizeof(int32_t));
-    plan.local_of_expert = append(&end, experts, sizeof(int32_t));
+    plan.arrivals = append(&end, ranks * tokens, sizeof(cuda_arrival_t));
+    plan.details = append(&end, ranks * slots, detail_bytes);
+    plan.progress = append(&end, ranks * tokens, sizeof(uint32_t));
+    plan.place_of_expert = append(&end, experts, sizeof(uint32_t));
     plan.expert_start = append(&end, ranks + 1, sizeof(int32_t));
     plan.expert_of_local = append(&end, experts, sizeof(int32_t));
     plan.experts = append(&end, slots, sizeof(int32_t));
@@ -69,26 +71,21 @@ static route_plan_t plan_route(const route_shape_t *shape, int64_t row_capacity)
     plan.block_counts = append(&end, UPDATE_BLOCKS_MAX * (ranks + experts), sizeof(uint32_t));
     plan.token_count = append(&end, 1, sizeof(int64_t));
     plan.has_routing = append(&end, 1, sizeof(int32_t));
-    plan.rows = append(&end, rows, sizeof(cuda_row_t));
-    plan.slots =
-        append(&end, shape->layout == MOXIE_LAYOUT_RANK_MAJOR ? rows * (uint64_t)shape->topk : 0,
-               sizeof(cuda_slot_t));
     plan.bytes = end;
     return plan;
 }
 
-void cuda_route_quote(const route_shape_t *shape, int64_t row_capacity, memory_account_t *out)
+void cuda_route_quote(const route_shape_t *shape, memory_account_t *out)
 {
     out->host_bytes +=
         memory_charge(sizeof(cuda_route_t)) + memory_charge(sizeof(cuda_route_pinned_t));
-    out->device_bytes += memory_round_up(plan_route(shape, row_capacity).bytes, CUDA_PAGE_BYTES);
+    out->device_bytes += memory_round_up(plan_route(shape).bytes, CUDA_PAGE_BYTES);
 }
 
 /* What the ranks must agree on, and what each of them has. */
 typedef struct route_notice {
     route_shape_t shape;
     uint64_t placement_digest;
-    int64_t row_capacity;
 } route_notice_t;
 
 static void differ(cuda_route_t *route, int32_t rank, const char *what, int64_t expected,
@@ -139,8 +136,7 @@ static char *own_memory(const cuda_route_t *route)
     return route->memory.parts[route->memory.rank].base;
 }
 
-static void point_view(const moxie_route_t *route, const route_plan_t *plan,
-                       const route_notice_t *notices)
+static void point_view(const moxie_route_t *route, const route_plan_t *plan)
 {
     const route_shape_t *shape = &route->state->shape;
     cuda_route_t *own = cuda_route_of(route);
@@ -156,12 +152,10 @@ static void point_view(const moxie_route_t *route, const route_plan_t *plan,
     view->staging_offset = plan->staging;
     view->staging_row_bytes = plan->staging_row_bytes;
     view->gradient_offset = plan->gradient;
-    view->row_offset = plan->rows;
-    for (int32_t rank = 0; rank < shape->rank_count; rank++) {
-        view->slot_offsets[rank] = plan_route(shape, notices[rank].row_capacity).slots;
-    }
-    view->rank_of_expert = (void *)(base + plan->rank_of_expert);
-    view->local_of_expert = (void *)(base + plan->local_of_expert);
+    view->arrival_offset = plan->arrivals;
+    view->detail_offset = plan->details;
+    view->progress_offset = plan->progress;
+    view->place_of_expert = (void *)(base + plan->place_of_expert);
     view->expert_start = (void *)(base + plan->expert_start);
     view->expert_of_local = (void *)(base + plan->expert_of_local);
     view->experts = (void *)(base + plan->experts);
@@ -196,26 +190,46 @@ static moxie_status_t upload(const cuda_transport_t *transport, const void *to, 
                       "a route's tables");
 }
 
+/* Rank and local index of every expert in one word. */
+static moxie_status_t upload_places(const moxie_route_t *route)
+{
+    const cuda_transport_t *transport = cuda_of(route->group)->transport;
+    const moxie_placement_t *placement = route->placement;
+    const uint64_t bytes = sizeof(uint32_t) * (uint64_t)placement->expert_count;
+    void *memory;
+    moxie_status_t status =
+        memory_allocate(&route->group->account, bytes, "a route's experts", &memory);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    uint32_t *places = memory;
+    for (int32_t expert = 0; expert < placement->expert_count; expert++) {
+        places[expert] = (uint32_t)placement->rank_of_expert[expert] << 16 |
+                         (uint32_t)placement->local_of_expert[expert];
+    }
+    status = upload(transport, cuda_route_of(route)->view.place_of_expert, places, bytes);
+    if (status == MOXIE_OK) {
+        status = cuda_check(cuda()->cuStreamSynchronize(transport->stream), "a route's tables");
+    }
+    memory_release(&route->group->account, places, bytes);
+    return status;
+}
+
 /* The placement, and a channel in which nothing was said yet. */
 static moxie_status_t fill_memory(const moxie_route_t *route)
 {
     const cuda_transport_t *transport = cuda_of(route->group)->transport;
     const moxie_placement_t *placement = route->placement;
     const cuda_route_t *own = cuda_route_of(route);
-    const cuda_route_view_t *view = &own->view;
-    const size_t expert_bytes = sizeof(int32_t) * (size_t)placement->expert_count;
     const cuda_counters_t counters = {.bad_slot = ~UINT64_C(0)};
-    moxie_status_t status =
-        upload(transport, view->rank_of_expert, placement->rank_of_expert, expert_bytes);
+    moxie_status_t status = upload_places(route);
     if (status == MOXIE_OK) {
-        status = upload(transport, view->local_of_expert, placement->local_of_expert, expert_bytes);
-    }
-    if (status == MOXIE_OK) {
-        status = upload(transport, view->expert_start, placement->expert_start,
+        status = upload(transport, own->view.expert_start, placement->expert_start,
                         sizeof(int32_t) * ((size_t)placement->rank_count + 1));
     }
     if (status == MOXIE_OK) {
-        status = upload(transport, view->expert_of_local, placement->expert_of_local, expert_bytes);
+        status = upload(transport, own->view.expert_of_local, placement->expert_of_local,
+                        sizeof(int32_t) * (size_t)placement->expert_count);
     }
     if (status == MOXIE_OK) {
         status = upload(transport, own->channel.counters, &counters, sizeof(counters));
@@ -268,11 +282,10 @@ moxie_status_t cuda_route_open(moxie_route_t *route)
     cuda_exchange_t *exchange = cuda_of(route->group);
     cuda_transport_t *transport = exchange->transport;
     const int32_t rank_count = route->group->rank_count;
-    const route_plan_t plan = plan_route(&route->state->shape, route->row_capacity);
+    const route_plan_t plan = plan_route(&route->state->shape);
     const cuda_sharing_call_t call = cuda_transport_call(transport, "route_create");
     const route_notice_t notice = {.shape = route->state->shape,
-                                   .placement_digest = placement_digest(route->placement),
-                                   .row_capacity = route->row_capacity};
+                                   .placement_digest = placement_digest(route->placement)};
     route_notice_t notices[CUDA_RANK_COUNT_MAX];
     cuda_route_t *own = NULL;
     cuda_sharing_t none;
@@ -281,17 +294,15 @@ moxie_status_t cuda_route_open(moxie_route_t *route)
     if (status == MOXIE_OK) {
         status = shm_allgather(transport->host, &notice, sizeof(notice), notices);
     }
+    const int is_shared = status == MOXIE_OK;
     if (status == MOXIE_OK) {
-        for (int32_t rank = 0; rank < rank_count; rank++) {
-            notices[rank].shape.rank = rank;
-        }
         compare(own, notices, rank_count);
-        point_view(route, &plan, notices);
+        point_view(route, &plan);
         point_channel(exchange, own, &plan);
         status = fill_memory(route);
     }
-    if (status == MOXIE_OK) { /* no peer writes before the memory is filled */
-        status = shm_barrier(transport->host);
+    if (is_shared) { /* no peer writes before the memory is filled */
+        status = shm_agree(transport->host, status);
     }
     if (status != MOXIE_OK) {
         const moxie_error_t error = *error_detail();

@@ -139,6 +139,69 @@ __device__ __forceinline__ void load_numbers(const char *row, int64_t column, in
     }
 }
 
+/* Numbers as they lie in memory, so that many can be on their way: a quarter or half of a register
+ * each, and not yet a whole one. */
+template <int count, bool is_bf16> struct packed_numbers;
+
+template <> struct packed_numbers<wide_count, true> {
+    uint4 bits;
+
+    __device__ __forceinline__ void load(const char *row, int64_t column)
+    {
+        bits = *reinterpret_cast<const uint4 *>(row + 2 * column);
+    }
+    __device__ __forceinline__ void unpack(float (&out)[wide_count]) const
+    {
+        const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            out[2 * i] = __uint_as_float(words[i] << 16);
+            out[2 * i + 1] = __uint_as_float(words[i] & 0xFFFF0000u);
+        }
+    }
+};
+
+template <> struct packed_numbers<wide_count, false> {
+    float4 low, high;
+
+    __device__ __forceinline__ void load(const char *row, int64_t column)
+    {
+        low = reinterpret_cast<const float4 *>(row + 4 * column)[0];
+        high = reinterpret_cast<const float4 *>(row + 4 * column)[1];
+    }
+    __device__ __forceinline__ void unpack(float (&out)[wide_count]) const
+    {
+        out[0] = low.x, out[1] = low.y, out[2] = low.z, out[3] = low.w;
+        out[4] = high.x, out[5] = high.y, out[6] = high.z, out[7] = high.w;
+    }
+};
+
+template <> struct packed_numbers<1, true> {
+    uint16_t bits;
+
+    __device__ __forceinline__ void load(const char *row, int64_t column)
+    {
+        bits = reinterpret_cast<const uint16_t *>(row)[column];
+    }
+    __device__ __forceinline__ void unpack(float (&out)[1]) const
+    {
+        out[0] = bf16_to_float(bits);
+    }
+};
+
+template <> struct packed_numbers<1, false> {
+    float number;
+
+    __device__ __forceinline__ void load(const char *row, int64_t column)
+    {
+        number = reinterpret_cast<const float *>(row)[column];
+    }
+    __device__ __forceinline__ void unpack(float (&out)[1]) const
+    {
+        out[0] = number;
+    }
+};
+
 /* Rounds and writes them. */
 template <int count>
 __device__ __forceinline__ void store_numbers(char *row, int64_t column, int is_bf16,

@@ -9,8 +9,20 @@
 /* Tokens that make another block worth its share of the exchange of counts. */
 #define TOKENS_PER_BLOCK 64
 
-/* Warps of a block, and the arrays of counts beside theirs: update.cuh. */
-#define COUNT_ARRAYS (CUDA_UPDATE_THREADS / 32 + 2)
+/* Threads of a block: as many warps as have room for their counts. */
+static uint32_t thread_count(uint32_t column_count)
+{
+    return column_count <= 1024 ? CUDA_UPDATE_THREADS : CUDA_UPDATE_THREADS / 4;
+}
+
+/* What update.cuh lays out: of each warp a stage and its counts, of the block two sums of counts.
+ */
+static uint32_t shared_bytes(uint32_t threads, uint32_t column_count)
+{
+    const uint32_t warps = threads / 32;
+    return warps * CUDA_UPDATE_STAGE_BYTES +
+           (uint32_t)sizeof(uint32_t) * (warps + 2) * column_count;
+}
 
 static moxie_status_t check(const moxie_route_t *route, const moxie_routing_t *routing)
 {
@@ -54,13 +66,12 @@ static moxie_status_t launch(const moxie_route_t *route, const moxie_routing_t *
         args.is_int64 = routing->index_type == MOXIE_INDEX_INT64;
     }
     own->token_count = args.token_count;
-    const uint32_t blocks =
-        cuda_block_count(exchange, route->group->knobs.value[CUDA_KNOB_UPDATE_SMS],
-                         shape->token_count_max, TOKENS_PER_BLOCK);
-    return cuda_launch(exchange, CUDA_KERNEL_UPDATE, blocks, CUDA_UPDATE_THREADS,
-                       (uint32_t)sizeof(int64_t) * CUDA_RANK_COUNT_MAX +
-                           (uint32_t)sizeof(uint32_t) * COUNT_ARRAYS * columns,
-                       &args, stream);
+    const cuda_blocks_t blocks =
+        cuda_share_blocks(exchange, route->group->knobs.value[CUDA_KNOB_UPDATE_SMS], 0,
+                          shape->token_count_max, TOKENS_PER_BLOCK);
+    const uint32_t threads = thread_count(columns);
+    return cuda_launch(exchange, CUDA_KERNEL_UPDATE, blocks.total, threads,
+                       shared_bytes(threads, columns), &args, stream);
 }
 
 moxie_status_t cuda_route_update(moxie_route_t *route, const moxie_routing_t *routing,

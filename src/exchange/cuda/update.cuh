@@ -13,21 +13,40 @@
 namespace moxie
 {
 
-constexpr int update_warps = CUDA_UPDATE_THREADS / 32;
+/* Slots that a warp stages at a time: whole tokens, at least MOXIE_TOPK_MAX slots. */
+constexpr int staged_slots = 256;
 
-/* Ids that a warp stages at a time. */
-constexpr int staged_ids = 512;
+/* Loads of a lane that are on their way together. */
+constexpr int stage_depth = 4;
 
-/* Slots of a token at most, MOXIE_TOPK_MAX. */
-constexpr int topk_max = 64;
+/* The slots of some tokens. */
+struct slot_stage {
+    int32_t ids[staged_slots];      /* experts, -1: unused */
+    int32_t rows[staged_slots];     /* second walk */
+    int32_t arrivals[staged_slots]; /* second walk: of each token's first slot on a rank */
+    int16_t ranks[staged_slots];    /* -1: unused */
+};
+
+static_assert(sizeof(slot_stage) == CUDA_UPDATE_STAGE_BYTES, "the host knows how much it is");
 
 struct update_shared {
     operation op;
     unsigned long long bad_slot; /* the smallest of the block */
     uint32_t bad_fields[4];      /* the rank's bad slot and its id, as fields of the offer */
-    int32_t ids[update_warps][staged_ids];
-    int32_t ranks[update_warps][topk_max];
-    int32_t rows[update_warps][topk_max];
+    int64_t needs[CUDA_RANK_COUNT_MAX];
+};
+
+__device__ __forceinline__ int32_t warp_count()
+{
+    return (int32_t)blockDim.x / 32;
+}
+
+/* Where a slot stands among those of its token on the same rank. */
+struct slot_place {
+    int32_t first; /* index in the stage of the first of them */
+    int32_t index;
+    int32_t count;
+    bool is_twice; /* an earlier slot has the same expert */
 };
 
 /* Tokens of a warp: [begin, end). */
@@ -38,9 +57,10 @@ struct token_chunk {
 
 __device__ __forceinline__ token_chunk chunk_of_warp(int64_t token_count)
 {
-    const int64_t chunk_count = (int64_t)gridDim.x * update_warps;
+    const int64_t chunk_count = (int64_t)gridDim.x * warp_count();
     const int64_t size = (token_count + chunk_count - 1) / chunk_count;
-    const int64_t begin = min(token_count, (blockIdx.x * update_warps + threadIdx.x / 32) * size);
+    const int64_t begin =
+        min(token_count, (int64_t)(blockIdx.x * warp_count() + threadIdx.x / 32) * size);
     return {begin, min(token_count, begin + size)};
 }
 
@@ -50,92 +70,99 @@ __device__ __forceinline__ int64_t read_id(const cuda_update_args_t &args, int64
                          : reinterpret_cast<const int32_t *>(args.topk_idx)[index];
 }
 
-/* Whether the id in a slot is in the token before. */
-__device__ __forceinline__ bool is_twice(const int32_t *ids, int32_t slot)
+__device__ __forceinline__ int16_t rank_of(const cuda_route_view_t &route, int32_t expert)
 {
-    for (int32_t earlier = 0; earlier < slot; earlier++) {
-        if (ids[earlier] == ids[slot]) {
-            return true;
-        }
-    }
-    return false;
+    return expert < 0 ? (int16_t)-1 : (int16_t)(__ldg(route.place_of_expert + expert) >> 16);
 }
 
-/* Whether no slot before goes to the same rank. */
-__device__ __forceinline__ bool is_first(const int32_t *ranks, int32_t slot)
-{
-    for (int32_t earlier = 0; earlier < slot; earlier++) {
-        if (ranks[earlier] == ranks[slot]) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Copies ids and weights of some tokens into the route, and the ids into shared memory; an id that
- * does not exist becomes unused. Returns the smallest bad slot that this lane saw. */
-__device__ inline unsigned long long stage_ids(const cuda_update_args_t &args, int64_t first_token,
-                                               int64_t token_count, int32_t *ids)
+/* Copies ids and weights of some slots into the route; ids and ranks into the stage, where an id
+ * that does not exist becomes unused. Returns the smallest bad slot that this lane saw. */
+__device__ inline unsigned long long stage_routing(const cuda_update_args_t &args, int64_t begin,
+                                                   int32_t slot_count, slot_stage &stage)
 {
     const cuda_route_view_t &route = args.route;
-    const int64_t begin = first_token * route.topk;
     unsigned long long bad = ~0ull;
-    for (int64_t i = lane_index(); i < token_count * route.topk; i += 32) {
-        const int64_t id = read_id(args, begin + i);
-        const bool exists = id >= -1 && id < route.expert_count;
-        if (!exists) {
-            bad = min(bad, (unsigned long long)(begin + i));
+    __syncwarp();
+    for (int32_t base = lane_index(); base - lane_index() < slot_count; base += 32 * stage_depth) {
+        int64_t ids[stage_depth];
+        float weights[stage_depth];
+#pragma unroll
+        for (int j = 0; j < stage_depth; j++) {
+            const int32_t i = base + 32 * j;
+            ids[j] = i < slot_count ? read_id(args, begin + i) : -1;
+            weights[j] = i < slot_count && args.topk_weights != nullptr
+                             ? args.topk_weights[begin + i]
+                             : 1.0f;
         }
-        ids[i] = exists ? (int32_t)id : -1;
-        route.experts[begin + i] = ids[i];
-        route.weights[begin + i] =
-            args.topk_weights != nullptr ? args.topk_weights[begin + i] : 1.0f;
+#pragma unroll
+        for (int j = 0; j < stage_depth; j++) {
+            const int32_t i = base + 32 * j;
+            const bool exists = ids[j] >= -1 && ids[j] < route.expert_count;
+            const int32_t expert = exists ? (int32_t)ids[j] : -1;
+            if (i < slot_count) {
+                bad = exists ? bad : min(bad, (unsigned long long)(begin + i));
+                stage.ids[i] = expert;
+                stage.ranks[i] = rank_of(route, expert);
+                route.experts[begin + i] = expert;
+                route.weights[begin + i] = weights[j];
+            }
+        }
     }
     __syncwarp();
     return bad;
 }
 
-/* The ranks of a token's slots into shared memory, -1: unused. */
-__device__ __forceinline__ void find_ranks(const cuda_route_view_t &route, const int32_t *ids,
-                                           int32_t *ranks)
+/* The same from the route, where the first walk left it. */
+__device__ inline void stage_route(const cuda_update_args_t &args, int64_t begin,
+                                   int32_t slot_count, slot_stage &stage)
 {
     __syncwarp();
-    for (int32_t slot = lane_index(); slot < route.topk; slot += 32) {
-        ranks[slot] = ids[slot] < 0 ? -1 : __ldg(route.rank_of_expert + ids[slot]);
+    for (int32_t i = lane_index(); i < slot_count; i += 32) {
+        const int32_t expert = args.route.experts[begin + i];
+        stage.ids[i] = expert;
+        stage.ranks[i] = rank_of(args.route, expert);
     }
     __syncwarp();
 }
 
+__device__ __forceinline__ slot_place find_place(const slot_stage &stage, int32_t i, int32_t topk)
+{
+    const int32_t begin = i / topk * topk;
+    slot_place place = {i, 0, 0, false};
+    for (int32_t other = begin; other < begin + topk; other++) {
+        const bool is_same = stage.ranks[other] == stage.ranks[i];
+        place.first = is_same && other < place.first ? other : place.first;
+        place.index += is_same && other < i;
+        place.count += is_same;
+        place.is_twice |= other < i && stage.ids[other] == stage.ids[i];
+    }
+    return place;
+}
+
 /* First walk: counts of this warp's chunk, rows to each rank and then to each expert. */
 __device__ inline void count_chunk(const cuda_update_args_t &args, update_shared &shared,
-                                   uint32_t *counts)
+                                   slot_stage &stage, uint32_t *counts)
 {
-    const cuda_route_view_t &route = args.route;
-    const int32_t warp = (int32_t)threadIdx.x / 32;
+    const int32_t topk = args.route.topk;
     const token_chunk chunk = chunk_of_warp(args.token_count);
-    const int64_t batch = staged_ids / route.topk;
+    const int64_t batch = staged_slots / topk;
     unsigned long long bad = ~0ull;
-    for (int64_t first = chunk.begin; first < chunk.end; first += batch) {
-        const int64_t count = min(batch, chunk.end - first);
-        bad = min(bad, stage_ids(args, first, count, shared.ids[warp]));
-        for (int64_t token = first; token < first + count; token++) {
-            const int32_t *ids = shared.ids[warp] + (token - first) * route.topk;
-            find_ranks(route, ids, shared.ranks[warp]);
-            for (int32_t slot = lane_index(); slot < route.topk; slot += 32) {
-                const int32_t rank = shared.ranks[warp][slot];
-                if (rank < 0) {
-                    continue;
-                }
-                if (is_twice(ids, slot)) {
-                    bad = min(bad, (unsigned long long)(token * route.topk + slot));
-                }
-                counts[args.channel.rank_count + ids[slot]]++;
-                if (is_first(shared.ranks[warp], slot)) {
-                    counts[rank]++;
-                }
+    for (int64_t token = chunk.begin; token < chunk.end; token += batch) {
+        const int32_t slot_count = (int32_t)min(batch, chunk.end - token) * topk;
+        bad = min(bad, stage_routing(args, token * topk, slot_count, stage));
+        for (int32_t i = lane_index(); i < slot_count; i += 32) {
+            if (stage.ids[i] < 0) {
+                continue;
+            }
+            const slot_place place = find_place(stage, i, topk);
+            if (place.is_twice) {
+                bad = min(bad, (unsigned long long)(token * topk + i));
+            }
+            atomicAdd(&counts[args.channel.rank_count + stage.ids[i]], 1u);
+            if (place.index == 0) {
+                atomicAdd(&counts[stage.ranks[i]], 1u);
             }
         }
-        __syncwarp();
     }
     if (bad != ~0ull) {
         atomicMin(&shared.bad_slot, bad);
@@ -150,7 +177,7 @@ __device__ inline void publish_block(const cuda_update_args_t &args, const updat
     __syncthreads();
     for (int32_t column = threadIdx.x; column < column_count; column += blockDim.x) {
         uint32_t sum = 0;
-        for (int32_t warp = 0; warp < update_warps; warp++) {
+        for (int32_t warp = 0; warp < warp_count(); warp++) {
             const uint32_t count = counts[warp * column_count + column];
             counts[warp * column_count + column] = sum;
             sum += count;
@@ -172,6 +199,7 @@ __device__ inline void tell_totals(const cuda_update_args_t &args, update_shared
     for (int32_t column = blockIdx.x + gridDim.x * threadIdx.x; column < column_count;
          column += gridDim.x * blockDim.x) {
         uint32_t total = 0;
+#pragma unroll 8
         for (uint32_t block = 0; block < gridDim.x; block++) {
             total += __ldcg(args.route.block_counts + (int64_t)block * column_count + column);
         }
@@ -277,7 +305,7 @@ __device__ inline void settle_needs(const cuda_update_args_t &args, operation &o
     if (is_rank_major && blockIdx.x == 0) {
         count_own_experts(args, total);
     }
-    for (int32_t rank = (int32_t)threadIdx.x / 32; rank < rank_count; rank += update_warps) {
+    for (int32_t rank = (int32_t)threadIdx.x / 32; rank < rank_count; rank += warp_count()) {
         const int64_t need =
             is_rank_major ? (int64_t)total[rank] : place_blocks(args, rank, total, before);
         if (lane_index() == 0) {
@@ -320,109 +348,121 @@ __device__ inline void report_update(const cuda_update_args_t &args, const opera
     route.report->update.refusal = CUDA_REFUSED_NOT;
 }
 
-/* What a row's receiver is told about it. */
-__device__ __forceinline__ void tell_row(const cuda_update_args_t &args, int32_t rank, int32_t row,
-                                         const cuda_row_t &entry)
+/* All lanes with a column, in slot order: each takes the next number of its column. */
+__device__ __forceinline__ uint32_t take_numbers(uint32_t *next, int32_t column, bool takes)
 {
-    cuda_row_t *rows =
-        reinterpret_cast<cuda_row_t *>(args.channel.parts[rank] + args.route.row_offset);
-    *reinterpret_cast<uint4 *>(rows + row) =
-        make_uint4((uint32_t)entry.token, (uint32_t)entry.next, __float_as_uint(entry.weight),
-                   entry.rank | (uint32_t)entry.slot << 16 | (uint32_t)entry.first << 24);
+    const uint32_t takers = __ballot_sync(all_lanes, takes);
+    uint32_t number = 0;
+    if (takes) {
+        const uint32_t same = __match_any_sync(takers, column);
+        const uint32_t lower = (1u << lane_index()) - 1;
+        number = next[column] + (uint32_t)__popc((int)(same & lower));
+        __syncwarp(same);
+        if ((same & ~lower) == 1u << lane_index()) { /* the last of them */
+            next[column] = number + 1;
+        }
+    }
+    __syncwarp();
+    return number;
 }
 
-/* rank_major: every slot of a token to one of its ranks. */
-__device__ inline void tell_slots(const cuda_update_args_t &args, int64_t token, int32_t rank,
-                                  int32_t row, const int32_t *ids, const int32_t *ranks)
+/* Gives every staged slot its row, and every first slot of a token on a rank its arrival number.
+ * `next` counts both: of each rank, and in expert_major of each expert. */
+__device__ inline void number_slots(const cuda_update_args_t &args, slot_stage &stage,
+                                    int32_t slot_count, uint32_t *next)
+{
+    const bool is_rank_major = args.route.layout == 1;
+    const int32_t rank_count = args.channel.rank_count;
+    for (int32_t base = 0; base < slot_count; base += 32) {
+        const int32_t i = base + lane_index();
+        const bool is_used = i < slot_count && stage.ids[i] >= 0;
+        const bool is_first = is_used && find_place(stage, i, args.route.topk).index == 0;
+        const int32_t arrival = (int32_t)take_numbers(next, is_used ? stage.ranks[i] : 0, is_first);
+        if (is_first) {
+            stage.arrivals[i] = arrival;
+        }
+        if (!is_rank_major) {
+            const int32_t row =
+                (int32_t)take_numbers(next, is_used ? rank_count + stage.ids[i] : 0, is_used);
+            if (is_used) {
+                stage.rows[i] = row;
+            }
+        }
+    }
+    __syncwarp();
+}
+
+/* rank_major: all slots of a token, as the rank of this first slot sees them. */
+__device__ inline void tell_slots(const cuda_update_args_t &args, const slot_stage &stage,
+                                  int32_t i, int64_t begin, int32_t arrival)
 {
     const cuda_route_view_t &route = args.route;
-    cuda_slot_t *slots =
-        reinterpret_cast<cuda_slot_t *>(args.channel.parts[rank] + route.slot_offsets[rank]) +
-        (int64_t)row * route.topk;
-    for (int32_t slot = lane_index(); slot < route.topk; slot += 32) {
-        const bool is_here = ranks[slot] == rank;
+    const int32_t rank = stage.ranks[i];
+    const int32_t token_begin = i / route.topk * route.topk;
+    uint2 *slots = reinterpret_cast<uint2 *>(args.channel.parts[rank] + route.detail_offset) +
+                   (int64_t)arrival * route.topk;
+    for (int32_t slot = 0; slot < route.topk; slot++) {
         uint2 bits = make_uint2(0xFFFFFFFFu, 0);
-        if (is_here) {
-            bits.x = (uint32_t)__ldg(route.local_of_expert + ids[slot]);
-            bits.y = __float_as_uint(route.weights[token * route.topk + slot]);
+        if (stage.ranks[token_begin + slot] == rank) {
+            bits.x = __ldg(route.place_of_expert + stage.ids[token_begin + slot]) & 0xFFFFu;
+            bits.y = __float_as_uint(route.weights[begin + token_begin + slot]);
         }
-        reinterpret_cast<uint2 *>(slots)[slot] = bits;
+        slots[slot] = bits;
     }
 }
 
-/* Gives the slots of one token their rows. `next` counts the next row of each rank and expert. */
-__device__ inline void place_token(const cuda_update_args_t &args, int64_t token,
-                                   const int32_t *ids, const int32_t *ranks, int32_t *rows,
-                                   uint32_t *next)
+/* Tells each slot's rank of it, and this rank's tables where the token's rows are. */
+__device__ inline void tell_places(const cuda_update_args_t &args, const slot_stage &stage,
+                                   int64_t begin, int32_t slot_count)
 {
     const cuda_route_view_t &route = args.route;
     const bool is_rank_major = route.layout == 1;
-    for (int32_t slot = lane_index(); slot < route.topk; slot += 32) {
-        const int32_t column = is_rank_major ? ranks[slot] : args.channel.rank_count + ids[slot];
-        rows[slot] = ranks[slot] < 0 ? -1 : (int32_t)next[column];
-        route.rows[token * route.topk + slot] = rows[slot];
-    }
-    __syncwarp();
-    for (int32_t slot = lane_index(); slot < route.topk; slot += 32) {
-        const int32_t rank = ranks[slot];
-        const bool first = rank >= 0 && is_first(ranks, slot);
-        if (rank < 0 || (is_rank_major && !first)) {
+    for (int32_t i = lane_index(); i < slot_count; i += 32) {
+        if (stage.ids[i] < 0) {
+            route.rows[begin + i] = -1;
             continue;
         }
-        next[is_rank_major ? rank : args.channel.rank_count + ids[slot]]++;
-        cuda_row_t entry = {(int32_t)token,
-                            -1,
-                            route.weights[token * route.topk + slot],
-                            (uint16_t)args.channel.rank,
-                            (uint8_t)slot,
-                            (uint8_t)first};
-        for (int32_t later = route.topk - 1; later > slot && !is_rank_major; later--) {
-            if (ranks[later] == rank) {
-                entry.next = rows[later];
-            }
+        const slot_place place = find_place(stage, i, route.topk);
+        const int32_t rank = stage.ranks[i];
+        const int32_t arrival = stage.arrivals[place.first];
+        const int32_t row = is_rank_major ? arrival : stage.rows[i];
+        const int64_t token = (begin + i) / route.topk;
+        route.rows[begin + i] = row;
+        if (place.index == 0) {
+            route.first_rows[token * args.channel.rank_count + rank] = row;
+            reinterpret_cast<uint2 *>(args.channel.parts[rank] + route.arrival_offset)[arrival] =
+                make_uint2((uint32_t)token, (uint32_t)place.count);
         }
-        tell_row(args, rank, rows[slot], entry);
-    }
-    int32_t first_row = -1;
-    for (int32_t slot = route.topk - 1; slot >= 0; slot--) {
-        if (ranks[slot] == lane_index()) {
-            first_row = rows[slot];
-        }
-    }
-    if (lane_index() < args.channel.rank_count) {
-        route.first_rows[token * args.channel.rank_count + lane_index()] = first_row;
-    }
-    if (!is_rank_major) {
-        return;
-    }
-    for (int32_t rank = 0; rank < args.channel.rank_count; rank++) {
-        const int32_t row = __shfl_sync(all_lanes, first_row, rank);
-        if (row >= 0) {
-            tell_slots(args, token, rank, row, ids, ranks);
+        if (!is_rank_major) {
+            uint4 *links =
+                reinterpret_cast<uint4 *>(args.channel.parts[rank] + route.detail_offset);
+            links[(int64_t)arrival * route.topk + place.index] =
+                make_uint4((uint32_t)row, __float_as_uint(route.weights[begin + i]),
+                           (uint32_t)((begin + i) % route.topk), 0);
+        } else if (place.index == 0) {
+            tell_slots(args, stage, i, begin, arrival);
         }
     }
 }
 
-/* Second walk. `next` becomes the next row of each rank and expert for this warp's tokens. */
-__device__ inline void place_chunk(const cuda_update_args_t &args, update_shared &shared,
+/* Second walk. `next` becomes the next number of each rank and expert for this warp's tokens. */
+__device__ inline void place_chunk(const cuda_update_args_t &args, slot_stage &stage,
                                    uint32_t *next)
 {
     const cuda_route_view_t &route = args.route;
-    const int32_t warp = (int32_t)threadIdx.x / 32;
     const token_chunk chunk = chunk_of_warp(args.token_count);
-    const int64_t batch = staged_ids / route.topk;
-    int32_t *ids = shared.ids[warp];
-    for (int64_t first = chunk.begin; first < chunk.end; first += batch) {
-        const int64_t count = min(batch, chunk.end - first);
-        __syncwarp();
-        for (int64_t i = lane_index(); i < count * route.topk; i += 32) {
-            ids[i] = route.experts[first * route.topk + i];
+    const int64_t batch = staged_slots / route.topk;
+    const int64_t rank_count = args.channel.rank_count;
+    for (int64_t i = chunk.begin * rank_count + lane_index(); i < chunk.end * rank_count; i += 32) {
+        route.first_rows[i] = -1;
+    }
+    for (int64_t token = chunk.begin; token < chunk.end; token += batch) {
+        const int32_t slot_count = (int32_t)min(batch, chunk.end - token) * route.topk;
+        if (chunk.end - chunk.begin > batch) { /* else they are still there */
+            stage_route(args, token * route.topk, slot_count, stage);
         }
-        for (int64_t token = first; token < first + count; token++) {
-            const int32_t *token_ids = ids + (token - first) * route.topk;
-            find_ranks(route, token_ids, shared.ranks[warp]);
-            place_token(args, token, token_ids, shared.ranks[warp], shared.rows[warp], next);
-        }
+        number_slots(args, stage, slot_count, next);
+        tell_places(args, stage, token * route.topk, slot_count);
     }
 }
 
@@ -432,39 +472,42 @@ __device__ inline void start_rows(const cuda_update_args_t &args, const uint32_t
 {
     for (int32_t column = threadIdx.x; column < column_count; column += blockDim.x) {
         uint32_t start = before[column];
+#pragma unroll 8
         for (uint32_t block = 0; block < blockIdx.x; block++) {
             start += __ldcg(args.route.block_counts + (int64_t)block * column_count + column);
         }
-        for (int32_t warp = 0; warp < update_warps; warp++) {
+        for (int32_t warp = 0; warp < warp_count(); warp++) {
             counts[warp * column_count + column] += start;
         }
     }
     __syncthreads();
 }
 
-/* Shared memory: update_shared, then uint32_t counts [update_warps][columns], total [columns],
- * before [columns], then int64_t needs [rank_count] in front of them. */
+/* Shared memory: slot_stage [warps], then uint32_t counts [warps][columns], total [columns], before
+ * [columns]. */
 extern "C" __global__ void __launch_bounds__(CUDA_UPDATE_THREADS, 1)
     moxie_update(const __grid_constant__ cuda_update_args_t args)
 {
-    extern __shared__ uint64_t dynamic_shared[];
+    extern __shared__ __align__(16) char dynamic_shared[];
     __shared__ update_shared shared;
     operation &op = shared.op;
+    const int32_t warp = (int32_t)threadIdx.x / 32;
     const int32_t column_count = args.channel.rank_count + args.route.expert_count;
-    int64_t *needs = reinterpret_cast<int64_t *>(dynamic_shared);
-    uint32_t *counts = reinterpret_cast<uint32_t *>(dynamic_shared + CUDA_RANK_COUNT_MAX);
-    uint32_t *total = counts + update_warps * column_count;
+    slot_stage *stages = reinterpret_cast<slot_stage *>(dynamic_shared);
+    uint32_t *counts = reinterpret_cast<uint32_t *>(stages + warp_count());
+    uint32_t *own_counts = counts + warp * column_count;
+    uint32_t *total = counts + warp_count() * column_count;
     uint32_t *before = total + column_count;
 
     operation_begin(args.channel, op);
-    for (int32_t i = threadIdx.x; i < update_warps * column_count; i += blockDim.x) {
+    for (int32_t i = threadIdx.x; i < warp_count() * column_count; i += blockDim.x) {
         counts[i] = 0;
     }
     if (threadIdx.x == 0) {
         shared.bad_slot = ~0ull;
     }
     __syncthreads();
-    count_chunk(args, shared, counts + threadIdx.x / 32 * column_count);
+    count_chunk(args, shared, stages[warp], own_counts);
     publish_block(args, shared, counts, column_count);
     if (grid_barrier(args.channel, op, CUDA_OP_UPDATE)) {
         tell_totals(args, shared, column_count);
@@ -476,15 +519,15 @@ extern "C" __global__ void __launch_bounds__(CUDA_UPDATE_THREADS, 1)
     __syncthreads();
     if (!op.is_lost && !op.is_refused) {
         gather_totals(args, op, column_count, total, before);
-        settle_needs(args, op, total, before, needs);
+        settle_needs(args, op, total, before, shared.needs);
         __syncthreads();
     }
     if (threadIdx.x == 0 && blockIdx.x == 0 && !op.is_lost) {
-        report_update(args, op, total, needs);
+        report_update(args, op, total, shared.needs);
     }
     if (!op.is_lost && !op.is_refused) {
         start_rows(args, before, column_count, counts);
-        place_chunk(args, shared, counts + threadIdx.x / 32 * column_count);
+        place_chunk(args, stages[warp], own_counts);
     }
     operation_leave(args.channel, op);
 }

@@ -26,9 +26,16 @@ extern "C" {
 /* Windows a group may have at a time. */
 #define CUDA_WINDOW_COUNT_MAX 256
 
+/* Shared memory of the kernels that send rows, from Hopper on: bulk.cuh. */
+#define CUDA_BULK_SHARED_BYTES (8 * 4 * (4096 + 8))
+
+/* Shared memory of a warp of the update, beside its counts: update.cuh. */
+#define CUDA_UPDATE_STAGE_BYTES (256 * (3 * 4 + 2))
+
 /* Threads of a block. */
-#define CUDA_UPDATE_THREADS 256
-#define CUDA_ROWS_THREADS   512
+#define CUDA_BARRIER_THREADS 128
+#define CUDA_UPDATE_THREADS  512 /* at most */
+#define CUDA_ROWS_THREADS    384
 
 typedef enum cuda_op_kind {
     CUDA_OP_BARRIER = 1,
@@ -77,21 +84,25 @@ typedef enum cuda_offer_field {
 #define CUDA_OFFER_WORDS 32
 #define CUDA_ERROR_WORDS 112
 
-/* One row on the receiving side, known since the update: whose it is and where its like are. */
-typedef struct cuda_row {
+/* What a rank receives of one token, known since the update: number n of the receive set. */
+typedef struct cuda_arrival {
     int32_t token; /* of the source rank */
-    int32_t next;  /* expert_major: row of the token's next slot on this rank, -1: none */
-    float weight;  /* expert_major */
-    uint16_t rank; /* source rank */
-    uint8_t slot;  /* expert_major */
-    uint8_t first; /* 1: the first row of its token here, the one that the source writes */
-} cuda_row_t;
+    int32_t count; /* of its slots that are served here */
+} cuda_arrival_t;
 
-/* rank_major: a slot of a received row. */
+/* rank_major: a slot of an arrival. */
 typedef struct cuda_slot {
     int32_t local; /* local expert, -1: served elsewhere */
     float weight;  /* +0 where local is -1 */
 } cuda_slot_t;
+
+/* expert_major: a row of an arrival; rows of one arrival by ascending slot. */
+typedef struct cuda_link {
+    int32_t row;
+    float weight;
+    int32_t slot;
+    int32_t reserved;
+} cuda_link_t;
 
 /* A reason why an operation did not take place, the same on all ranks. */
 typedef enum cuda_refusal {
@@ -201,26 +212,28 @@ typedef struct cuda_route_view {
     uint64_t staging_offset; /* [token_count_max][rank_count] partials of staging_row_bytes */
     uint64_t staging_row_bytes;
     uint64_t gradient_offset; /* float [token_count_max][topk] */
-    uint64_t row_offset;      /* cuda_row_t [row_capacity] */
-    /* rank_major: cuda_slot_t [row_capacity][topk], behind the rows, whose number is each rank's
-     * own choice. */
-    uint64_t slot_offsets[CUDA_RANK_COUNT_MAX];
+    uint64_t arrival_offset;  /* cuda_arrival_t [rank_count · token_count_max] */
+    /* [rank_count · token_count_max][topk]: cuda_slot_t in rank_major, cuda_link_t in expert_major
+     */
+    uint64_t detail_offset;
+    /* uint32_t [rank_count][token_count_max]: a token's row from a rank, or its partial, is there.
+     * Twice the number of the operation, and one more in a second pass. */
+    uint64_t progress_offset;
     /* This rank's own. */
-    const int32_t *rank_of_expert;  /* [expert_count] */
-    const int32_t *local_of_expert; /* [expert_count] */
-    const int32_t *expert_start;    /* [rank_count + 1] into expert_of_local */
-    const int32_t *expert_of_local; /* [expert_count] */
-    int32_t *experts;               /* [token_count_max][topk] */
-    float *weights;                 /* [token_count_max][topk] */
-    int32_t *rows;                  /* [token_count_max][topk] row of each slot, -1: unused */
-    int32_t *first_rows;            /* [token_count_max][rank_count] first row there, -1: none */
-    int32_t *row_counts;            /* [rank_count source][rank_count] */
-    int32_t *expert_counts;         /* [rank_count source][expert_count] */
-    int64_t *needs;                 /* [rank_count] rows that each rank's buffers need */
-    int64_t *block_starts;          /* [local_expert_count + 1] */
-    int64_t *local_counts;          /* [local_expert_count] */
-    uint32_t *block_counts;         /* scratch of an update: [blocks][rank_count + expert_count] */
-    int64_t *token_count;           /* of the last update */
+    const uint32_t *place_of_expert; /* [expert_count] rank in the upper half, local in the lower */
+    const int32_t *expert_start;     /* [rank_count + 1] into expert_of_local */
+    const int32_t *expert_of_local;  /* [expert_count] */
+    int32_t *experts;                /* [token_count_max][topk] */
+    float *weights;                  /* [token_count_max][topk] */
+    int32_t *rows;                   /* [token_count_max][topk] row of each slot, -1: unused */
+    int32_t *first_rows;             /* [token_count_max][rank_count] first row there, -1: none */
+    int32_t *row_counts;             /* [rank_count source][rank_count] */
+    int32_t *expert_counts;          /* [rank_count source][expert_count] */
+    int64_t *needs;                  /* [rank_count] rows that each rank's buffers need */
+    int64_t *block_starts;           /* [local_expert_count + 1] */
+    int64_t *local_counts;           /* [local_expert_count] */
+    uint32_t *block_counts;          /* scratch of an update: [blocks][rank_count + expert_count] */
+    int64_t *token_count;            /* of the last update */
     int32_t *has_routing;
     cuda_route_report_t *report;
 } cuda_route_view_t;
@@ -251,6 +264,7 @@ typedef struct cuda_dispatch_args {
     int64_t row_bytes;
     int32_t element_bytes;
     int32_t is_backward;
+    uint32_t send_blocks; /* the first blocks send; all of them receive */
     /* dispatch: this rank's own outputs, or NULL */
     int32_t *recv_topk_idx;
     float *recv_topk_weights;
@@ -275,6 +289,7 @@ typedef struct cuda_combine_args {
     int32_t wire_is_bf16;
     int32_t out_is_bf16;
     int32_t unweighted;
+    uint32_t send_blocks; /* the first blocks send partials; all of them sum */
     int64_t pass_columns; /* columns that the staging memory holds at a time */
     const float *d_recv_weights;
     float *d_topk_weights;

@@ -7,11 +7,20 @@
 
 #include <string.h>
 
-moxie_status_t shm_barrier(shm_transport_t *transport)
+moxie_status_t shm_agree(shm_transport_t *transport, moxie_status_t local)
 {
     shm_message_t *message;
+    const moxie_error_t error = *error_detail();
     const moxie_status_t status = signal_begin(transport, SHM_OP_BARRIER, 0, &message);
-    return status != MOXIE_OK ? status : signal_meet(transport, MOXIE_OK);
+    if (status == MOXIE_OK && local != MOXIE_OK) {
+        error_adopt(&error);
+    }
+    return status != MOXIE_OK ? status : signal_meet(transport, local);
+}
+
+moxie_status_t shm_barrier(shm_transport_t *transport)
+{
+    return shm_agree(transport, MOXIE_OK);
 }
 
 /* One message of an allgather: `bytes` of the whole, which all ranks must agree on. */

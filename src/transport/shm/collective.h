@@ -8,6 +8,10 @@
 /* Returns when every rank has called it. */
 moxie_status_t shm_barrier(shm_transport_t *transport);
 
+/* The same, and all get the error of the lowest rank that has one. `local` is this rank's status, its
+ * details in the thread's record. */
+moxie_status_t shm_agree(shm_transport_t *transport, moxie_status_t local);
+
 /* Gathers `bytes` bytes of every rank into `out` [rank_count][bytes]. */
 moxie_status_t shm_allgather(shm_transport_t *transport, const void *in, size_t bytes, void *out);
 
