@@ -65,6 +65,18 @@ static bool find_previous(job_t *job, failure_t *failure)
     return failure->exit_code == EXIT_DONE;
 }
 
+/* Values of a knob that would all measure the same. */
+static bool check_values(const job_t *job, failure_t *failure)
+{
+    for (int32_t i = 0; i < job->flags->value_count; i++)
+        if (!tune_uses_knob(&job->tune, job->flags->values[i].name))
+            return failure_set(failure, EXIT_USAGE,
+                               "%s: changes nothing with %s (layout, direction, route, launch, "
+                               "dtype)",
+                               job->flags->values[i].flag, job->key.variant);
+    return true;
+}
+
 static bool open_store(job_t *job, failure_t *failure)
 {
     char folder[PATH_MAX];
@@ -89,11 +101,11 @@ static bool prepare(job_t *job, const launcher_t *launcher, failure_t *failure)
     if (!plan_make(&job->plan, options, launcher, failure))
         return false;
     tuned_key(&job->plan, &job->key);
+    tune->trial.plan = &job->plan;
     if (!trial_look(&job->plan, &tune->space, job->key.machine, failure) ||
         !tune_flags_apply(job->flags, job->plan.place.backend, &tune->space, failure) ||
-        !open_store(job, failure))
+        !check_values(job, failure) || !open_store(job, failure))
         return false;
-    tune->trial.plan = &job->plan;
     tune->trial.space = &tune->space;
     tune->trial.tell = progress_is_visible() ? tell_progress : NULL;
     tune->trial.tell_ctx = tune;

@@ -13,25 +13,42 @@ enum { ALONE_COUNT = 3 };
 /* Knobs that only one of the calls uses; those that are not here change both. */
 static const struct {
     const char *name;
-    int call;
+    int call;             /* in forward: the backward of one call moves rows as the other does */
+    bool in_expert_major; /* only there */
+    bool in_update;       /* only where the route is derived anew */
 } knob_calls[] = {
-    {"sms", CALL_DISPATCH},
-    {"update_sms", CALL_DISPATCH},
-    {"combine_sms", CALL_COMBINE},
+    {.name = "sms", .call = CALL_DISPATCH},
+    {.name = "duplicate_sms", .call = CALL_DISPATCH, .in_expert_major = true},
+    {.name = "update_sms", .call = CALL_DISPATCH, .in_update = true},
+    {.name = "combine_sms", .call = CALL_COMBINE},
+    {.name = "push_sms", .call = CALL_COMBINE},
 };
 
-static int call_of(const char *name)
+/* The phase of knobs that change both calls, and that of knobs that change none. */
+enum { CALL_BOTH = CALL_COUNT, CALL_NONE };
+
+static int call_of(const plan_t *plan, const char *name)
 {
-    for (size_t i = 0; i < sizeof(knob_calls) / sizeof(knob_calls[0]); i++)
-        if (strcmp(knob_calls[i].name, name) == 0)
-            return knob_calls[i].call;
-    return CALL_COUNT;
+    for (size_t i = 0; i < sizeof(knob_calls) / sizeof(knob_calls[0]); i++) {
+        if (strcmp(knob_calls[i].name, name) != 0)
+            continue;
+        if ((knob_calls[i].in_expert_major && plan->layout != MOXIE_LAYOUT_EXPERT_MAJOR) ||
+            (knob_calls[i].in_update && !plan->is_fresh))
+            return CALL_NONE;
+        return plan->is_backward ? CALL_COUNT - 1 - knob_calls[i].call : knob_calls[i].call;
+    }
+    return CALL_BOTH;
+}
+
+bool tune_uses_knob(const tune_t *tune, const char *name)
+{
+    return call_of(tune->trial.plan, name) != CALL_NONE;
 }
 
 void tune_plan(tune_t *tune)
 {
     static const char *const names[] = {"dispatch", "combine", "exchange"};
-    static const int order[] = {CALL_COUNT, CALL_DISPATCH, CALL_COMBINE};
+    static const int order[] = {CALL_BOTH, CALL_DISPATCH, CALL_COMBINE};
     tune->phase_count = 0;
     for (int i = 0; i < PHASE_COUNT_MAX; i++) {
         phase_t *phase = &tune->phases[tune->phase_count];
@@ -39,7 +56,7 @@ void tune_plan(tune_t *tune)
         phase->has_call[CALL_DISPATCH] = order[i] != CALL_COMBINE;
         phase->has_call[CALL_COMBINE] = order[i] != CALL_DISPATCH;
         for (int32_t j = 0; j < tune->space.knob_count; j++) {
-            if (call_of(tune->space.knobs[j].name) != order[i])
+            if (call_of(tune->trial.plan, tune->space.knobs[j].name) != order[i])
                 continue;
             phase->knob_of[phase->space.knob_count] = j;
             phase->previous.value[phase->space.knob_count] = tune->previous.value[j];

@@ -54,7 +54,10 @@ typedef struct tune {
     int32_t phase_at;    /* the phase that is under way, for progress */
 } tune_t;
 
-/* Divides the knobs into phases. */
+/* Whether a knob changes anything in the runs of the plan. One that does not is not tuned. */
+bool tune_uses_knob(const tune_t *tune, const char *name);
+
+/* Divides the knobs into phases; the plan and the space are known. */
 void tune_plan(tune_t *tune);
 
 /* Measures. False: the default does not work. Stopped is no failure. */

@@ -327,28 +327,45 @@ static void test_spread_values_are_in_range(void **state)
     }
 }
 
-static void test_knobs_are_tuned_with_the_call_that_uses_them(void **state)
+/* Which phase of the plan tunes a knob; "": none does. */
+static const char *phase_of(const plan_t *plan, const char *name)
 {
-    static const char *const names[] = {"sms", "combine_sms", "update_sms"};
-    tune_t tune = {.mode = SEARCH_QUICK};
-    (void)state;
-    for (int i = 0; i < 3; i++)
+    static const char *const names[] = {"sms",      "duplicate_sms", "combine_sms",
+                                        "push_sms", "update_sms",    "spin_count"};
+    static tune_t tune;
+    plan_t copy = *plan;
+    tune = (tune_t){.trial = {.plan = &copy}};
+    for (int i = 0; i < 6; i++)
         add_knob(&tune.space, names[i], 16, 1, 32);
     tune_plan(&tune);
-    assert_int_equal(tune.phase_count, 2);
-    assert_string_equal(tune.phases[0].name, "dispatch");
-    assert_string_equal(tune.phases[1].name, "combine");
-    assert_int_equal(tune.phases[0].space.knob_count, 2);
-    assert_int_equal(tune.phases[0].knob_of[1], 2);
-    assert_int_equal(tune.phases[1].space.knob_count, 1);
-    assert_int_equal(tune.phases[1].knob_of[0], 1);
-    assert_true(tune.phases[0].has_call[CALL_DISPATCH] && !tune.phases[0].has_call[CALL_COMBINE]);
-    assert_true(tune.phases[1].has_call[CALL_COMBINE] && !tune.phases[1].has_call[CALL_DISPATCH]);
-    add_knob(&tune.space, "spin_count", 20, 0, 100);
-    tune_plan(&tune);
-    assert_int_equal(tune.phase_count, 3);
-    assert_string_equal(tune.phases[0].name, "exchange");
-    assert_true(tune.phases[0].has_call[CALL_COMBINE] && tune.phases[0].has_call[CALL_DISPATCH]);
+    for (int32_t i = 0; i < tune.phase_count; i++)
+        for (int32_t j = 0; j < tune.phases[i].space.knob_count; j++) {
+            const char *knob = tune.phases[i].space.knobs[j].name;
+            assert_string_equal(knob, tune.space.knobs[tune.phases[i].knob_of[j]].name);
+            if (strcmp(knob, name) == 0)
+                return tune.phases[i].name;
+        }
+    assert_false(tune_uses_knob(&tune, name));
+    return "";
+}
+
+static void test_knobs_are_tuned_with_the_call_that_uses_them(void **state)
+{
+    plan_t plan = {.layout = MOXIE_LAYOUT_RANK_MAJOR, .is_fresh = true};
+    (void)state;
+    assert_string_equal(phase_of(&plan, "sms"), "dispatch");
+    assert_string_equal(phase_of(&plan, "update_sms"), "dispatch");
+    assert_string_equal(phase_of(&plan, "combine_sms"), "combine");
+    assert_string_equal(phase_of(&plan, "push_sms"), "combine");
+    assert_string_equal(phase_of(&plan, "spin_count"), "exchange");
+    assert_string_equal(phase_of(&plan, "duplicate_sms"), "");
+    plan.layout = MOXIE_LAYOUT_EXPERT_MAJOR;
+    assert_string_equal(phase_of(&plan, "duplicate_sms"), "dispatch");
+    plan.is_fresh = false;
+    plan.is_backward = true; /* each moves rows as the other does */
+    assert_string_equal(phase_of(&plan, "update_sms"), "");
+    assert_string_equal(phase_of(&plan, "sms"), "combine");
+    assert_string_equal(phase_of(&plan, "combine_sms"), "dispatch");
 }
 
 /* A grid that was measured, as `moxie tune --mode grid` leaves it: the median time of every setting
