@@ -189,8 +189,9 @@ typedef struct moxie_knob_info {
     size_t size;      /**< sizeof(moxie_knob_info_t), set by the caller */
     const char *name; /**< "spin_count"; the environment variable is MOXIE_SPIN_COUNT. Static. */
     const char *help; /**< one line. Static. */
-    const char *from; /**< "default", "environment" or "option". Static. */
-    int64_t value;    /**< in use */
+    /** "default", "stored" (by `moxie tune`), "environment" or "option". Static. */
+    const char *from;
+    int64_t value;         /**< in use */
     int64_t value_default; /**< without any setting */
     int64_t value_min;     /**< smallest allowed */
     int64_t value_max;     /**< largest allowed */

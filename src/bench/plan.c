@@ -7,6 +7,7 @@
 #include "bench/place.h"
 #include "bench/recording.h"
 #include "bench/shape.h"
+#include "bench/tuned.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -188,16 +189,21 @@ bool plan_make(plan_t *plan, const options_t *options, const launcher_t *launche
                failure_t *failure)
 {
     *plan = (plan_t){.options = options, .launcher = *launcher, .seed = (uint64_t)options->seed};
-    plan->knobs[0] = (moxie_knob_setting_t){"sms", options->sms};
-    plan->knobs[1] = (moxie_knob_setting_t){"combine_sms", options->sms};
+    plan->sms_knobs[0] = (moxie_knob_setting_t){"sms", options->sms};
+    plan->sms_knobs[1] = (moxie_knob_setting_t){"combine_sms", options->sms};
+    plan->knobs = plan->sms_knobs;
+    plan->knob_count = is_given(plan, OPTION_SMS) ? PLAN_SMS_KNOB_COUNT : 0;
     for (option_id_t id = 0; id < OPTION_COUNT; id++)
         option_where(options, id, plan->where[id]);
-    return options_check_built(options, failure) && decide_shape(plan, failure) &&
-           place_choose(plan, failure) && decide_ranks(plan, failure) &&
-           decide_route(plan, failure) && decide_routing(plan, failure) &&
-           place_check_ranks(plan, failure) && count_rows(plan, failure) &&
-           check_capacity(plan, failure) && baseline_check(plan, failure) &&
-           memory_check_plan(plan, failure);
+    bool is_made = options_check_built(options, failure) && decide_shape(plan, failure) &&
+                   place_choose(plan, failure) && decide_ranks(plan, failure) &&
+                   decide_route(plan, failure) && decide_routing(plan, failure) &&
+                   place_check_ranks(plan, failure) && count_rows(plan, failure) &&
+                   check_capacity(plan, failure) && baseline_check(plan, failure) &&
+                   memory_check_plan(plan, failure);
+    if (is_made)
+        tuned_announce(plan);
+    return is_made;
 }
 
 void plan_release(plan_t *plan)
@@ -219,7 +225,7 @@ moxie_group_options_t plan_group_options(const plan_t *plan, int32_t rank, const
     group.timeout_us = plan->options->timeout * 1000000;
     group.first_timeout_us = group.timeout_us * 10;
     group.knobs = plan->knobs;
-    group.knob_count = is_given(plan, OPTION_SMS) ? PLAN_KNOB_COUNT : 0;
+    group.knob_count = plan->knob_count;
     return group;
 }
 

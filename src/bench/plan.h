@@ -17,16 +17,18 @@ typedef struct place {
     bool has_threads;   /* the ranks are threads of one process: they share the only GPU */
 } place_t;
 
-/* Knobs that options set. */
-enum { PLAN_KNOB_COUNT = 2 };
+/* Knobs that --sms sets. */
+enum { PLAN_SMS_KNOB_COUNT = 2 };
 
 /* Everything the ranks need to know; the same in all of them. */
 typedef struct plan {
     const options_t *options;
     launcher_t launcher; /* who started this process */
     place_t place;
-    moxie_knob_setting_t knobs[PLAN_KNOB_COUNT]; /* of --sms */
-    const char *shape_name;                      /* "custom" when a flag changed the shape */
+    moxie_knob_setting_t sms_knobs[PLAN_SMS_KNOB_COUNT];
+    const moxie_knob_setting_t *knobs; /* [knob_count] of --sms, or of a tuner; not owned */
+    size_t knob_count;
+    const char *shape_name; /* "custom" when a flag changed the shape */
     int32_t rank_count;
     int32_t expert_count;
     int32_t topk;
@@ -36,6 +38,7 @@ typedef struct plan {
     moxie_layout_t layout;
     bool is_backward;
     bool is_fresh;                                /* the timed dispatch derives its route */
+    bool skips_verification;                      /* a tuner measures what it has verified again */
     bool has_progress;                            /* somebody looks at a progress bar */
     char where[OPTION_COUNT][OPTION_WHERE_BYTES]; /* names of options, for messages */
     routing_set_t routing;

@@ -63,6 +63,8 @@ static bool fill(session_t *session, failure_t *failure)
 
 static bool verify(session_t *session, int64_t turn, findings_t *findings, failure_t *failure)
 {
+    if (session->plan->skips_verification)
+        return true;
     tell(session, "verifying");
     for (int32_t i = 0; i < session_side_count(session) * SLOT_COUNT; i++) {
         if (!verify_slot(session, (side_t)(i / SLOT_COUNT), (slot_t)(i % SLOT_COUNT), turn,
@@ -119,10 +121,11 @@ static bool report(session_t *session, findings_t *findings, failure_t *failure)
         while (first < rank_count && mismatches[first][0] == '\0') {
             first++;
         }
-        bool is_verified = first == rank_count;
+        bool is_equal = first == rank_count;
+        bool is_verified = is_equal && !session->plan->skips_verification;
         json_t *record = record_make(session, &findings->timing, &findings->ceiling, is_verified);
-        is_done = record != NULL &&
-                  link_report(session->link, record, is_verified ? "" : mismatches[first]);
+        is_done =
+            record != NULL && link_report(session->link, record, is_equal ? "" : mismatches[first]);
         if (!is_done) {
             failure_set(failure, EXIT_FAILED, "rank 0: the record could not be sent");
         }

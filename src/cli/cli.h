@@ -7,6 +7,10 @@
 
 int cmd_bench(int argc, char **argv);
 int cmd_info(int argc, char **argv);
+int cmd_tune(int argc, char **argv);
+
+/* moxie tune list | show | export | import | forget. */
+int cmd_tuning(int argc, char **argv);
 
 /* What is in the contract and not built yet: says so. */
 int cmd_later(int argc, char **argv);

@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* argp takes keys that are no characters for options without a short form. */
-enum { KEY_FIRST = 256, HELP_BYTES = 512 };
+enum { KEY_FIRST = 256 };
 
 /* What the parser fills. */
 typedef struct reading {
@@ -19,35 +19,36 @@ typedef struct reading {
 } reading_t;
 
 /* The first choice is the default; the last ones may not be built yet. */
-static void choice_text(const option_row_t *row, char text[HELP_BYTES])
+static void choice_text(const option_row_t *row, char text[FLAGS_HELP_BYTES])
 {
     const char *later = row->choices;
     for (int64_t built = 0; built < row->built_count; built++) {
         later += strcspn(later, "|");
         later += *later == '|';
     }
-    (void)snprintf(text, HELP_BYTES, " (default: %.*s%s%s)", (int)strcspn(row->choices, "|"),
+    (void)snprintf(text, FLAGS_HELP_BYTES, " (default: %.*s%s%s)", (int)strcspn(row->choices, "|"),
                    row->choices, *later == '\0' ? "" : "; not built yet: ", later);
 }
 
-static void default_text(const option_row_t *row, char text[HELP_BYTES])
+static void default_text(const option_row_t *row, char text[FLAGS_HELP_BYTES])
 {
     text[0] = '\0';
     if (row->is_later || (row->type == OPTION_TYPE_CHOICE && row->built_count == 0))
-        (void)snprintf(text, HELP_BYTES, " (not built yet)");
+        (void)snprintf(text, FLAGS_HELP_BYTES, " (not built yet)");
     else if (row->text_default != NULL)
-        (void)snprintf(text, HELP_BYTES, " (default: %s)", row->text_default);
+        (void)snprintf(text, FLAGS_HELP_BYTES, " (default: %s)", row->text_default);
     else if (row->type == OPTION_TYPE_NUMBER)
-        (void)snprintf(text, HELP_BYTES, " (default: %" PRId64 ")", row->value_default);
+        (void)snprintf(text, FLAGS_HELP_BYTES, " (default: %" PRId64 ")", row->value_default);
     else if (row->type == OPTION_TYPE_CHOICE)
         choice_text(row, text);
 }
 
-static void write_help(const option_row_t *row, char help[HELP_BYTES])
+void flags_help(option_id_t id, char help[FLAGS_HELP_BYTES])
 {
-    char text[HELP_BYTES];
+    const option_row_t *row = option_row(id);
+    char text[FLAGS_HELP_BYTES];
     default_text(row, text);
-    (void)snprintf(help, HELP_BYTES, "%.380s%.100s", row->help, text);
+    (void)snprintf(help, FLAGS_HELP_BYTES, "%.380s%.100s", row->help, text);
 }
 
 static error_t take(int key, char *argument, struct argp_state *state)
@@ -67,12 +68,12 @@ static error_t take(int key, char *argument, struct argp_state *state)
 
 bool flags_read(options_t *options, int argc, char **argv, failure_t *failure)
 {
-    static char help[OPTION_COUNT][HELP_BYTES];
+    static char help[OPTION_COUNT][FLAGS_HELP_BYTES];
     struct argp_option rows[OPTION_COUNT + 1];
     memset(rows, 0, sizeof(rows));
     for (option_id_t id = 0; id < OPTION_COUNT; id++) {
         const option_row_t *row = option_row(id);
-        write_help(row, help[id]);
+        flags_help(id, help[id]);
         rows[id] = (struct argp_option){.name = row->name,
                                         .key = KEY_FIRST + (int)id,
                                         .arg = row->placeholder,

@@ -19,7 +19,7 @@ typedef struct command {
 static const command_t commands[] = {
     {"info", "What works on this machine: backends, CPU, memory, settings", cmd_info},
     {"bench", "Measure dispatch and combine, verified against the reference", cmd_bench},
-    {"tune", "Find the settings that are fastest here (not built yet)", cmd_later},
+    {"tune", "Find the settings that are fastest here, and keep them", cmd_tune},
     {"report", "Make a report of results (not built yet)", cmd_later},
     {"suite", "Run a suite of benchmarks, under Slurm too (not built yet)", cmd_later},
 };

@@ -57,7 +57,20 @@ static moxie_status_t apply_setting(const knob_t *knobs, size_t knob_count,
                      setting->name != NULL ? setting->name : "(NULL)");
 }
 
-moxie_status_t knob_resolve(const knob_t *knobs, size_t knob_count,
+static void apply_stored(const knob_t *knob, const knob_stored_t *stored, size_t index,
+                         knob_values_t *out)
+{
+    for (size_t i = 0; i < stored->count; i++) {
+        const int64_t value = stored->settings[i].value;
+        if (strcmp(stored->settings[i].name, knob->name) == 0 && value >= knob->value_min &&
+            value <= knob->value_max) {
+            out->value[index] = value;
+            out->from[index] = "stored";
+        }
+    }
+}
+
+moxie_status_t knob_resolve(const knob_t *knobs, size_t knob_count, const knob_stored_t *stored,
                             const moxie_knob_setting_t *settings, size_t setting_count,
                             knob_values_t *out)
 {
@@ -65,6 +78,7 @@ moxie_status_t knob_resolve(const knob_t *knobs, size_t knob_count,
     for (size_t i = 0; i < knob_count && status == MOXIE_OK; i++) {
         out->value[i] = knobs[i].value_default;
         out->from[i] = "default";
+        apply_stored(&knobs[i], stored, i, out);
         status = read_environment(&knobs[i], i, out);
     }
     for (size_t i = 0; i < setting_count && status == MOXIE_OK; i++) {

@@ -23,11 +23,21 @@ typedef struct knob {
 /* The values in use. */
 typedef struct knob_values {
     int64_t value[KNOB_COUNT_MAX];
-    const char *from[KNOB_COUNT_MAX]; /* "default", "environment", "option" */
+    const char *from[KNOB_COUNT_MAX]; /* "default", "stored", "environment", "option" */
 } knob_values_t;
 
-/* Settles every knob: the caller's settings win over the environment, that over the default. */
-moxie_status_t knob_resolve(const knob_t *knobs, size_t knob_count,
+/* Settings that a tuner stored, possibly for another version of the backend. */
+typedef struct knob_stored {
+    const moxie_knob_setting_t *settings;
+    size_t count;
+} knob_stored_t;
+
+/*
+ * Settles every knob: the caller's settings win over the environment, that over what is stored, and
+ * that over the default. What is stored for a knob that there is not, or out of its range, is
+ * passed over; the others must make sense.
+ */
+moxie_status_t knob_resolve(const knob_t *knobs, size_t knob_count, const knob_stored_t *stored,
                             const moxie_knob_setting_t *settings, size_t setting_count,
                             knob_values_t *out);
 

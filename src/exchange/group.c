@@ -4,7 +4,9 @@
 
 #include "core/error.h"
 #include "core/options.h"
+#include "store/settings.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static moxie_status_t read_options(const moxie_group_options_t *callers,
@@ -50,6 +52,25 @@ static moxie_status_t check_meeting(const moxie_group_options_t *options)
     return MOXIE_OK;
 }
 
+/* What is not known here, the shape, does not decide between stored settings: the newest does. */
+static moxie_status_t settle_knobs(const backend_t *backend, const moxie_group_options_t *options,
+                                   knob_values_t *out)
+{
+    settings_key_t wanted = {.ranks = options->rank_count};
+    settings_entry_t entry = {.knob_count = 0};
+    moxie_knob_setting_t settings[SETTINGS_KNOB_COUNT_MAX];
+    knob_stored_t stored = {settings, 0};
+    snprintf(wanted.backend, sizeof(wanted.backend), "%s", backend->name);
+    if (settings_find(&wanted, &entry)) {
+        for (; stored.count < (size_t)entry.knob_count; stored.count++) {
+            const settings_knob_t *knob = &entry.knobs[stored.count];
+            settings[stored.count] = (moxie_knob_setting_t){knob->name, knob->value};
+        }
+    }
+    return knob_resolve(backend->knobs, backend->knob_count, &stored, options->knobs,
+                        options->knob_count, out);
+}
+
 moxie_status_t moxie_group_create(const moxie_group_options_t *callers, moxie_group_t **out)
 {
     if (out == NULL) {
@@ -79,8 +100,7 @@ moxie_status_t moxie_group_create(const moxie_group_options_t *callers, moxie_gr
     group->rank_count = options.rank_count;
     group->account = account;
     group->counters.size = sizeof(group->counters);
-    status = knob_resolve(backend->knobs, backend->knob_count, options.knobs, options.knob_count,
-                          &group->knobs);
+    status = settle_knobs(backend, &options, &group->knobs);
     if (status == MOXIE_OK) {
         status = backend->group_open(group, &options);
     }

@@ -20,7 +20,7 @@
 enum { ARGUMENT_COUNT_MAX = 64, ARGUMENT_BYTES = 2048 };
 
 static char program_path[PATH_MAX];
-static char folder[] = "/tmp/moxie-test-cli-XXXXXX"; /* holds in/, run/, out and err */
+static char folder[] = "/tmp/moxie-test-cli-XXXXXX"; /* holds in/, run/, data/, out and err */
 static int entry_count_before;
 
 static int count_entries(const char *path)
@@ -44,6 +44,10 @@ void program_setup(const char *path)
     char run[sizeof(folder) + 8];
     (void)snprintf(run, sizeof(run), "%s/run", folder);
     assert_int_equal(setenv("XDG_RUNTIME_DIR", run, 1), 0);
+    char data[sizeof(folder) + 8]; /* where a tuner keeps what it found */
+    (void)snprintf(data, sizeof(data), "%s/data", folder);
+    assert_int_equal(setenv("XDG_DATA_HOME", data, 1), 0);
+    assert_int_equal(unsetenv("MOXIE_TUNING"), 0);
     assert_int_equal(chdir("in"), 0);
 }
 

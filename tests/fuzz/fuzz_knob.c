@@ -12,6 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
     };
     fuzz_input_t input = {bytes, count};
     moxie_knob_setting_t setting = {"fuzz_small", 0};
+    const knob_stored_t stored = {&setting, 1}; /* of any value and, below, any name */
     char name[12];
     fuzz_take(&input, name, sizeof(name) - 1);
     name[sizeof(name) - 1] = '\0';
@@ -27,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
         if (name[0] != '\0') {
             setting.name = name;
         }
-        if (knob_resolve(knobs, 2, &setting, setting_count, &values) == MOXIE_OK) {
+        if (knob_resolve(knobs, 2, &stored, &setting, setting_count, &values) == MOXIE_OK) {
             FUZZ_REQUIRE(values.value[0] >= 0 && values.value[0] <= 1000000);
         } else {
             FUZZ_REQUIRE(error_detail()->message[0] != '\0');

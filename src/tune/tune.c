@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The phases, one after the other, and the last comparison. */
+#include "tune/tune.h"
+
+#include "bench/stats.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Measurements of the default at the end when there is nothing to compare it with. */
+enum { ALONE_COUNT = 3 };
+
+/* Knobs that only one of the calls uses; those that are not here change both. */
+static const struct {
+    const char *name;
+    int call;             /* in forward: the backward of one call moves rows as the other does */
+    bool in_expert_major; /* only there */
+    bool in_update;       /* only where the route is derived anew */
+} knob_calls[] = {
+    {.name = "sms", .call = CALL_DISPATCH},
+    {.name = "duplicate_sms", .call = CALL_DISPATCH, .in_expert_major = true},
+    {.name = "update_sms", .call = CALL_DISPATCH, .in_update = true},
+    {.name = "combine_sms", .call = CALL_COMBINE},
+    {.name = "push_sms", .call = CALL_COMBINE},
+};
+
+/* The phase of knobs that change both calls, and that of knobs that change none. */
+enum { CALL_BOTH = CALL_COUNT, CALL_NONE };
+
+static int call_of(const plan_t *plan, const char *name)
+{
+    for (size_t i = 0; i < sizeof(knob_calls) / sizeof(knob_calls[0]); i++) {
+        if (strcmp(knob_calls[i].name, name) != 0)
+            continue;
+        if ((knob_calls[i].in_expert_major && plan->layout != MOXIE_LAYOUT_EXPERT_MAJOR) ||
+            (knob_calls[i].in_update && !plan->is_fresh))
+            return CALL_NONE;
+        return plan->is_backward ? CALL_COUNT - 1 - knob_calls[i].call : knob_calls[i].call;
+    }
+    return CALL_BOTH;
+}
+
+bool tune_uses_knob(const tune_t *tune, const char *name)
+{
+    return call_of(tune->trial.plan, name) != CALL_NONE;
+}
+
+void tune_plan(tune_t *tune)
+{
+    static const char *const names[] = {"dispatch", "combine", "exchange"};
+    static const int order[] = {CALL_BOTH, CALL_DISPATCH, CALL_COMBINE};
+    tune->phase_count = 0;
+    for (int i = 0; i < PHASE_COUNT_MAX; i++) {
+        phase_t *phase = &tune->phases[tune->phase_count];
+        *phase = (phase_t){.name = names[order[i]]};
+        phase->has_call[CALL_DISPATCH] = order[i] != CALL_COMBINE;
+        phase->has_call[CALL_COMBINE] = order[i] != CALL_DISPATCH;
+        for (int32_t j = 0; j < tune->space.knob_count; j++) {
+            if (call_of(tune->trial.plan, tune->space.knobs[j].name) != order[i])
+                continue;
+            phase->knob_of[phase->space.knob_count] = j;
+            phase->previous.value[phase->space.knob_count] = tune->previous.value[j];
+            phase->space.knobs[phase->space.knob_count++] = tune->space.knobs[j];
+        }
+        tune->phase_count += phase->space.knob_count > 0;
+    }
+}
+
+/* The phase's knobs among all. */
+static setting_t whole(const phase_t *phase, const setting_t *part)
+{
+    setting_t setting = phase->base;
+    for (int32_t i = 0; i < phase->space.knob_count; i++)
+        setting.value[phase->knob_of[i]] = part->value[i];
+    return setting;
+}
+
+static measured_t measure(void *ctx, const setting_t *part, double *time_us,
+                          char error[SEARCH_ERROR_BYTES])
+{
+    tune_t *tune = ctx;
+    const phase_t *phase = &tune->phases[tune->phase_at];
+    double times_us[CALL_COUNT] = {0.0};
+    setting_t setting = whole(phase, part);
+    measured_t measured = trial_measure(&tune->trial, &setting, times_us, error);
+    *time_us = 0.0;
+    for (int call = 0; call < CALL_COUNT; call++)
+        *time_us += phase->has_call[call] ? times_us[call] : 0.0;
+    return measured;
+}
+
+static double median(const double *values, int32_t count)
+{
+    double copy[CONFIRM_COUNT];
+    memcpy(copy, values, (size_t)count * sizeof(*copy));
+    return stats_describe(copy, count).p50;
+}
+
+/* A call's time in a turn; CALL_COUNT: of both. */
+static double time_in_turn(const confirmed_t *confirmed, int call, int32_t turn)
+{
+    return call < CALL_COUNT
+               ? confirmed->times_us[call][turn]
+               : confirmed->times_us[CALL_DISPATCH][turn] + confirmed->times_us[CALL_COMBINE][turn];
+}
+
+/* The gain of `ours` over `theirs`, from measurements that were made in turns. Its error is that of
+ * a mean: a machine that is sometimes fast and sometimes slow has a large one. */
+static void compare(const confirmed_t *ours, confirmed_t *theirs)
+{
+    double ratios[CONFIRM_COUNT];
+    int32_t count = ours->count < theirs->count ? ours->count : theirs->count;
+    for (int call = 0; call <= CALL_COUNT && count > 1; call++) {
+        double mean = 0.0;
+        double square = 0.0;
+        for (int32_t i = 0; i < count; i++) {
+            ratios[i] = time_in_turn(ours, call, i) / time_in_turn(theirs, call, i);
+            mean += ratios[i] / count;
+        }
+        for (int32_t i = 0; i < count; i++)
+            square += (ratios[i] - mean) * (ratios[i] - mean);
+        theirs->gain[call] = 1.0 - median(ratios, count);
+        theirs->gain_error[call] = sqrt(square / (count - 1) / count);
+    }
+}
+
+static bool confirm_one(tune_t *tune, confirmed_t *confirmed)
+{
+    double time_us[CALL_COUNT];
+    char error[SEARCH_ERROR_BYTES];
+    if (trial_measure(&tune->trial, &confirmed->setting, time_us, error) != MEASURED_TIME)
+        return false;
+    for (int call = 0; call < CALL_COUNT; call++) {
+        confirmed->times_us[call][confirmed->count] = time_us[call];
+        confirmed->time_us[call] = median(confirmed->times_us[call], confirmed->count + 1);
+    }
+    confirmed->count++;
+    return true;
+}
+
+/* Result and default in turns; and what was stored before, where it is something else. */
+static bool confirm(tune_t *tune)
+{
+    bool is_default = space_is_equal(&tune->space, &tune->best, &tune->by_default.setting);
+    bool has_before = tune->has_previous &&
+                      !space_is_equal(&tune->space, &tune->previous, &tune->best) &&
+                      !space_is_equal(&tune->space, &tune->previous, &tune->by_default.setting);
+    tune->optimal = (confirmed_t){.setting = tune->best};
+    tune->before = (confirmed_t){.setting = tune->previous};
+    int32_t turn_count = is_default && !has_before ? ALONE_COUNT : CONFIRM_COUNT;
+    for (int32_t i = 0; i < turn_count; i++)
+        if (!confirm_one(tune, &tune->by_default) ||
+            (!is_default && !confirm_one(tune, &tune->optimal)) ||
+            (has_before && !confirm_one(tune, &tune->before)))
+            return false;
+    if (is_default)
+        tune->optimal = tune->by_default;
+    compare(&tune->optimal, &tune->by_default);
+    compare(&tune->optimal, &tune->before);
+    return true;
+}
+
+static void keep_default(tune_t *tune, const char *verdict)
+{
+    tune->verdict = verdict;
+    tune->best = tune->by_default.setting;
+    tune->optimal = tune->by_default;
+    compare(&tune->optimal, &tune->by_default);
+    compare(&tune->optimal, &tune->before);
+}
+
+/* In the last comparison both calls together take surely less time, or the result is not used. */
+static void decide(tune_t *tune)
+{
+    double gain = tune->by_default.gain[CALL_COUNT];
+    if (space_is_equal(&tune->space, &tune->best, &tune->by_default.setting))
+        tune->verdict = "the default is kept: nothing is surely faster";
+    else if (gain > SEARCH_GAIN_MIN && gain > 2.0 * tune->by_default.gain_error[CALL_COUNT])
+        tune->verdict = "faster than the default";
+    else
+        keep_default(tune, "the default is kept: what seemed faster is not surely so");
+}
+
+bool tune_run(tune_t *tune, failure_t *failure)
+{
+    tune->best = space_default(&tune->space);
+    tune->by_default = (confirmed_t){.setting = tune->best};
+    tune->verdict = "stopped before the end";
+    for (int32_t i = 0; i < tune->phase_count; i++) {
+        phase_t *phase = &tune->phases[i];
+        tune->phase_at = i;
+        phase->base = tune->best;
+        phase->search = (search_t){.space = &phase->space,
+                                   .mode = tune->mode,
+                                   .measure = measure,
+                                   .ctx = tune,
+                                   .previous = tune->has_previous ? &phase->previous : NULL};
+        if (!search_run(&phase->search, failure))
+            return false;
+        tune->noise = fmax(tune->noise, phase->search.noise);
+        tune->best = whole(phase, &phase->search.candidates[phase->search.best_index].setting);
+        tune->is_stopped = phase->search.is_stopped;
+        if (tune->is_stopped)
+            return true;
+    }
+    tune->phase_at = tune->phase_count;
+    bool is_confirmed = confirm(tune);
+    tune->is_stopped = tune->trial.stop.exit_code != EXIT_DONE;
+    if (is_confirmed)
+        decide(tune);
+    else if (!tune->is_stopped)
+        keep_default(tune, "the default is kept: a setting failed when measured again");
+    return true;
+}
+
+void tune_release(tune_t *tune)
+{
+    for (int32_t i = 0; i < tune->phase_count; i++)
+        search_release(&tune->phases[i].search);
+    trial_close(&tune->trial);
+}

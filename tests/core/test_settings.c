@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Stored settings: the nearest entry is found, and nothing in the file keeps a group from being
+ * made. */
+#include "support/check.h"
+
+#include "moxie/group.h"
+#include "store/settings.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/moxie-test-settings-XXXXXX";
+
+static void write_file(const char *text)
+{
+    char path[128];
+    (void)snprintf(path, sizeof(path), "%s/" SETTINGS_FILE, folder);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Entries of this machine: ranks, tokens, spin_count. */
+static void write_entries(const int64_t (*entries)[3], size_t count)
+{
+    char text[4096] = SETTINGS_HEADER "\n";
+    char machine[MACHINE_KEY_BYTES];
+    machine_key("shm", machine);
+    assert_null(strpbrk(machine, " =\n"));
+    for (size_t i = 0; i < count; i++) {
+        (void)snprintf(text + strlen(text), sizeof(text) - strlen(text),
+                       "backend=shm machine=%s mode=standard variant=v ranks=%d tokens=%d "
+                       "hidden=64 experts=8 topk=2 knob.spin_count=%d\n",
+                       machine, (int)entries[i][0], (int)entries[i][1], (int)entries[i][2]);
+    }
+    write_file(text);
+}
+
+/* The spin_count of a group of one rank, and where it came from. */
+static int64_t spin_count(const char *from)
+{
+    moxie_group_options_t options = MOXIE_GROUP_OPTIONS_INIT;
+    moxie_knob_info_t knob = MOXIE_KNOB_INFO_INIT;
+    moxie_group_t *group = NULL;
+    options.rank_count = 1;
+    options.backend = "shm";
+    assert_status(moxie_group_create(&options, &group), MOXIE_OK);
+    assert_status(moxie_group_knob(group, 0, &knob), MOXIE_OK);
+    assert_string_equal(knob.name, "spin_count");
+    assert_string_equal(knob.from, from);
+    moxie_group_destroy(group);
+    return knob.value;
+}
+
+static void test_a_group_takes_the_newest_of_the_nearest(void **state)
+{
+    static const int64_t entries[][3] = {{4, 100, 1}, {1, 100, 2}, {1, 1000, 3}, {2, 100, 4}};
+    (void)state;
+    write_entries(entries, 4);
+    assert_int_equal(spin_count("stored"), 3);
+    assert_int_equal(setenv(SETTINGS_SHAPE_VARIABLE, "tokens=120 topk=2", 1), 0);
+    assert_int_equal(spin_count("stored"), 2);
+    assert_int_equal(setenv(SETTINGS_SHAPE_VARIABLE, "nonsense", 1), 0);
+    assert_int_equal(spin_count("stored"), 3);
+    assert_int_equal(unsetenv(SETTINGS_SHAPE_VARIABLE), 0);
+}
+
+static void test_environment_and_options_win(void **state)
+{
+    static const int64_t entries[][3] = {{1, 100, 7}};
+    (void)state;
+    write_entries(entries, 1);
+    assert_int_equal(spin_count("stored"), 7);
+    assert_int_equal(setenv("MOXIE_SPIN_COUNT", "9", 1), 0);
+    assert_int_equal(spin_count("environment"), 9);
+    assert_int_equal(unsetenv("MOXIE_SPIN_COUNT"), 0);
+    assert_int_equal(setenv("MOXIE_TUNING", "off", 1), 0);
+    assert_int_equal(spin_count("default"), 20);
+    assert_int_equal(setenv("MOXIE_TUNING", folder, 1), 0);
+}
+
+static void test_what_makes_no_sense_is_passed_over(void **state)
+{
+    char machine[MACHINE_KEY_BYTES];
+    char text[1024];
+    static const int64_t out_of_range[][3] = {{1, 100, -5}};
+    (void)state;
+    write_entries(out_of_range, 1);
+    assert_int_equal(spin_count("default"), 20);
+    write_file("moxie-tuning 2\n");
+    assert_int_equal(spin_count("default"), 20);
+    write_file("");
+    assert_int_equal(spin_count("default"), 20);
+    write_file(SETTINGS_HEADER "\n\n=\nbackend\nbackend=shm\nbackend=shm ranks=x\n");
+    assert_int_equal(spin_count("default"), 20);
+    machine_key("shm", machine);
+    (void)snprintf(text, sizeof(text),
+                   SETTINGS_HEADER "\nbackend=shm machine=%s ranks=1 knob.never_heard=5\n",
+                   machine);
+    write_file(text);
+    assert_int_equal(spin_count("default"), 20);
+    write_file(SETTINGS_HEADER "\nbackend=shm machine=other ranks=1 knob.spin_count=5\n");
+    assert_int_equal(spin_count("default"), 20);
+}
+
+static void test_a_line_comes_back_as_it_was_written(void **state)
+{
+    settings_entry_t entry = {
+        .key = {"cuda", "H200,4x", "standard", "rank_major", 4, 4096, 2048, 128, 8},
+        .knobs = {{"sms", 24}, {"combine_sms", -3}},
+        .knob_count = 2};
+    settings_entry_t back;
+    char line[SETTINGS_LINE_BYTES];
+    FILE *stream = fmemopen(line, sizeof(line), "w");
+    (void)state;
+    assert_non_null(stream);
+    assert_true(settings_print(&entry, stream));
+    assert_int_equal(fclose(stream), 0);
+    assert_true(settings_parse(line, &back));
+    assert_memory_equal(&entry, &back, sizeof(entry));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_group_takes_the_newest_of_the_nearest),
+        cmocka_unit_test(test_environment_and_options_win),
+        cmocka_unit_test(test_what_makes_no_sense_is_passed_over),
+        cmocka_unit_test(test_a_line_comes_back_as_it_was_written),
+    };
+    char path[128];
+    if (mkdtemp(folder) == NULL || setenv("MOXIE_TUNING", folder, 1) != 0) {
+        return 1;
+    }
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    (void)snprintf(path, sizeof(path), "%s/" SETTINGS_FILE, folder);
+    (void)unlink(path);
+    (void)rmdir(folder);
+    return failed != 0;
+}
