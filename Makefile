@@ -35,9 +35,9 @@ build: setup ## install what is missing, build build/moxie and build/libmoxie.so
 	$(call cmake_build,release,build)
 
 .PHONY: run
-run: build ## the benchmark on 4 ranks: uniform routing, then the routing of a real text
-	@build/moxie bench --ranks 4 --output-dir results
-	@build/moxie bench --ranks 4 --routing text:share/texts/moby-dick.txt --output-dir results
+run: build ## the benchmark (4 ranks, or one a GPU): uniform routing, then the routing of a real text
+	@build/moxie bench --output-dir results
+	@build/moxie bench --routing text:share/texts/moby-dick.txt --output-dir results
 
 .PHONY: bench
 bench: build ## the benchmark with your flags: make bench ARGS="--ranks 2 --layout expert_major"

@@ -44,7 +44,8 @@ static void find(const void *unused, void *out)
 {
     probe_t *probe = out;
     (void)unused;
-    for (int32_t i = 0; i < moxie_backend_count() && !probe->is_found; i++) {
+    /* The later in the library's list, the better. */
+    for (int32_t i = moxie_backend_count() - 1; i >= 0 && !probe->is_found; i--) {
         moxie_backend_info_t info = MOXIE_BACKEND_INFO_INIT;
         if (moxie_backend_probe(i, &info) != MOXIE_OK ||
             (probe->wanted != NULL && strcmp(info.name, probe->wanted) != 0)) {
