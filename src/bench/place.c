@@ -103,7 +103,8 @@ static bool contradicts(const plan_t *plan, option_id_t id, const char *needed, 
 bool place_is_aside(const plan_t *plan)
 {
 #ifdef MOXIE_CUDA
-    return plan->options->backend != BACKEND_SHM && plan->launcher.name == NULL;
+    return plan->options->backend != BACKEND_SHM && plan->launcher.name == NULL &&
+           cuda_is_installed();
 #else
     (void)plan;
     return false;

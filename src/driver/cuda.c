@@ -16,6 +16,17 @@ static cuda_driver_t driver;
 static const cuda_driver_t *opened;
 static char missing[160];
 
+#define LIBRARY "libcuda.so.1"
+
+int cuda_is_installed(void)
+{
+    void *library = dlopen(LIBRARY, RTLD_LAZY | RTLD_LOCAL);
+    if (library != NULL) {
+        dlclose(library);
+    }
+    return library != NULL;
+}
+
 static int take(get_proc_address_t get, const char *name, void **entry)
 {
     CUdriverProcAddressQueryResult found;
@@ -30,9 +41,9 @@ static int take(get_proc_address_t get, const char *name, void **entry)
 
 static void open_driver(void)
 {
-    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) {
-        snprintf(missing, sizeof(missing), "there is no NVIDIA driver here (libcuda.so.1)");
+        snprintf(missing, sizeof(missing), "there is no NVIDIA driver here (" LIBRARY ")");
         return;
     }
     get_proc_address_t get;

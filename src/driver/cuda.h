@@ -104,6 +104,10 @@ const cuda_driver_t *cuda(void);
 /* Why cuda() is NULL, in one sentence; "" when it is not. */
 const char *cuda_missing(void);
 
+/* Whether there is a driver to open at all. Starts nothing, so that a process which asks may still
+ * fork. */
+int cuda_is_installed(void);
+
 /* Text of a result: "CUDA_ERROR_OUT_OF_MEMORY: out of memory". */
 const char *cuda_text(CUresult result, char *text, size_t bytes);
 
