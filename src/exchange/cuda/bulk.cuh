@@ -152,8 +152,9 @@ __device__ __forceinline__ int64_t bulk_piece_size(int64_t row_bytes)
  *
  * says where the next row is, the same in all lanes, and where this lane is to store it (NULL:
  * nowhere); false: there is none. `ticket` is handed to work.done(ticket) when all stores of the
- * row have arrived; 0: never. A round of the loop handles one piece: stage `now`, while the piece
- * two rounds ahead is loaded into the stage whose stores are over.
+ * row have arrived; 0: never. Once a kernel: the barriers' phases begin at 0. A round of the loop
+ * handles one piece: stage `now`, while the piece two rounds ahead is loaded into the stage whose
+ * stores are over.
  */
 template <typename work_t>
 __device__ __forceinline__ void bulk_send(char *shared, int32_t warp, int64_t row_bytes,
