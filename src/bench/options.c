@@ -125,7 +125,7 @@ static const option_row_t table[OPTION_COUNT] = {
     [OPTION_SMS] = {.name = "sms",
                     .placeholder = "N",
                     NUMBER(sms, 1, 1024),
-                    .text_default = "as the settings sms and combine_sms say",
+                    .text_default = "as the settings sms, duplicate_sms and combine_sms say",
                     .help = "cuda: multiprocessors that each call may take"},
     [OPTION_BASELINE] = {.name = "baseline",
                          CHOICE(baseline, "none|mpi|mpi-dedup|nccl", 4),

@@ -185,14 +185,24 @@ static bool decide_route(plan_t *plan, failure_t *failure)
     return true;
 }
 
+/* --sms is what a call takes in all: in expert_major a third of it sends and the rest copies. */
+static void decide_sms(plan_t *plan)
+{
+    const options_t *options = plan->options;
+    bool copies = options->layout == LAYOUT_EXPERT_MAJOR;
+    int64_t send = copies && options->sms >= 3 ? options->sms / 3 : options->sms;
+    plan->sms_knobs[0] = (moxie_knob_setting_t){"sms", send};
+    plan->sms_knobs[1] = (moxie_knob_setting_t){"duplicate_sms", options->sms - send};
+    plan->sms_knobs[2] = (moxie_knob_setting_t){"combine_sms", options->sms};
+    plan->knobs = plan->sms_knobs;
+    plan->knob_count = is_given(plan, OPTION_SMS) ? PLAN_SMS_KNOB_COUNT : 0;
+}
+
 bool plan_make(plan_t *plan, const options_t *options, const launcher_t *launcher,
                failure_t *failure)
 {
     *plan = (plan_t){.options = options, .launcher = *launcher, .seed = (uint64_t)options->seed};
-    plan->sms_knobs[0] = (moxie_knob_setting_t){"sms", options->sms};
-    plan->sms_knobs[1] = (moxie_knob_setting_t){"combine_sms", options->sms};
-    plan->knobs = plan->sms_knobs;
-    plan->knob_count = is_given(plan, OPTION_SMS) ? PLAN_SMS_KNOB_COUNT : 0;
+    decide_sms(plan);
     for (option_id_t id = 0; id < OPTION_COUNT; id++)
         option_where(options, id, plan->where[id]);
     bool is_made = options_check_built(options, failure) && decide_shape(plan, failure) &&

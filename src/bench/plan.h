@@ -18,7 +18,7 @@ typedef struct place {
 } place_t;
 
 /* Knobs that --sms sets. */
-enum { PLAN_SMS_KNOB_COUNT = 2 };
+enum { PLAN_SMS_KNOB_COUNT = 3 };
 
 /* Everything the ranks need to know; the same in all of them. */
 typedef struct plan {
