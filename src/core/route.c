@@ -46,6 +46,38 @@ moxie_status_t route_shape_check(const route_shape_t *shape)
     return MOXIE_OK;
 }
 
+moxie_status_t route_terms_compare(const route_terms_t *first, const route_terms_t *other,
+                                   int32_t rank)
+{
+    const struct {
+        const char *name;
+        int64_t expected, observed;
+    } fields[] = {
+        {"expert_count", first->shape.expert_count, other->shape.expert_count},
+        {"topk", first->shape.topk, other->shape.topk},
+        {"layout", first->shape.layout, other->shape.layout},
+        {"hidden", first->shape.hidden, other->shape.hidden},
+        {"token_count_max", first->shape.token_count_max, other->shape.token_count_max},
+        {"alignment", first->shape.alignment, other->shape.alignment},
+        {"the placement's digest", (int64_t)first->placement_digest,
+         (int64_t)other->placement_digest},
+    };
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        if (fields[i].expected == fields[i].observed) {
+            continue;
+        }
+        error_set(MOXIE_ERR_MISMATCH, "%s is %" PRId64 " on rank %d and %" PRId64 " on rank 0",
+                  fields[i].name, fields[i].observed, rank, fields[i].expected);
+        moxie_error_t *detail = error_detail();
+        detail->rank = 0;
+        detail->peer = rank;
+        detail->expected = fields[i].expected;
+        detail->observed = fields[i].observed;
+        return MOXIE_ERR_MISMATCH;
+    }
+    return MOXIE_OK;
+}
+
 /* Appends an array to the block and returns where it lies. */
 static uint64_t append(uint64_t *bytes, uint64_t count, uint64_t element_bytes)
 {

@@ -100,6 +100,16 @@ static inline float *route_weights(const route_state_t *state, int64_t token)
 /* Refuses a shape that no route can have. */
 moxie_status_t route_shape_check(const route_shape_t *shape);
 
+/* What two ranks must have alike to mean the same exchange: a shape and a placement's digest. */
+typedef struct route_terms {
+    route_shape_t shape;
+    uint64_t placement_digest;
+} route_terms_t;
+
+/* MOXIE_ERR_MISMATCH, with what differs, unless `rank` means the same as rank 0. */
+moxie_status_t route_terms_compare(const route_terms_t *first, const route_terms_t *other,
+                                   int32_t rank);
+
 /* Fills in the offsets of a block for this shape, `bytes` among them; the block need not exist. */
 void route_state_plan(const route_shape_t *shape, route_state_t *out);
 

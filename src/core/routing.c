@@ -37,7 +37,7 @@ static int64_t read_id(const moxie_routing_t *routing, int64_t index)
     return ((const int32_t *)routing->topk_idx)[index];
 }
 
-static moxie_status_t check_arguments(const route_shape_t *shape, const moxie_routing_t *routing)
+moxie_status_t routing_check(const route_shape_t *shape, const moxie_routing_t *routing)
 {
     if (routing->token_count < 0 || routing->token_count > shape->token_count_max) {
         error_set(MOXIE_ERR_ARGUMENT,
@@ -61,7 +61,7 @@ static moxie_status_t check_arguments(const route_shape_t *shape, const moxie_ro
 moxie_status_t routing_read(const route_shape_t *shape, const moxie_routing_t *routing,
                             int32_t *experts, int64_t *last_token)
 {
-    const moxie_status_t status = check_arguments(shape, routing);
+    const moxie_status_t status = routing_check(shape, routing);
     if (status != MOXIE_OK) {
         return status;
     }

@@ -5,6 +5,9 @@
 
 #include "core/route.h"
 
+/* Refuses a routing whose numbers or pointers cannot be; looks at no id. */
+moxie_status_t routing_check(const route_shape_t *shape, const moxie_routing_t *routing);
+
 /*
  * Copies the ids of a routing into `experts` [token_count, topk] and refuses the first id that is
  * out of range or twice in its token. `last_token` is scratch, [expert_count].

@@ -82,51 +82,15 @@ void cuda_route_quote(const route_shape_t *shape, memory_account_t *out)
     out->device_bytes += memory_round_up(plan_route(shape).bytes, CUDA_PAGE_BYTES);
 }
 
-/* What the ranks must agree on, and what each of them has. */
-typedef struct route_notice {
-    route_shape_t shape;
-    uint64_t placement_digest;
-} route_notice_t;
-
-static void differ(cuda_route_t *route, int32_t rank, const char *what, int64_t expected,
-                   int64_t observed)
-{
-    error_set(MOXIE_ERR_MISMATCH, "%s is %" PRId64 " on rank %d and %" PRId64 " on rank 0", what,
-              observed, rank, expected);
-    moxie_error_t *detail = error_detail();
-    detail->rank = 0;
-    detail->peer = rank;
-    detail->expected = expected;
-    detail->observed = observed;
-    route->mismatch = *detail;
-}
-
 /* All ranks must mean the same exchange; if not, every update will say so, as on the CPU. */
-static void compare(cuda_route_t *route, const route_notice_t *notices, int32_t rank_count)
+static void compare(cuda_route_t *route, const route_terms_t *terms, int32_t rank_count)
 {
-    const route_notice_t *first = &notices[0];
     const moxie_error_t before = *error_detail();
-    for (int32_t rank = 1; rank < rank_count && route->mismatch.status == MOXIE_OK; rank++) {
-        const route_notice_t *other = &notices[rank];
-        const struct {
-            const char *name;
-            int64_t expected, observed;
-        } fields[] = {
-            {"expert_count", first->shape.expert_count, other->shape.expert_count},
-            {"topk", first->shape.topk, other->shape.topk},
-            {"layout", first->shape.layout, other->shape.layout},
-            {"hidden", first->shape.hidden, other->shape.hidden},
-            {"token_count_max", first->shape.token_count_max, other->shape.token_count_max},
-            {"alignment", first->shape.alignment, other->shape.alignment},
-            {"the placement's digest", (int64_t)first->placement_digest,
-             (int64_t)other->placement_digest},
-        };
-        for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-            if (fields[i].expected != fields[i].observed) {
-                differ(route, rank, fields[i].name, fields[i].expected, fields[i].observed);
-                *error_detail() = before; /* it is not this call's */
-                break;
-            }
+    for (int32_t rank = 1; rank < rank_count; rank++) {
+        if (route_terms_compare(&terms[0], &terms[rank], rank) != MOXIE_OK) {
+            route->mismatch = *error_detail();
+            *error_detail() = before; /* it is not this call's */
+            return;
         }
     }
 }
@@ -284,19 +248,19 @@ moxie_status_t cuda_route_open(moxie_route_t *route)
     const int32_t rank_count = route->group->rank_count;
     const route_plan_t plan = plan_route(&route->state->shape);
     const cuda_sharing_call_t call = cuda_transport_call(transport, "route_create");
-    const route_notice_t notice = {.shape = route->state->shape,
-                                   .placement_digest = placement_digest(route->placement)};
-    route_notice_t notices[CUDA_RANK_COUNT_MAX];
+    const route_terms_t terms = {.shape = route->state->shape,
+                                 .placement_digest = placement_digest(route->placement)};
+    route_terms_t all_terms[CUDA_RANK_COUNT_MAX];
     cuda_route_t *own = NULL;
     cuda_sharing_t none;
     moxie_status_t status = open_local(route, &own);
     status = cuda_sharing_allocate(&call, plan.bytes, status, own != NULL ? &own->memory : &none);
     if (status == MOXIE_OK) {
-        status = shm_allgather(transport->host, &notice, sizeof(notice), notices);
+        status = shm_allgather(transport->host, &terms, sizeof(terms), all_terms);
     }
     const int is_shared = status == MOXIE_OK;
     if (status == MOXIE_OK) {
-        compare(own, notices, rank_count);
+        compare(own, all_terms, rank_count);
         point_view(route, &plan);
         point_channel(exchange, own, &plan);
         status = fill_memory(route);

@@ -2,9 +2,8 @@
 /* Route update: checks the arguments, launches the kernel, and where no capacity was given waits
  * for what it found. */
 #include "core/error.h"
+#include "core/routing.h"
 #include "exchange/cuda/cuda.h"
-
-#include <inttypes.h>
 
 /* Tokens that make another block worth its share of the exchange of counts. */
 #define TOKENS_PER_BLOCK 64
@@ -22,28 +21,6 @@ static uint32_t shared_bytes(uint32_t threads, uint32_t column_count)
     const uint32_t warps = threads / 32;
     return warps * CUDA_UPDATE_STAGE_BYTES +
            (uint32_t)sizeof(uint32_t) * (warps + 2) * column_count;
-}
-
-static moxie_status_t check(const moxie_route_t *route, const moxie_routing_t *routing)
-{
-    const route_shape_t *shape = &route->state->shape;
-    if (routing->token_count < 0 || routing->token_count > shape->token_count_max) {
-        error_set(MOXIE_ERR_ARGUMENT,
-                  "rank %d: routing.token_count is %" PRId64 ", allowed are 0 to %" PRId64,
-                  shape->rank, routing->token_count, shape->token_count_max);
-        error_detail()->peer = shape->rank;
-        error_detail()->expected = shape->token_count_max;
-        error_detail()->observed = routing->token_count;
-        return MOXIE_ERR_ARGUMENT;
-    }
-    if (routing->index_type != MOXIE_INDEX_INT32 && routing->index_type != MOXIE_INDEX_INT64) {
-        return error_set(MOXIE_ERR_ARGUMENT, "rank %d: routing.index_type %d is no index type",
-                         shape->rank, (int)routing->index_type);
-    }
-    if (routing->topk_idx == NULL && routing->token_count > 0) {
-        return error_set(MOXIE_ERR_ARGUMENT, "rank %d: routing.topk_idx is NULL", shape->rank);
-    }
-    return MOXIE_OK;
 }
 
 static moxie_status_t launch(const moxie_route_t *route, const moxie_routing_t *routing,
@@ -87,7 +64,7 @@ moxie_status_t cuda_route_update(moxie_route_t *route, const moxie_routing_t *ro
         return error_adopt(&own->mismatch);
     }
     const int waits = !route->has_capacity && !cuda_is_capturing(stream);
-    const moxie_status_t local = check(route, routing);
+    const moxie_status_t local = routing_check(&route->state->shape, routing);
     status = cuda_call_end(route, stream, local, launch(route, routing, local, stream));
     return status == MOXIE_OK && waits ? cuda_route_settle(route) : status;
 }

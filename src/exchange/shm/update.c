@@ -13,8 +13,7 @@
 
 /* The body of an update's message. */
 typedef struct update_body {
-    route_shape_t shape;
-    uint64_t placement_digest;
+    route_terms_t terms;
     int64_t row_capacity;
     int64_t counts[]; /* rows to each rank [rank_count], then to each expert [expert_count] */
 } update_body_t;
@@ -31,8 +30,8 @@ static void write_body(const moxie_route_t *route, shm_message_t *message)
     const int32_t rank_count = state->shape.rank_count;
     update_body_t *body = (update_body_t *)message->body;
     message->body_bytes = body_bytes(&state->shape);
-    body->shape = state->shape;
-    body->placement_digest = placement_digest(route->placement);
+    body->terms.shape = state->shape;
+    body->terms.placement_digest = placement_digest(route->placement);
     body->row_capacity = route->row_capacity;
     memcpy(body->counts, route_row_count(state, state->shape.rank),
            sizeof(int64_t) * (size_t)rank_count);
@@ -45,44 +44,14 @@ static const update_body_t *body_of(const moxie_route_t *route, int32_t rank)
     return (const update_body_t *)signal_message(shm_of(route->group)->transport, rank)->body;
 }
 
-static moxie_status_t differ(int32_t rank, const char *what, int64_t expected, int64_t observed)
-{
-    error_set(MOXIE_ERR_MISMATCH, "%s is %" PRId64 " on rank %d and %" PRId64 " on rank 0", what,
-              observed, rank, expected);
-    moxie_error_t *detail = error_detail();
-    detail->rank = 0;
-    detail->peer = rank;
-    detail->expected = expected;
-    detail->observed = observed;
-    return MOXIE_ERR_MISMATCH;
-}
-
 /* All ranks must mean the same exchange. */
-static moxie_status_t compare_shapes(const moxie_route_t *route)
+static moxie_status_t compare_terms(const moxie_route_t *route)
 {
-    const update_body_t *first = body_of(route, 0);
-    for (int32_t rank = 1; rank < route->group->rank_count; rank++) {
-        const update_body_t *body = body_of(route, rank);
-        const struct {
-            const char *name;
-            int64_t expected, observed;
-        } fields[] = {
-            {"expert_count", first->shape.expert_count, body->shape.expert_count},
-            {"topk", first->shape.topk, body->shape.topk},
-            {"layout", first->shape.layout, body->shape.layout},
-            {"hidden", first->shape.hidden, body->shape.hidden},
-            {"token_count_max", first->shape.token_count_max, body->shape.token_count_max},
-            {"alignment", first->shape.alignment, body->shape.alignment},
-            {"the placement's digest", (int64_t)first->placement_digest,
-             (int64_t)body->placement_digest},
-        };
-        for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-            if (fields[i].expected != fields[i].observed) {
-                return differ(rank, fields[i].name, fields[i].expected, fields[i].observed);
-            }
-        }
+    moxie_status_t status = MOXIE_OK;
+    for (int32_t rank = 1; rank < route->group->rank_count && status == MOXIE_OK; rank++) {
+        status = route_terms_compare(&body_of(route, 0)->terms, &body_of(route, rank)->terms, rank);
     }
-    return MOXIE_OK;
+    return status;
 }
 
 static moxie_status_t check_counts(const route_state_t *state, int32_t rank, const int64_t *counts,
@@ -160,7 +129,7 @@ moxie_status_t shm_route_update(moxie_route_t *route, const moxie_routing_t *rou
         status = signal_check_bodies(transport, sizeof(update_body_t));
     }
     if (status == MOXIE_OK) {
-        status = compare_shapes(route);
+        status = compare_terms(route);
     }
     if (status == MOXIE_OK) { /* of the same shape, so of the same length */
         status = signal_check_bodies(transport, body_bytes(&route->state->shape));
