@@ -3,9 +3,7 @@
 #include "transport/cuda/sharing.h"
 
 #include "core/error.h"
-#include "transport/deadline.h"
-#include "transport/fault.h"
-#include "transport/shm/signal.h"
+#include "transport/shm/collective.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -33,44 +31,10 @@ static uint64_t whole_pages(uint64_t bytes)
     return memory_round_up(bytes, CUDA_PAGE_BYTES);
 }
 
-/* Begins a collective call: one deadline for all its rounds. */
-static moxie_status_t begin(const cuda_sharing_call_t *call)
-{
-    shm_transport_t *host = call->host;
-    const int64_t first = host->first_timeout_us;
-    host->op_name = call->name;
-    recorder_begin(&host->recorder, call->name, 0);
-    host->deadline_ns = deadline_after_us(first > 0 ? first : host->timeout_us);
-    fault_point(host->rank, NULL, "window");
-    return signal_check(host, call->name);
-}
-
-/* One round over the bootstrap. `local` is this rank's status; everyone gets the first error. */
 static moxie_status_t tell(const cuda_sharing_call_t *call, const char *phase,
                            const notice_t *notice, int fd, moxie_status_t local)
 {
-    shm_transport_t *host = call->host;
-    bootstrap_part_t mine = {.bytes = sizeof(*notice), .fds = {fd, -1}};
-    memcpy(mine.data, notice, sizeof(*notice));
-    moxie_error_t failure = *error_detail();
-    failure.rank = failure.rank < 0 ? host->rank : failure.rank;
-    const moxie_status_t status =
-        bootstrap_allgather(host->bootstrap, &mine, local == MOXIE_OK ? NULL : &failure,
-                            host->deadline_ns, host->parts);
-    if (status != MOXIE_OK) {
-        error_default_phase(call->name, phase);
-        /* Out of step: no rank can go on. A refusal is the same error for all, who go on. */
-        return bootstrap_is_broken(host->bootstrap) ? signal_fail(host) : status;
-    }
-    for (int32_t rank = 0; rank < host->rank_count; rank++) {
-        if (host->parts[rank].bytes != sizeof(notice_t)) {
-            bootstrap_close_fds(host->parts, host->rank_count);
-            error_set(MOXIE_ERR_PROTOCOL, "rank %d described its memory wrongly", rank);
-            error_detail()->peer = rank;
-            return MOXIE_ERR_PROTOCOL;
-        }
-    }
-    return MOXIE_OK;
+    return shm_round(call->host, phase, "memory", notice, sizeof(*notice), fd, local);
 }
 
 static notice_t notice_of(const shm_transport_t *host, int32_t rank)
@@ -258,7 +222,7 @@ moxie_status_t cuda_sharing_allocate(const cuda_sharing_call_t *call, uint64_t b
 {
     notice_t notice = {.bytes = bytes, .ordinal = call->device->ordinal};
     start(call, out);
-    moxie_status_t status = begin(call);
+    moxie_status_t status = shm_rounds_begin(call->host, call->name);
     if (status == MOXIE_OK) {
         status = tell(call, PHASE_AGREE, &notice, -1, local);
     }
@@ -343,7 +307,7 @@ moxie_status_t cuda_sharing_register(const cuda_sharing_call_t *call, const moxi
                        .address = (uint64_t)(uintptr_t)memory->base};
     int fd = -1;
     start(call, out);
-    moxie_status_t status = begin(call);
+    moxie_status_t status = shm_rounds_begin(call->host, call->name);
     if (status == MOXIE_OK) {
         status = local != MOXIE_OK ? local : describe(call->device, memory, &notice, &fd);
         out->parts[out->rank] =

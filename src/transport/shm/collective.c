@@ -3,6 +3,8 @@
 #include "transport/shm/collective.h"
 
 #include "core/error.h"
+#include "transport/deadline.h"
+#include "transport/fault.h"
 #include "transport/shm/signal.h"
 
 #include <string.h>
@@ -75,4 +77,40 @@ moxie_status_t shm_allgather(shm_transport_t *transport, const void *in, size_t 
         done += piece;
     } while (status == MOXIE_OK && done < bytes);
     return status;
+}
+
+moxie_status_t shm_rounds_begin(shm_transport_t *transport, const char *op_name)
+{
+    const int64_t first = transport->first_timeout_us;
+    transport->op_name = op_name;
+    recorder_begin(&transport->recorder, op_name, 0);
+    transport->deadline_ns = deadline_after_us(first > 0 ? first : transport->timeout_us);
+    fault_point(transport->rank, NULL, "window");
+    return signal_check(transport, op_name);
+}
+
+moxie_status_t shm_round(shm_transport_t *transport, const char *phase, const char *what,
+                         const void *data, uint32_t bytes, int fd, moxie_status_t local)
+{
+    bootstrap_part_t mine = {.bytes = bytes, .fds = {fd, -1}};
+    memcpy(mine.data, data, bytes);
+    moxie_error_t failure = *error_detail();
+    failure.rank = failure.rank < 0 ? transport->rank : failure.rank;
+    const moxie_status_t status =
+        bootstrap_allgather(transport->bootstrap, &mine, local == MOXIE_OK ? NULL : &failure,
+                            transport->deadline_ns, transport->parts);
+    if (status != MOXIE_OK) {
+        error_default_phase(transport->op_name, phase);
+        /* Out of step: no rank can go on. A refusal is the same error for all, who go on. */
+        return bootstrap_is_broken(transport->bootstrap) ? signal_fail(transport) : status;
+    }
+    for (int32_t rank = 0; rank < transport->rank_count; rank++) {
+        if (transport->parts[rank].bytes != bytes) {
+            bootstrap_close_fds(transport->parts, transport->rank_count);
+            error_set(MOXIE_ERR_PROTOCOL, "rank %d described its %s wrongly", rank, what);
+            error_detail()->peer = rank;
+            return MOXIE_ERR_PROTOCOL;
+        }
+    }
+    return MOXIE_OK;
 }

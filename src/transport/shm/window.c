@@ -3,8 +3,7 @@
 #include "transport/shm/window.h"
 
 #include "core/error.h"
-#include "transport/deadline.h"
-#include "transport/fault.h"
+#include "transport/shm/collective.h"
 #include "transport/shm/red_zone.h"
 #include "transport/shm/sharing.h"
 #include "transport/shm/signal.h"
@@ -35,43 +34,17 @@ void shm_window_quote(int32_t rank_count, uint64_t bytes, memory_account_t *out)
     out->window_bytes += segment_round_up(bytes);
 }
 
-/* Begins a collective call on windows: one deadline for all its rounds. */
+/* Begins a collective call on windows. */
 static moxie_status_t begin(shm_transport_t *transport, const char *op_name)
 {
-    const int64_t first = transport->first_timeout_us;
     transport->window_serial++;
-    transport->op_name = op_name;
-    recorder_begin(&transport->recorder, op_name, 0);
-    transport->deadline_ns = deadline_after_us(first > 0 ? first : transport->timeout_us);
-    fault_point(transport->rank, NULL, "window");
-    return signal_check(transport, op_name);
+    return shm_rounds_begin(transport, op_name);
 }
 
-/* One round over the bootstrap. `local` is this rank's status; everyone gets the first error. */
 static moxie_status_t exchange_notices(shm_transport_t *transport, const char *phase,
                                        const window_notice_t *notice, int fd, moxie_status_t local)
 {
-    bootstrap_part_t mine = {.bytes = sizeof(*notice), .fds = {fd, -1}};
-    memcpy(mine.data, notice, sizeof(*notice));
-    moxie_error_t failure = *error_detail();
-    failure.rank = failure.rank < 0 ? transport->rank : failure.rank;
-    const moxie_status_t status =
-        bootstrap_allgather(transport->bootstrap, &mine, local == MOXIE_OK ? NULL : &failure,
-                            transport->deadline_ns, transport->parts);
-    if (status != MOXIE_OK) {
-        error_default_phase(transport->op_name, phase);
-        /* Out of step: no rank can go on. A refusal is the same error for all, who go on. */
-        return bootstrap_is_broken(transport->bootstrap) ? signal_fail(transport) : status;
-    }
-    for (int32_t rank = 0; rank < transport->rank_count; rank++) {
-        if (transport->parts[rank].bytes != sizeof(window_notice_t)) {
-            bootstrap_close_fds(transport->parts, transport->rank_count);
-            error_set(MOXIE_ERR_PROTOCOL, "rank %d described its window wrongly", rank);
-            error_detail()->peer = rank;
-            return MOXIE_ERR_PROTOCOL;
-        }
-    }
-    return MOXIE_OK;
+    return shm_round(transport, phase, "window", notice, sizeof(*notice), fd, local);
 }
 
 static window_notice_t notice_of(const shm_transport_t *transport, int32_t rank)
