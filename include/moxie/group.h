@@ -133,10 +133,18 @@ typedef struct {
     size_t size;             /**< sizeof(moxie_group_counters_t), set by the caller */
     uint64_t op_count;       /**< collective operations finished */
     uint64_t wait_ns;        /**< time this rank waited for peers in them; on a device: for them to
-                                  call, and known when the kernel has ended */
+                                  call */
     uint64_t streamed_bytes; /**< bytes written with non-temporal stores */
     uint64_t copied_bytes;   /**< bytes written with ordinary stores */
     uint64_t sleep_count;    /**< waits that went to sleep in the kernel */
+    /** @name Phases of kernels
+     *  On a device, beside `wait_ns`; 0 on the CPU. As the first block of a kernel saw them, and
+     *  known when it has ended.
+     *  @{ */
+    uint64_t prepare_ns; /**< before this rank told its peers that it was there */
+    uint64_t move_ns;    /**< from when all were there: this rank's own part */
+    uint64_t finish_ns;  /**< after that: what the peers' payload took, and what follows from it */
+    /** @} */
 } moxie_group_counters_t;
 
 /** Initialiser of a ::moxie_group_counters_t. */

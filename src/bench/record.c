@@ -9,13 +9,20 @@
 #include "moxie/version.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Medians of the phases of a call's kernels: moxie_group_counters_t. */
+typedef struct phases {
+    double prepare, move, finish;
+} phases_t;
 
 /* One call's figures. */
 typedef struct slot_figures {
     stats_t time_us;
     stats_t wait_us;
+    phases_t phases_us;
     double logical_bytes;
     double wire_bytes;
 } slot_figures_t;
@@ -35,6 +42,22 @@ static int64_t recv_bytes(const plan_t *plan, slot_t slot, int32_t rank, bool wi
     return rows * plan_row_bytes(plan);
 }
 
+/* The mean over the ranks of one member of sample_t, at that offset, over the iterations. */
+static stats_t mean_over_ranks(const timing_t *timing, side_t side, slot_t slot, size_t member,
+                               double *scratch)
+{
+    for (int64_t i = 0; i < timing->iteration_count; i++) {
+        scratch[i] = 0.0;
+        for (int32_t rank = 0; rank < timing->rank_count; rank++) {
+            const char *sample = (const char *)&timing_of_rank(timing, side, slot, rank)[i];
+            uint64_t ns;
+            memcpy(&ns, sample + member, sizeof(ns));
+            scratch[i] += (double)ns / 1e3 / timing->rank_count;
+        }
+    }
+    return stats_describe(scratch, timing->iteration_count);
+}
+
 static slot_figures_t slot_figures(const plan_t *plan, const timing_t *timing, side_t side,
                                    slot_t slot, double *scratch)
 {
@@ -46,13 +69,12 @@ static slot_figures_t slot_figures(const plan_t *plan, const timing_t *timing, s
                 fmax(scratch[i], (double)timing_of_rank(timing, side, slot, rank)[i].time_ns / 1e3);
     }
     figures.time_us = stats_describe(scratch, timing->iteration_count);
-    for (int64_t i = 0; i < timing->iteration_count; i++) {
-        scratch[i] = 0.0;
-        for (int32_t rank = 0; rank < plan->rank_count; rank++)
-            scratch[i] += (double)timing_of_rank(timing, side, slot, rank)[i].wait_ns / 1e3 /
-                          plan->rank_count;
-    }
-    figures.wait_us = stats_describe(scratch, timing->iteration_count);
+    figures.wait_us = mean_over_ranks(timing, side, slot, offsetof(sample_t, wait_ns), scratch);
+    figures.phases_us = (phases_t){
+        mean_over_ranks(timing, side, slot, offsetof(sample_t, prepare_ns), scratch).p50,
+        mean_over_ranks(timing, side, slot, offsetof(sample_t, move_ns), scratch).p50,
+        mean_over_ranks(timing, side, slot, offsetof(sample_t, finish_ns), scratch).p50,
+    };
     for (int32_t rank = 0; rank < plan->rank_count; rank++) {
         figures.logical_bytes += (double)recv_bytes(plan, slot, rank, true) / plan->rank_count;
         figures.wire_bytes += (double)recv_bytes(plan, slot, rank, false) / plan->rank_count;
@@ -88,6 +110,16 @@ static double rate(double bytes, double time_us)
     return time_us > 0.0 ? bytes / time_us / 1e3 : 0.0;
 }
 
+/* null where there are no kernels. */
+static json_t *phases_json(const slot_figures_t *figures)
+{
+    const phases_t *phases = &figures->phases_us;
+    return phases->move > 0.0
+               ? json_pack("{s:f,s:f,s:f,s:f}", "prepare", phases->prepare, "wait",
+                           figures->wait_us.p50, "move", phases->move, "finish", phases->finish)
+               : json_null();
+}
+
 static json_t *slot_json(const plan_t *plan, const timing_t *timing, side_t side, slot_t slot,
                          double ceiling_us, double *scratch)
 {
@@ -95,13 +127,14 @@ static json_t *slot_json(const plan_t *plan, const timing_t *timing, side_t side
     /* The same bytes in the ceiling's time: the quotient of the rates is that of the times, and it
      * has a value when nothing crosses between ranks. */
     double share = figures.time_us.p50 > 0.0 ? ceiling_us / figures.time_us.p50 : 0.0;
-    return json_pack("{s:o,s:o,s:I,s:I,s:f,s:f,s:f,s:o}", "time_us", stats_json(&figures.time_us),
-                     "wait_us", side == SIDE_MOXIE ? stats_json(&figures.wait_us) : json_null(),
-                     "logical_bytes", (json_int_t)llround(figures.logical_bytes), "wire_bytes",
-                     (json_int_t)llround(figures.wire_bytes), "logical_gbps",
-                     rate(figures.logical_bytes, figures.time_us.p50), "wire_gbps",
-                     rate(figures.wire_bytes, figures.time_us.p50), "ceiling_share", share,
-                     "per_rank", per_rank_json(plan, timing, side, slot, scratch));
+    return json_pack(
+        "{s:o,s:o,s:o,s:I,s:I,s:f,s:f,s:f,s:o}", "time_us", stats_json(&figures.time_us), "wait_us",
+        side == SIDE_MOXIE ? stats_json(&figures.wait_us) : json_null(), "phases_us",
+        phases_json(&figures), "logical_bytes", (json_int_t)llround(figures.logical_bytes),
+        "wire_bytes", (json_int_t)llround(figures.wire_bytes), "logical_gbps",
+        rate(figures.logical_bytes, figures.time_us.p50), "wire_gbps",
+        rate(figures.wire_bytes, figures.time_us.p50), "ceiling_share", share, "per_rank",
+        per_rank_json(plan, timing, side, slot, scratch));
 }
 
 static json_t *ceiling_json(const plan_t *plan, ceiling_t *ceiling, double *ceiling_us)

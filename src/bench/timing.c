@@ -46,7 +46,7 @@ static bool measure_moxie(const session_t *session, slot_t slot, int64_t turn, s
     }
     uint64_t end_ns = timing_now_ns();
     (void)moxie_group_counters(session->group, &after);
-    *sample = (sample_t){end_ns - start_ns, after.wait_ns - before.wait_ns};
+    *sample = (sample_t){.time_ns = end_ns - start_ns, .wait_ns = after.wait_ns - before.wait_ns};
     return status == MOXIE_OK ||
            failure_from_library(failure, session->rank, session_slot_name(session, slot));
 }
@@ -62,7 +62,7 @@ static bool measure_baseline(const session_t *session, slot_t slot, int64_t turn
     uint64_t start_ns = timing_now_ns();
     bool is_done = (!derives_route || baseline_update_route(session, failure)) &&
                    baseline_call(session, slot, turn, &travel_ns, failure);
-    *sample = (sample_t){timing_now_ns() - start_ns, travel_ns};
+    *sample = (sample_t){.time_ns = timing_now_ns() - start_ns, .wait_ns = travel_ns};
     return is_done;
 }
 

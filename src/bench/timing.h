@@ -11,6 +11,9 @@ typedef struct sample {
     uint64_t time_ns; /* end − start */
     uint64_t wait_ns; /* the part spent waiting for peers; of a baseline: in the bare Alltoallv; on
                          a device: of another iteration */
+    uint64_t prepare_ns; /* on a device, of that iteration too: moxie_group_counters_t */
+    uint64_t move_ns;
+    uint64_t finish_ns;
 } sample_t;
 
 /* Every rank's samples of both calls, of each side. */

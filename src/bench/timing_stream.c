@@ -154,8 +154,11 @@ static bool measure_wait(const stream_timing_t *run, side_t side, slot_t slot, i
         return false;
     }
     (void)moxie_group_counters(session->group, &after);
-    timing_of_rank(run->timing, side, slot, session->rank)[iteration].wait_ns =
-        side == SIDE_MOXIE ? after.wait_ns - before.wait_ns : travel_ns;
+    sample_t *sample = &timing_of_rank(run->timing, side, slot, session->rank)[iteration];
+    sample->wait_ns = side == SIDE_MOXIE ? after.wait_ns - before.wait_ns : travel_ns;
+    sample->prepare_ns = after.prepare_ns - before.prepare_ns;
+    sample->move_ns = after.move_ns - before.move_ns;
+    sample->finish_ns = after.finish_ns - before.finish_ns;
     return true;
 }
 

@@ -117,13 +117,16 @@ OFFSET(moxie_group_options_t, knob_count, 80);
 OFFSET(moxie_group_options_t, device, 88);
 OFFSET(moxie_group_options_t, reserved, 92);
 
-SIZE(moxie_group_counters_t, 48);
+SIZE(moxie_group_counters_t, 72);
 OFFSET(moxie_group_counters_t, size, 0);
 OFFSET(moxie_group_counters_t, op_count, 8);
 OFFSET(moxie_group_counters_t, wait_ns, 16);
 OFFSET(moxie_group_counters_t, streamed_bytes, 24);
 OFFSET(moxie_group_counters_t, copied_bytes, 32);
 OFFSET(moxie_group_counters_t, sleep_count, 40);
+OFFSET(moxie_group_counters_t, prepare_ns, 48);
+OFFSET(moxie_group_counters_t, move_ns, 56);
+OFFSET(moxie_group_counters_t, finish_ns, 64);
 
 SIZE(moxie_peer_counters_t, 48);
 OFFSET(moxie_peer_counters_t, size, 0);

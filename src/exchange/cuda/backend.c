@@ -23,10 +23,11 @@ static const knob_t knobs[] = {
                                "SMs that combine may use; 0: 40 in rank_major, 48 in expert_major",
                                0, 0, CUDA_BLOCK_COUNT_MAX},
     [CUDA_KNOB_PUSH_SMS] = {"push_sms",
-                            "of these, SMs that send partials home; 0: 4 of 10, 7 of 10 in "
-                            "expert_major",
+                            "of these, SMs that send partials home; 0: 4 of 10, 11 of 20 "
+                            "in expert_major",
                             0, 0, CUDA_BLOCK_COUNT_MAX},
-    [CUDA_KNOB_UPDATE_SMS] = {"update_sms", "SMs that a route update may use", 24, 1, 32},
+    [CUDA_KNOB_UPDATE_SMS] = {"update_sms", "SMs that a route update may use", 24, 1,
+                              CUDA_UPDATE_BLOCKS_MAX},
 };
 
 static const char *const kernel_names[CUDA_KERNEL_COUNT] = {
@@ -133,6 +134,10 @@ static moxie_status_t load_kernels(cuda_exchange_t *exchange)
             status = cuda_check(cuda()->cuFuncLoad(*kernel), "loading a kernel");
         }
     }
+    int ptx_version = 0; /* times ten, of the code that was loaded */
+    cuda()->cuFuncGetAttribute(&ptx_version, CU_FUNC_ATTRIBUTE_PTX_VERSION,
+                               exchange->kernels[CUDA_KERNEL_DISPATCH]);
+    exchange->overlaps = ptx_version >= 90;
     if (status == MOXIE_OK) {
         status = allow_shared_memory(exchange);
     }
@@ -152,7 +157,7 @@ static moxie_status_t open_channel(moxie_group_t *group, cuda_exchange_t *exchan
     }
     cuda_channel_plan(base, group->rank_count, 0, &exchange->channel);
     cuda_channel_open(exchange, &transport->memory, &exchange->channel);
-    exchange->channel.tally = pinned;
+    exchange->copied = pinned;
     exchange->channel.counters =
         (cuda_counters_t *)(void *)(transport->memory.parts[group->rank].base +
                                     cuda_channel_counters(base, group->rank_count, 0));
@@ -162,7 +167,7 @@ static moxie_status_t open_channel(moxie_group_t *group, cuda_exchange_t *exchan
 static void close_exchange(moxie_group_t *group, cuda_exchange_t *exchange)
 {
     if (cuda_device_enter(&exchange->transport->device) == MOXIE_OK) {
-        cuda_pinned_release(&group->account, exchange->channel.tally, sizeof(cuda_tally_t));
+        cuda_pinned_release(&group->account, exchange->copied, sizeof(cuda_tally_t));
         if (exchange->module != NULL) {
             cuda()->cuModuleUnload(exchange->module);
         }
@@ -247,7 +252,8 @@ static moxie_status_t stream_barrier(moxie_group_t *group, moxie_stream_t stream
     args.channel.timeout_ns = cuda_timeout_ns(exchange);
     args.offer.fields[CUDA_OFFER_KIND] = CUDA_OP_BARRIER;
     fault_point(group->rank, "stream_barrier", "begin");
-    status = cuda_launch(exchange, CUDA_KERNEL_BARRIER, 1, CUDA_BARRIER_THREADS, 0, &args, stream);
+    status = cuda_launch(exchange, CUDA_KERNEL_BARRIER, 1, CUDA_BARRIER_THREADS, 0, &args, stream,
+                         CUDA_LAUNCH_BEHIND);
     cuda_device_leave();
     return status;
 }
@@ -255,15 +261,21 @@ static moxie_status_t stream_barrier(moxie_group_t *group, moxie_stream_t stream
 static void counters(const moxie_group_t *group, moxie_group_counters_t *out)
 {
     const cuda_exchange_t *exchange = cuda_of(group);
-    const volatile cuda_tally_t *own = exchange->channel.tally;
+    cuda_tally_t sum = exchange->retired;
     *out = group->counters;
-    out->wait_ns += exchange->retired.wait_ns + own->wait_ns;
-    out->op_count += exchange->retired.op_count + own->op_count;
-    for (const cuda_route_t *route = exchange->routes; route != NULL; route = route->next) {
-        const volatile cuda_tally_t *tally = &route->pinned->tally;
-        out->wait_ns += tally->wait_ns;
-        out->op_count += tally->op_count;
+    if (cuda_device_enter(&exchange->transport->device) != MOXIE_OK) {
+        return;
     }
+    cuda_tally_add(exchange, &exchange->channel, &sum);
+    for (const cuda_route_t *route = exchange->routes; route != NULL; route = route->next) {
+        cuda_tally_add(exchange, &route->channel, &sum);
+    }
+    cuda_device_leave();
+    out->op_count += sum.op_count;
+    out->prepare_ns += sum.phase_ns[CUDA_PHASE_PREPARE];
+    out->wait_ns += sum.phase_ns[CUDA_PHASE_MEET];
+    out->move_ns += sum.phase_ns[CUDA_PHASE_MOVE];
+    out->finish_ns += sum.phase_ns[CUDA_PHASE_FINISH];
 }
 
 static void peer_counters(const moxie_group_t *group, int32_t rank, moxie_peer_counters_t *out)

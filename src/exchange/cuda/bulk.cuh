@@ -19,6 +19,9 @@ constexpr int bulk_warps = 8;
 constexpr int bulk_stages = 4;
 constexpr int bulk_ahead = 2;
 
+/* Rounds whose stores may still be reading their stage when the next load needs one. */
+constexpr int bulk_behind = bulk_stages - bulk_ahead - 1;
+
 /* A row is cut into equal pieces of at most this. */
 constexpr int bulk_piece_bytes = 4096;
 
@@ -145,89 +148,115 @@ __device__ __forceinline__ int64_t bulk_piece_size(int64_t row_bytes)
     return (row_bytes + 16 * count - 1) / (16 * count) * 16;
 }
 
+/* A piece of a row: where this lane is to store it, NULL: nowhere. */
+struct bulk_piece {
+    char *target;
+    uint32_t bytes;  /* 0: there is none */
+    uint64_t ticket; /* of the row that it is the last of, else 0 */
+};
+
+/* Cuts what `work` gives out into pieces. */
+template <typename work_t> struct bulk_cutter {
+    work_t &work;
+    int64_t row_bytes;
+    int64_t piece_bytes;
+    const char *source;
+    char *destination;
+    uint64_t ticket;
+    int64_t offset; /* of the next piece in its row */
+
+    __device__ __forceinline__ bulk_cutter(work_t &rows, int64_t bytes)
+        : work(rows), row_bytes(bytes), piece_bytes(bulk_piece_size(bytes)), source(nullptr),
+          destination(nullptr), ticket(0), offset(bytes)
+    {
+    }
+
+    /* Loads the next piece into a stage. */
+    __device__ __forceinline__ bulk_piece fetch(char *stage, uint64_t *barrier)
+    {
+        if (offset >= row_bytes) {
+            if (!work.next(&source, &destination, &ticket)) {
+                return {nullptr, 0, 0};
+            }
+            offset = 0;
+        }
+        const uint32_t bytes = (uint32_t)min(piece_bytes, row_bytes - offset);
+        char *target = destination == nullptr ? nullptr : destination + offset;
+        if (lane_index() == 0) {
+            bulk_load(stage, source + offset, bytes, barrier);
+        }
+        offset += bytes;
+        return {target, bytes, offset >= row_bytes ? ticket : 0};
+    }
+};
+
 /*
  * One warp sends the rows that `work` gives out:
  *
  *     bool work.next(const char **source, char **destination, uint64_t *ticket)
  *
  * says where the next row is, the same in all lanes, and where this lane is to store it (NULL:
- * nowhere); false: there is none. `ticket` is handed to work.done(ticket) when all stores of the
- * row have arrived; 0: never. Once a kernel: the barriers' phases begin at 0. A round of the loop
- * handles one piece: stage `now`, while the piece two rounds ahead is loaded into the stage whose
- * stores are over.
+ * nowhere); false: there is none, now and later. With a lag, `ticket` is handed to
+ * work.done(ticket) when all stores of the row have arrived, which is looked at that many rounds
+ * later: the more rounds, the more is on its way and the later its receiver hears of it. Without,
+ * or when 0: never. Once a kernel: the barriers' phases begin at 0. Round n stores piece n and
+ * loads piece n + 2 into the stage that the stores of piece n - 2 have read.
  */
-template <typename work_t>
+template <int lag, typename work_t>
 __device__ __forceinline__ void bulk_send(char *shared, int32_t warp, int64_t row_bytes,
-                                          bool has_tickets, work_t &work)
+                                          work_t &work)
 {
     uint64_t *barriers = bulk_barriers(shared) + warp * bulk_stages;
-    char *pieces = shared + warp * bulk_stages * bulk_piece_bytes;
-    const int64_t piece_bytes = bulk_piece_size(row_bytes);
-    const char *source = nullptr;
-    char *destination = nullptr;
-    uint64_t ticket = 0;
-    int64_t offset = row_bytes; /* of the next piece in its row */
-    char *targets[bulk_stages] = {};
-    uint32_t sizes[bulk_stages] = {}; /* 0: the stage has no piece */
-    uint64_t tickets[bulk_stages] = {};
-    uint32_t parities = 0;
-
-    const auto fetch = [&](int stage) {
-        if (offset >= row_bytes) {
-            offset = 0;
-            if (!work.next(&source, &destination, &ticket)) {
-                offset = row_bytes;
-                sizes[stage] = 0;
-                return;
-            }
-        }
-        sizes[stage] = (uint32_t)min(piece_bytes, row_bytes - offset);
-        targets[stage] = destination == nullptr ? nullptr : destination + offset;
-        if (lane_index() == 0) {
-            bulk_load(pieces + stage * bulk_piece_bytes, source + offset, sizes[stage],
-                      barriers + stage);
-        }
-        offset += sizes[stage];
-        tickets[stage] = offset >= row_bytes ? ticket : 0;
-    };
-    const auto finish = [&](int stage) {
-        if (has_tickets && tickets[stage] != 0) {
-            work.done(tickets[stage]);
-            tickets[stage] = 0;
+    char *stages = shared + warp * bulk_stages * bulk_piece_bytes;
+    bulk_cutter<work_t> cutter(work, row_bytes);
+    bulk_piece loaded[bulk_ahead] = {}; /* the older first */
+    uint64_t tickets = 0;               /* of round n in lane n % 32 */
+    const auto finish = [&](int32_t round) {
+        const uint64_t ticket = __shfl_sync(all_lanes, tickets, round % 32);
+        if (round >= 0 && ticket != 0) {
+            work.done(ticket);
         }
     };
 
-    fetch(0);
-    fetch(1);
-    for (bool is_over = false; !is_over;) {
-#pragma unroll
-        for (int now = 0; now < bulk_stages; now++) {
-            const int later = (now + bulk_ahead) % bulk_stages;
-            if (is_over || sizes[now] == 0) {
-                is_over = true;
-                continue;
+    int32_t round = -bulk_ahead;
+#pragma unroll 1
+    for (;; round++) {
+        if (lag > 0) {
+            bulk_await_stores<lag>();
+        }
+        if (lag == 0 || lag > bulk_behind) {
+            bulk_await_reads<bulk_behind>();
+        }
+        __syncwarp();
+        if (lag > 0) {
+            finish(round - lag - 1);
+        }
+        const int32_t later = (round + bulk_ahead) % bulk_stages;
+        const bulk_piece newest = cutter.fetch(stages + later * bulk_piece_bytes, barriers + later);
+        if (round >= 0) {
+            const int32_t now = round % bulk_stages;
+            if (loaded[0].bytes == 0) {
+                break;
             }
-            if (has_tickets) {
-                bulk_await_stores<1>();
-            } else {
-                bulk_await_reads<1>();
-            }
-            __syncwarp();
-            finish(later);
-            fetch(later);
-            bulk_await(barriers + now, parities >> now & 1);
-            parities ^= 1u << now;
-            if (targets[now] != nullptr) {
-                bulk_store(targets[now], pieces + now * bulk_piece_bytes, sizes[now]);
+            bulk_await(barriers + now, (uint32_t)(round / bulk_stages) & 1);
+            if (loaded[0].target != nullptr) {
+                bulk_store(loaded[0].target, stages + now * bulk_piece_bytes, loaded[0].bytes);
             }
             bulk_commit();
+            if (lag > 0 && lane_index() == round % 32) {
+                tickets = loaded[0].ticket;
+            }
         }
+#pragma unroll
+        for (int i = 0; i + 1 < bulk_ahead; i++) {
+            loaded[i] = loaded[i + 1];
+        }
+        loaded[bulk_ahead - 1] = newest;
     }
     bulk_await_stores<0>();
     __syncwarp();
-#pragma unroll
-    for (int stage = 0; stage < bulk_stages; stage++) {
-        finish(stage);
+    for (int32_t left = lag; lag > 0 && left > 0; left--) {
+        finish(round - left);
     }
 }
 

@@ -53,8 +53,8 @@ static moxie_status_t run(const moxie_group_t *group, cuda_ceiling_args_t *args,
     if (status != MOXIE_OK) {
         return status;
     }
-    status = cuda_launch(exchange, CUDA_KERNEL_CEILING, blocks.total, CUDA_ROWS_THREADS,
-                         exchange->bulk_bytes, args, transport->stream);
+    status = cuda_launch(exchange, CUDA_KERNEL_CEILING, blocks.total, CUDA_DISPATCH_THREADS,
+                         exchange->bulk_bytes, args, transport->stream, CUDA_LAUNCH_BEHIND);
     if (status == MOXIE_OK) {
         status = cuda_check(cuda()->cuStreamSynchronize(transport->stream), "the ceiling");
     }

@@ -70,7 +70,7 @@ __device__ inline void write_to_all(const cuda_ceiling_args_t &args, const opera
     if (has_bulk && addresses % 16 == 0) {
         if (warp < bulk_warps) {
             ceiling_work work(args, op);
-            bulk_send(pieces, warp, args.row_bytes, false, work);
+            bulk_send<0>(pieces, warp, args.row_bytes, work);
         }
         return;
     }
@@ -87,7 +87,7 @@ __device__ inline void write_to_all(const cuda_ceiling_args_t &args, const opera
 }
 
 /* Shared memory: CUDA_BULK_SHARED_BYTES. */
-extern "C" __global__ void __launch_bounds__(CUDA_ROWS_THREADS, 1)
+extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
     moxie_ceiling(const __grid_constant__ cuda_ceiling_args_t args)
 {
     extern __shared__ __align__(128) char pieces[];

@@ -53,6 +53,22 @@ void cuda_channel_open(const cuda_exchange_t *exchange, const cuda_sharing_t *me
     channel->delay_seed = exchange->delay_seed;
 }
 
+void cuda_tally_add(const cuda_exchange_t *exchange, const cuda_channel_t *channel,
+                    cuda_tally_t *sum)
+{
+    const CUdeviceptr source = (CUdeviceptr)(uintptr_t)&channel->counters->tally;
+    const CUstream stream = exchange->transport->stream;
+    if (cuda()->cuMemcpyAsync((CUdeviceptr)(uintptr_t)exchange->copied, source, sizeof(*sum),
+                              stream) != CUDA_SUCCESS ||
+        cuda()->cuStreamSynchronize(stream) != CUDA_SUCCESS) {
+        return; /* the context is lost, and the next call says so */
+    }
+    for (int phase = 0; phase < CUDA_PHASE_COUNT; phase++) {
+        sum->phase_ns[phase] += exchange->copied->phase_ns[phase];
+    }
+    sum->op_count += exchange->copied->op_count;
+}
+
 static int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -74,8 +90,10 @@ cuda_blocks_t cuda_share_blocks(const cuda_exchange_t *exchange, int64_t send_sm
 
 moxie_status_t cuda_launch(const cuda_exchange_t *exchange, cuda_kernel_t kernel, uint32_t blocks,
                            uint32_t threads, uint32_t shared_bytes, const void *args,
-                           moxie_stream_t stream)
+                           moxie_stream_t stream, cuda_launch_order_t order)
 {
+    CUlaunchAttribute overlap = {.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+                                 .value.programmaticStreamSerializationAllowed = 1};
     const CUlaunchConfig config = {.gridDimX = blocks,
                                    .gridDimY = 1,
                                    .gridDimZ = 1,
@@ -83,7 +101,9 @@ moxie_status_t cuda_launch(const cuda_exchange_t *exchange, cuda_kernel_t kernel
                                    .blockDimY = 1,
                                    .blockDimZ = 1,
                                    .sharedMemBytes = shared_bytes,
-                                   .hStream = stream};
+                                   .hStream = stream,
+                                   .attrs = &overlap,
+                                   .numAttrs = order == CUDA_LAUNCH_AHEAD && exchange->overlaps};
     void *parameters[] = {(void *)(uintptr_t)args};
     return cuda_check(
         cuda()->cuLaunchKernelEx(&config, exchange->kernels[kernel], parameters, NULL),

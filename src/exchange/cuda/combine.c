@@ -56,7 +56,7 @@ static cuda_blocks_t choose_blocks(const moxie_route_t *route)
                         : is_rank_major                  ? 40
                                                          : 48;
     int64_t push_sms = knobs[CUDA_KNOB_PUSH_SMS] > 0 ? knobs[CUDA_KNOB_PUSH_SMS]
-                                                     : sms * (is_rank_major ? 4 : 7) / 10;
+                                                     : sms * (is_rank_major ? 8 : 11) / 20;
     push_sms = push_sms < sms ? push_sms : sms;
     return cuda_share_blocks(cuda_of(route->group), push_sms > 1 ? push_sms : 1, sms - push_sms,
                              route->state->shape.token_count_max, CUDA_TOKENS_PER_BLOCK);
@@ -97,8 +97,9 @@ static moxie_status_t bring_home(moxie_route_t *route, const rows_home_t *call,
     const cuda_blocks_t blocks = choose_blocks(route);
     args.send_blocks = blocks.send;
     return cuda_call_end(route, stream, status,
-                         cuda_launch(exchange, CUDA_KERNEL_COMBINE, blocks.total, CUDA_ROWS_THREADS,
-                                     exchange->bulk_bytes, &args, stream));
+                         cuda_launch(exchange, CUDA_KERNEL_COMBINE, blocks.total,
+                                     CUDA_COMBINE_THREADS, exchange->bulk_bytes, &args, stream,
+                                     CUDA_LAUNCH_BEHIND));
 }
 
 moxie_status_t cuda_combine(moxie_route_t *route, const moxie_combine_in_t *in,

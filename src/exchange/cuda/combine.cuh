@@ -17,6 +17,13 @@ namespace moxie
 /* Partials that are summed at a time. */
 constexpr int sum_ranks = 4;
 
+/* The warp of a sending block that raises flags. */
+constexpr int32_t combine_signal_warp = CUDA_COMBINE_THREADS / 32 - 1;
+
+/* Rounds after which a sent partial is looked at: each goes to one place only, so that several must
+ * be on their way to fill the wire. */
+constexpr int combine_lag = 3;
+
 struct combine_shared {
     operation op;
     signals queue;
@@ -27,10 +34,8 @@ struct combine_shared {
 struct combine_pass {
     int64_t begin; /* columns [begin, end) */
     int64_t end;
-    int32_t pool;           /* first of its counters of work */
-    uint32_t mark;          /* what the flags of its partials say */
-    bool sends_gradients;   /* d_recv_weights travel with it */
-    bool returns_gradients; /* and become d_topk_weights */
+    int32_t pool;  /* first of its counters of work */
+    uint32_t mark; /* what the flags of its partials say */
 };
 
 /* The staging row of a token's partial from a rank. */
@@ -48,7 +53,7 @@ __device__ __forceinline__ int64_t source_row_bytes(const cuda_combine_args_t &a
 
 /* What goes home: number n of the receive set. */
 struct partial_source {
-    int64_t n; /* -1: none */
+    int32_t n; /* -1: none */
     int32_t home;
     cuda_arrival_t arrival;
 };
@@ -87,7 +92,7 @@ struct arrival_work {
         unit = (int64_t)__shfl_sync(all_lanes, later, 0);
         source.n = -1;
         if (unit < count) {
-            source.n = arrival_of_unit(args.channel, shared.ranges, unit, &source.home);
+            source.n = (int32_t)arrival_of_unit(args.channel, shared.ranges, unit, &source.home);
             if (source.n >= 0) {
                 source.arrival = load_arrival(arrivals_of(args.channel, args.route) + source.n);
             }
@@ -125,9 +130,6 @@ struct arrival_work {
                            ? staging_row(args, taken.home, taken.arrival.token, args.channel.rank)
                            : nullptr;
         *ticket = ticket_of(taken);
-        if (pass.sends_gradients) {
-            send_gradients(taken);
-        }
         return true;
     }
 
@@ -135,75 +137,94 @@ struct arrival_work {
     {
         signals_post(shared.queue, (uint32_t)ticket, (uint32_t)(ticket >> 32));
     }
-
-    /* Gradients of the weights of a token's slots go home unchanged. */
-    __device__ __forceinline__ void send_gradients(const partial_source &taken)
-    {
-        const cuda_route_view_t &route = args.route;
-        float *gradients =
-            reinterpret_cast<float *>(args.channel.parts[taken.home] + route.gradient_offset) +
-            (int64_t)taken.arrival.token * route.topk;
-        const char *details = args.channel.parts[args.channel.rank] + route.detail_offset;
-        for (int32_t i = lane_index(); i < route.topk; i += 32) {
-            if (route.layout == 1) {
-                const uint2 slot =
-                    __ldcg(reinterpret_cast<const uint2 *>(details) + taken.n * route.topk + i);
-                if ((int32_t)slot.x >= 0) {
-                    gradients[i] = args.d_recv_weights[taken.n * route.topk + i];
-                }
-            } else if (i < taken.arrival.count) {
-                const cuda_link_t link = load_link(reinterpret_cast<const cuda_link_t *>(details) +
-                                                   taken.n * route.topk + i);
-                gradients[link.slot] = args.d_recv_weights[link.row];
-            }
-        }
-    }
 };
 
-/* Loads of a lane for each of so many rows that are on their way together: as many as registers
- * hold. */
-template <int count, bool is_bf16, int row_count>
-constexpr int load_depth = count == 1 || !is_bf16 ? 1
-                           : row_count == 4       ? 2
-                                                  : 6;
+/* Gradients of the weights of received slots go home unchanged. They are few: blocks that send no
+ * partials take them, before there is anything to sum. */
+__device__ inline void send_gradients(const cuda_combine_args_t &args, const arrival_ranges &ranges)
+{
+    const cuda_channel_t &channel = args.channel;
+    const cuda_route_view_t &route = args.route;
+    const uint32_t first = args.send_blocks < gridDim.x ? args.send_blocks : 0;
+    const char *details = channel.parts[channel.rank] + route.detail_offset;
+    const int32_t last_rank = channel.rank_count - 1;
+    const int64_t count =
+        (int64_t)(ranges.starts[last_rank] + ranges.counts[last_rank]) * route.topk;
+    int64_t i = ((int64_t)blockIdx.x - first) * blockDim.x + threadIdx.x;
+    if (blockIdx.x < first) {
+        return;
+    }
+    for (; i < count; i += (int64_t)(gridDim.x - first) * blockDim.x) {
+        const int32_t n = (int32_t)(i / route.topk);
+        const int32_t place = (int32_t)(i % route.topk);
+        const cuda_arrival_t arrival = load_arrival(arrivals_of(channel, route) + n);
+        int32_t slot = place;
+        int64_t source = i;
+        bool is_there;
+        if (route.layout == 1) {
+            is_there = (int32_t)__ldcg(reinterpret_cast<const uint2 *>(details) + i).x >= 0;
+        } else {
+            const cuda_link_t link = load_link(reinterpret_cast<const cuda_link_t *>(details) + i);
+            is_there = place < arrival.count;
+            slot = link.slot;
+            source = link.row;
+        }
+        if (is_there) {
+            char *home = channel.parts[source_of_arrival(channel, ranges, n)];
+            reinterpret_cast<float *>(
+                home + route.gradient_offset)[(int64_t)arrival.token * route.topk + slot] =
+                args.d_recv_weights[source];
+        }
+    }
+}
 
-/* A token's rows and weights, one a lane, and the second 32 beside them. In rank_major the one row,
- * which the caller has weighted and summed: 1 · y + 0 is y, but for the sign of zero, which the sum
- * at home does not see. */
+/* Loads of a lane that are on their way together: as many as registers hold. */
+template <int count, bool is_bf16> constexpr int load_count = count == wide_count &&is_bf16 ? 8 : 4;
+
+/* 32 of a token's rows and weights, one a lane. In rank_major the one row, which the caller has
+ * weighted and summed: 1 · y + 0 is y, but for the sign of zero, which the sum at home does not
+ * see. */
 struct weighted_rows {
-    int32_t low_row, high_row;
-    float low_weight, high_weight;
+    int32_t lane_row;
+    float lane_weight;
 
-    __device__ __forceinline__ void load(const cuda_combine_args_t &args, int64_t n)
+    /* Those from `first` on of arrival number n. */
+    __device__ __forceinline__ void load(const cuda_combine_args_t &args, int32_t n, int32_t first)
     {
         const cuda_route_view_t &route = args.route;
-        low_row = (int32_t)n;
-        low_weight = 1.0f;
-        if (route.layout == 1 || n < 0) {
-            return;
-        }
-        const cuda_link_t *links = links_of(args.channel, route, n);
-        if (lane_index() < route.topk) { /* how many of them there are is not known yet */
-            const cuda_link_t link = load_link(links + lane_index());
-            low_row = link.row;
-            low_weight = link.weight;
-        }
-        if (lane_index() + 32 < route.topk) {
-            const cuda_link_t link = load_link(links + lane_index() + 32);
-            high_row = link.row;
-            high_weight = link.weight;
+        lane_row = n;
+        lane_weight = 1.0f;
+        if (route.layout != 1 && n >= 0 && first + lane_index() < route.topk) {
+            /* how many of them there are is not known yet */
+            const cuda_link_t link =
+                load_link(links_of(args.channel, route, n) + first + lane_index());
+            lane_row = link.row;
+            lane_weight = link.weight;
         }
     }
 
     __device__ __forceinline__ int32_t row(int32_t i) const
     {
-        return __shfl_sync(all_lanes, i < 32 ? low_row : high_row, i % 32);
+        return __shfl_sync(all_lanes, lane_row, i % 32);
     }
     __device__ __forceinline__ float weight(int32_t i) const
     {
-        return __shfl_sync(all_lanes, i < 32 ? low_weight : high_weight, i % 32);
+        return __shfl_sync(all_lanes, lane_weight, i % 32);
     }
 };
+
+/* sums += weight · numbers. */
+template <int count, bool is_bf16>
+__device__ __forceinline__ void add_weighted(const packed_numbers<count, is_bf16> &packed,
+                                             float weight, float (&sums)[count])
+{
+    float numbers[count];
+    packed.unpack(numbers);
+#pragma unroll
+    for (int i = 0; i < count; i++) {
+        sums[i] = fmaf(weight, numbers[i], sums[i]);
+    }
+}
 
 /* Sums `rows` rows, `row_count` at most, ascending slots, and writes the partial home. All
  * loads of a round are on their way before the first sum. */
@@ -211,7 +232,8 @@ template <int count, bool is_bf16, int row_count>
 __device__ __forceinline__ void send_sum(const cuda_combine_args_t &args, const combine_pass &pass,
                                          char *staging, const weighted_rows &token, int32_t rows)
 {
-    constexpr int depth = load_depth<count, is_bf16, row_count>;
+    constexpr int depth = load_count<count, is_bf16> / row_count;
+    const int32_t end = (int32_t)pass.end;
     const char *sources[row_count];
     float weights[row_count];
 #pragma unroll
@@ -220,64 +242,71 @@ __device__ __forceinline__ void send_sum(const cuda_combine_args_t &args, const 
         weights[row] = args.unweighted ? 1.0f : token.weight(row);
     }
 #pragma unroll 1
-    for (int64_t base = pass.begin; base < pass.end; base += 32 * depth * count) {
-        packed_numbers<count, is_bf16> packed[row_count][depth];
+    for (int32_t base = (int32_t)pass.begin + lane_index() * count;
+         base - lane_index() * count < end; base += 32 * depth * count) {
+        packed_numbers<count, is_bf16> packed[row_count][depth] = {};
 #pragma unroll
         for (int row = 0; row < row_count; row++) {
 #pragma unroll
             for (int i = 0; i < depth; i++) {
-                const int64_t column = base + (32 * i + lane_index()) * count;
-                if (row < rows && column < pass.end) {
-                    packed[row][i].load(sources[row], column);
+                if (row < rows && base + 32 * i * count < end) {
+                    packed[row][i].load(sources[row], base + 32 * i * count);
                 }
             }
         }
 #pragma unroll
         for (int i = 0; i < depth; i++) {
-            const int64_t column = base + (32 * i + lane_index()) * count;
             float sums[count] = {};
 #pragma unroll
             for (int row = 0; row < row_count; row++) {
                 if (row < rows) {
-                    float numbers[count];
-                    packed[row][i].unpack(numbers);
-#pragma unroll
-                    for (int j = 0; j < count; j++) {
-                        sums[j] = fmaf(weights[row], numbers[j], sums[j]);
-                    }
+                    add_weighted<count, is_bf16>(packed[row][i], weights[row], sums);
                 }
             }
-            if (column < pass.end) {
-                store_numbers<count>(staging, column - pass.begin, args.wire_is_bf16, sums);
+            if (base + 32 * i * count < end) {
+                store_numbers<count>(staging, base + 32 * i * count - pass.begin, args.wire_is_bf16,
+                                     sums);
             }
         }
     }
 }
 
-/* A token with more rows than that: one after the other. */
+/* A token with more rows than that: so many of them at a time. */
 template <int count, bool is_bf16>
 __device__ __forceinline__ void send_long_sum(const cuda_combine_args_t &args,
                                               const combine_pass &pass, char *staging,
-                                              const weighted_rows &rows, int32_t row_count)
+                                              const weighted_rows &first_rows, int32_t n,
+                                              int32_t rows)
 {
-    for (int64_t base = pass.begin; base < pass.end; base += 32 * count) {
-        const int64_t column = base + lane_index() * count;
+    constexpr int row_count = load_count<count, is_bf16> / 2;
+    weighted_rows token = first_rows;
+    const int32_t end = (int32_t)pass.end;
+#pragma unroll 1
+    for (int32_t base = (int32_t)pass.begin; base < end; base += 32 * count) {
+        const int32_t column = base + lane_index() * count;
         float sums[count] = {};
-        for (int32_t i = 0; i < row_count; i++) {
-            const char *row = args.source + rows.row(i) * source_row_bytes(args);
-            const float weight = args.unweighted ? 1.0f : rows.weight(i);
-            if (column < pass.end) {
-                packed_numbers<count, is_bf16> packed;
-                float numbers[count];
-                packed.load(row, column);
-                packed.unpack(numbers);
+#pragma unroll 1
+        for (int32_t first = 0; first < rows; first += row_count) {
+            if (rows > 32 && first % 32 == 0) {
+                token.load(args, n, first);
+            }
+            packed_numbers<count, is_bf16> packed[row_count] = {};
 #pragma unroll
-                for (int j = 0; j < count; j++) {
-                    sums[j] = fmaf(weight, numbers[j], sums[j]);
+            for (int i = 0; i < row_count; i++) {
+                const char *row = args.source + token.row(first + i) * source_row_bytes(args);
+                if (first + i < rows && column < end) {
+                    packed[i].load(row, column);
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < row_count; i++) {
+                const float weight = args.unweighted ? 1.0f : token.weight(first + i);
+                if (first + i < rows) {
+                    add_weighted<count, is_bf16>(packed[i], weight, sums);
                 }
             }
         }
-        if (column < pass.end) {
+        if (column < end) {
             store_numbers<count>(staging, column - pass.begin, args.wire_is_bf16, sums);
         }
     }
@@ -287,40 +316,68 @@ __device__ __forceinline__ void send_long_sum(const cuda_combine_args_t &args,
 template <int count, bool is_bf16>
 __device__ __forceinline__ void send_partial(const cuda_combine_args_t &args,
                                              const combine_pass &pass, const partial_source &taken,
-                                             const weighted_rows &rows)
+                                             const weighted_rows &token)
 {
-    const int32_t row_count = args.route.layout == 1 ? 1 : taken.arrival.count;
+    const int32_t rows = args.route.layout == 1 ? 1 : taken.arrival.count;
     char *staging = staging_row(args, taken.home, taken.arrival.token, args.channel.rank);
-    if (row_count <= 2) {
-        send_sum<count, is_bf16, 2>(args, pass, staging, rows, row_count);
-    } else if (row_count <= 4) {
-        send_sum<count, is_bf16, 4>(args, pass, staging, rows, row_count);
+    if (rows == 1) {
+        send_sum<count, is_bf16, 1>(args, pass, staging, token, rows);
+    } else if (rows == 2) {
+        send_sum<count, is_bf16, 2>(args, pass, staging, token, rows);
+    } else if (rows <= 4) {
+        send_sum<count, is_bf16, 4>(args, pass, staging, token, rows);
     } else {
-        send_long_sum<count, is_bf16>(args, pass, staging, rows, row_count);
+        send_long_sum<count, is_bf16>(args, pass, staging, token, taken.n, rows);
     }
 }
 
+/* A token on its way through a sending warp. */
+struct partial_rows {
+    partial_source source;
+    weighted_rows rows;
+};
+
+/* Asks for the rows of a token that is to be sent. */
+__device__ __forceinline__ void prefetch_partial(const cuda_combine_args_t &args,
+                                                 const partial_rows &token)
+{
+    const int64_t row_bytes = source_row_bytes(args);
+    const int32_t rows = token.source.n < 0       ? 0
+                         : args.route.layout == 1 ? 1
+                                                  : min(token.source.arrival.count, 32);
+#pragma unroll 1
+    for (int32_t i = 0; i < rows; i++) {
+        prefetch_row(args.source + token.rows.row(i) * row_bytes, row_bytes);
+    }
+}
+
+/* While a token is summed, the rows of the next one come into the cache, and of the one behind it
+ * the table of where they are. */
 template <int count, bool is_bf16>
 __device__ __forceinline__ void send_partials_by_lanes(const cuda_combine_args_t &args,
                                                        combine_shared &shared,
                                                        const combine_pass &pass)
 {
+    constexpr partial_rows none = {{-1, 0, {0, 0}}, {0, 0.0f}};
     arrival_work work(args, shared, pass);
-    weighted_rows later = {}; /* of the token behind, on their way */
-    later.load(args, work.source.n);
-    while (work.unit < work.count) {
-        const partial_source taken = work.source;
-        const weighted_rows rows = later;
-        work.advance();
-        later.load(args, work.unit < work.count ? work.source.n : -1);
-        if (taken.n < 0) {
-            continue;
+    partial_rows ready = none;
+    partial_rows coming = none;
+    for (int32_t rounds_left = 2; rounds_left > 0;) {
+        const partial_rows token = ready;
+        ready = coming;
+        coming = none;
+        if (work.unit < work.count) {
+            coming.source = work.source;
+            coming.rows.load(args, work.source.n, 0);
+            work.advance();
+        } else {
+            rounds_left--;
         }
-        send_partial<count, is_bf16>(args, pass, taken, rows);
-        if (pass.sends_gradients) {
-            work.send_gradients(taken);
+        prefetch_partial(args, ready);
+        if (token.source.n >= 0) {
+            send_partial<count, is_bf16>(args, pass, token.source, token.rows);
+            work.done(work.ticket_of(token.source));
         }
-        work.done(work.ticket_of(taken));
     }
 }
 
@@ -330,7 +387,7 @@ __device__ __forceinline__ void send_partials_in_bulk(const cuda_combine_args_t 
                                                       const combine_pass &pass, char *pieces)
 {
     arrival_work work(args, shared, pass);
-    bulk_send(pieces, (int32_t)threadIdx.x / 32, source_row_bytes(args), true, work);
+    bulk_send<combine_lag>(pieces, (int32_t)threadIdx.x / 32, source_row_bytes(args), work);
 }
 
 /* Whether rows of this address and size can be moved in pieces of wide_count numbers. */
@@ -344,7 +401,7 @@ __device__ inline void send_partials(const cuda_combine_args_t &args, combine_sh
                                      const combine_pass &pass, char *pieces)
 {
     const int32_t warp = (int32_t)threadIdx.x / 32;
-    if (warp == signal_warp) {
+    if (warp == combine_signal_warp) {
         signals_raise(args.channel, args.route, shared.queue, pass.mark);
         return;
     }
@@ -363,54 +420,97 @@ __device__ inline void send_partials(const cuda_combine_args_t &args, combine_sh
     signals_leave(shared.queue);
 }
 
-/* Sums the partials of some ranks, ascending. A rank without one adds +0, which changes nothing:
- * the sum is never -0. */
-template <int count, bool is_bf16>
+/*
+ * Sums the partials of some ranks, ascending, `rank_count` at a time. A rank without one adds +0,
+ * which changes nothing: the sum is never -0. All loads of a round are on their way before the
+ * first sum.
+ */
+template <int count, bool is_bf16, int rank_count, bool is_all>
 __device__ __forceinline__ void sum_token(const cuda_combine_args_t &args, const combine_pass &pass,
                                           int64_t token, uint32_t ranks)
 {
-    constexpr int depth = load_depth<count, is_bf16, sum_ranks>;
-    const int64_t out_row_bytes = args.route.hidden * (args.out_is_bf16 ? 2 : 4);
-    for (int64_t base = pass.begin; base < pass.end; base += 32 * depth * count) {
+    constexpr int depth = is_all ? load_count<count, is_bf16> / rank_count : 1;
+    const int32_t end = (int32_t)pass.end;
+    char *out = args.out + token * args.route.hidden * (args.out_is_bf16 ? 2 : 4);
+#pragma unroll 1
+    for (int32_t base = (int32_t)pass.begin + lane_index() * count;
+         base - lane_index() * count < end; base += 32 * depth * count) {
         float sums[depth][count] = {};
-        for (uint32_t left = ranks; left != 0;) {
-            packed_numbers<count, is_bf16> packed[sum_ranks][depth] = {};
+#pragma unroll 1
+        for (uint32_t left = ranks; is_all || left != 0;) {
+            packed_numbers<count, is_bf16> packed[rank_count][depth] = {};
 #pragma unroll
-            for (int i = 0; i < sum_ranks; i++) {
+            for (int i = 0; i < rank_count; i++) {
                 const char *partial =
                     staging_row(args, args.channel.rank, token, __ffs((int)left) - 1);
 #pragma unroll
                 for (int place = 0; place < depth; place++) {
-                    const int64_t column = base + (32 * place + lane_index()) * count;
-                    if (left != 0 && column < pass.end) {
+                    const int32_t column = base + 32 * place * count;
+                    if (left != 0 && column < end) {
                         packed[i][place].load(partial, column - pass.begin);
                     }
                 }
                 left &= left - 1;
             }
 #pragma unroll
-            for (int i = 0; i < sum_ranks; i++) {
+            for (int place = 0; place < depth; place++) {
 #pragma unroll
-                for (int place = 0; place < depth; place++) {
-                    float numbers[count];
-                    packed[i][place].unpack(numbers);
-#pragma unroll
-                    for (int j = 0; j < count; j++) {
-                        sums[place][j] += numbers[j];
-                    }
+                for (int i = 0; i < rank_count; i++) {
+                    add_weighted<count, is_bf16>(packed[i][place], 1.0f, sums[place]);
+                }
+                if (is_all && base + 32 * place * count < end) {
+                    store_numbers<count>(out, base + 32 * place * count, args.out_is_bf16,
+                                         sums[place]);
                 }
             }
-        }
-#pragma unroll
-        for (int place = 0; place < depth; place++) {
-            const int64_t column = base + (32 * place + lane_index()) * count;
-            if (column < pass.end) {
-                store_numbers<count>(args.out + token * out_row_bytes, column, args.out_is_bf16,
-                                     sums[place]);
+            if (is_all) {
+                break;
             }
+        }
+        if (!is_all && base < end) {
+            store_numbers<count>(out, base, args.out_is_bf16, sums[0]);
         }
     }
 }
+
+/* Gives out this rank's tokens to be summed; what the next one needs is on its way while the
+ * present one is summed. */
+struct home_work {
+    const cuda_combine_args_t &args;
+    int32_t pool;
+    int64_t token_count;
+    int64_t token;
+    int32_t row;              /* of the token on this lane's rank, -1: none */
+    unsigned long long later; /* the token behind it, in lane 0 */
+
+    __device__ __forceinline__ home_work(const cuda_combine_args_t &arguments, int32_t counter)
+        : args(arguments), pool(counter), token_count(*arguments.route.token_count), token(0),
+          row(-1), later(0)
+    {
+        draw();
+        advance();
+    }
+
+    __device__ __forceinline__ void draw()
+    {
+        if (lane_index() == 0) {
+            later = atomicAdd(
+                reinterpret_cast<unsigned long long *>(&args.channel.counters->pool[pool]), 1ull);
+        }
+    }
+
+    __device__ __forceinline__ void advance()
+    {
+        const int32_t rank_count = args.channel.rank_count;
+        token = (int64_t)__shfl_sync(all_lanes, later, 0);
+        row = token < token_count && lane_index() < rank_count
+                  ? args.route.first_rows[token * rank_count + lane_index()]
+                  : -1;
+        if (token < token_count) {
+            draw();
+        }
+    }
+};
 
 /* At home: sums the partials of every token as soon as all of them are there. */
 template <int count, bool is_bf16>
@@ -419,30 +519,23 @@ __device__ __forceinline__ void sum_partials(const cuda_combine_args_t &args,
                                              int32_t kind)
 {
     const cuda_channel_t &channel = args.channel;
-    const cuda_route_view_t &route = args.route;
     const int32_t lane = lane_index();
-    const int64_t token_count = *route.token_count;
-    for (int64_t token = take_work(channel, pass.pool + pool_receive); token < token_count;) {
-        const int32_t row =
-            lane < channel.rank_count ? route.first_rows[token * channel.rank_count + lane] : -1;
-        const int64_t next = take_work(channel, pass.pool + pool_receive);
+    home_work work(args, pass.pool + pool_receive);
+    while (work.token < work.token_count) {
+        const int64_t token = work.token;
+        const int32_t row = work.row;
         const uint32_t ranks = __ballot_sync(all_lanes, row >= 0);
         const uint32_t *flag =
-            row >= 0 ? progress_of(channel, route, channel.rank, lane) + token : nullptr;
+            row >= 0 ? progress_of(channel, args.route, channel.rank, lane) + token : nullptr;
+        work.advance();
         if (!progress_await(channel, shared.op, kind, flag, lane, pass.mark)) {
             return;
         }
-        sum_token<count, is_bf16>(args, pass, token, ranks);
-        for (int32_t slot = lane; pass.returns_gradients && slot < route.topk; slot += 32) {
-            const int64_t i = token * route.topk + slot;
-            args.d_topk_weights[i] =
-                route.experts[i] < 0
-                    ? 0.0f
-                    : __ldcg(reinterpret_cast<const float *>(channel.parts[channel.rank] +
-                                                             route.gradient_offset) +
-                             i);
+        if (__popc((int)ranks) <= sum_ranks) {
+            sum_token<count, is_bf16, sum_ranks, true>(args, pass, token, ranks);
+        } else {
+            sum_token<count, is_bf16, sum_ranks, false>(args, pass, token, ranks);
         }
-        token = next;
     }
 }
 
@@ -452,6 +545,7 @@ __device__ inline void combine_columns(const cuda_combine_args_t &args, combine_
     if (blockIdx.x < args.send_blocks) {
         send_partials(args, shared, pass, pieces);
     }
+    operation_mark(shared.op, CUDA_PHASE_MOVE);
     const bool wide = is_wide(args.out, args.route.hidden);
     if (args.wire_is_bf16) {
         wide ? sum_partials<wide_count, true>(args, shared, pass, kind)
@@ -468,12 +562,7 @@ __device__ inline void combine_passes(const cuda_combine_args_t &args, combine_s
                                       char *pieces, int32_t kind)
 {
     const int64_t hidden = args.route.hidden;
-    combine_pass pass = {0,
-                         min(hidden, args.pass_columns),
-                         0,
-                         2 * shared.op.epoch,
-                         gradient_is_wanted(args.channel, shared.op),
-                         args.d_topk_weights != nullptr};
+    combine_pass pass = {0, min(hidden, args.pass_columns), 0, 2 * shared.op.epoch};
     combine_columns(args, shared, pass, pieces, kind);
     if (pass.end == hidden) {
         return;
@@ -482,29 +571,48 @@ __device__ inline void combine_passes(const cuda_combine_args_t &args, combine_s
     if (!operation_await(args.channel, shared.op, kind, flag_followed)) {
         return;
     }
-    signals_begin(shared.queue, signal_warp);
+    signals_begin(shared.queue, combine_signal_warp);
     __syncthreads();
-    pass = {pass.end, hidden, pool_per_pass, 2 * shared.op.epoch + 1, false, false};
+    pass = {pass.end, hidden, pool_per_pass, 2 * shared.op.epoch + 1};
     combine_columns(args, shared, pass, pieces, kind);
 }
 
+/* The partials, and where any rank asks for them the gradients of the weights, under flags of their
+ * own. */
+__device__ inline void combine_and_gradients(const cuda_combine_args_t &args,
+                                             combine_shared &shared, char *pieces, int32_t kind)
+{
+    if (gradient_is_wanted(args.channel, shared.op)) {
+        send_gradients(args, shared.ranges);
+        operation_raise(args.channel, shared.op, flag_payload);
+    }
+    combine_passes(args, shared, pieces, kind);
+    if (gradient_is_wanted(args.channel, shared.op) &&
+        operation_await(args.channel, shared.op, kind, flag_payload) &&
+        args.d_topk_weights != nullptr) {
+        take_gradients(args.channel, args.route, args.d_topk_weights);
+    }
+}
+
 /* Shared memory: CUDA_BULK_SHARED_BYTES. */
-extern "C" __global__ void __launch_bounds__(CUDA_ROWS_THREADS, 1)
+extern "C" __global__ void __launch_bounds__(CUDA_COMBINE_THREADS, 1)
     moxie_combine(const __grid_constant__ cuda_combine_args_t args)
 {
     extern __shared__ __align__(128) char pieces[];
     __shared__ combine_shared shared;
     const int32_t kind = kind_of(args.offer);
     bulk_begin(pieces);
-    signals_begin(shared.queue, signal_warp);
+    signals_begin(shared.queue, combine_signal_warp);
     operation_begin(args.channel, shared.op);
     if (blockIdx.x == 0) {
         operation_offer(args.channel, shared.op, args.offer, nullptr);
     }
+    const expectation expected = expect_of_lane(args.channel, args.route);
     find_ranges(args.channel, args.route, shared.ranges);
     operation_meet(args.channel, shared.op, kind);
-    if (exchange_agree(args.channel, args.route, shared.op, kind, source_row_bytes(args))) {
-        combine_passes(args, shared, pieces, kind);
+    if (exchange_agree(args.channel, args.route, shared.op, expected, kind,
+                       source_row_bytes(args))) {
+        combine_and_gradients(args, shared, pieces, kind);
     }
     operation_leave(args.channel, shared.op);
 }

@@ -33,14 +33,15 @@ typedef struct cuda_exchange {
     cuda_channel_t channel; /* of barriers and ceilings */
     struct cuda_route *routes;
     cuda_tally_t retired; /* of the routes that are gone */
+    cuda_tally_t *copied; /* pinned: where one is copied to */
     uint32_t bulk_bytes;  /* CUDA_BULK_SHARED_BYTES where there is a bulk copy engine, else 0 */
+    int overlaps;         /* a kernel can be launched before the one before it has ended */
     uint64_t delay_seed;  /* test builds: kernels dawdle; 0: never */
 } cuda_exchange_t;
 
 /* What a route keeps in pinned memory. */
 typedef struct cuda_route_pinned {
     cuda_route_report_t report;
-    cuda_tally_t tally;
     uint32_t error[CUDA_ERROR_WORDS]; /* of this rank's arguments, for its peers */
 } cuda_route_pinned_t;
 
@@ -53,6 +54,8 @@ typedef struct cuda_route {
     cuda_route_pinned_t *pinned;
     CUevent called;          /* the last call that was made outside of a capture */
     int64_t token_count;     /* of the last update, as its caller gave it */
+    int is_fresh;            /* no dispatch has followed it */
+    moxie_stream_t fresh_on; /* the stream of that update */
     moxie_error_t mismatch;  /* of the shapes that the ranks made the route with, or MOXIE_OK */
     struct cuda_route *next; /* of its group, for the counters */
 } cuda_route_t;
@@ -92,10 +95,19 @@ cuda_blocks_t cuda_share_blocks(const cuda_exchange_t *exchange, int64_t send_sm
  */
 #define CUDA_TOKENS_PER_BLOCK 32
 
+/* Adds what a channel's kernels have done so far; those that run now are not in it. */
+void cuda_tally_add(const cuda_exchange_t *exchange, const cuda_channel_t *channel,
+                    cuda_tally_t *sum);
+
+typedef enum cuda_launch_order {
+    CUDA_LAUNCH_BEHIND, /* when all that is before it in the stream has ended */
+    CUDA_LAUNCH_AHEAD,  /* when an update before it lets it, to wait for its end by itself */
+} cuda_launch_order_t;
+
 /* Launches a kernel with one argument struct. */
 moxie_status_t cuda_launch(const cuda_exchange_t *exchange, cuda_kernel_t kernel, uint32_t blocks,
                            uint32_t threads, uint32_t shared_bytes, const void *args,
-                           moxie_stream_t stream);
+                           moxie_stream_t stream, cuda_launch_order_t order);
 
 /* 1 while calls on the stream go into a graph. */
 int cuda_is_capturing(moxie_stream_t stream);

@@ -24,7 +24,7 @@ static cuda_dispatch_args_t start(const moxie_route_t *route, cuda_op_kind_t kin
 }
 
 static moxie_status_t launch(moxie_route_t *route, cuda_dispatch_args_t *args, moxie_status_t local,
-                             moxie_stream_t stream)
+                             moxie_stream_t stream, cuda_launch_order_t order)
 {
     const cuda_exchange_t *exchange = cuda_of(route->group);
     const int64_t *knobs = route->group->knobs.value;
@@ -36,7 +36,8 @@ static moxie_status_t launch(moxie_route_t *route, cuda_dispatch_args_t *args, m
     cuda_offer_status(route, local, &args->offer);
     return cuda_call_end(route, stream, local,
                          cuda_launch(exchange, CUDA_KERNEL_DISPATCH, blocks.total,
-                                     CUDA_ROWS_THREADS, exchange->bulk_bytes, args, stream));
+                                     CUDA_DISPATCH_THREADS, exchange->bulk_bytes, args, stream,
+                                     order));
 }
 
 static moxie_status_t check(const moxie_route_t *route, moxie_dtype_t dtype, const void *source,
@@ -71,7 +72,11 @@ moxie_status_t cuda_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in
     if (status == MOXIE_OK) {
         status = cuda_offer_buffer(route, out->recv_x, "recv_x", &args.offer);
     }
-    return launch(route, &args, status, stream);
+    cuda_route_t *own = cuda_route_of(route);
+    const int follows_update = own->is_fresh && own->fresh_on == stream;
+    own->is_fresh = 0;
+    return launch(route, &args, status, stream,
+                  follows_update ? CUDA_LAUNCH_AHEAD : CUDA_LAUNCH_BEHIND);
 }
 
 moxie_status_t cuda_combine_backward(moxie_route_t *route, const moxie_combine_backward_in_t *in,
@@ -97,5 +102,5 @@ moxie_status_t cuda_combine_backward(moxie_route_t *route, const moxie_combine_b
     if (status == MOXIE_OK) {
         status = cuda_offer_buffer(route, out->d_y, "d_y", &args.offer);
     }
-    return launch(route, &args, status, stream);
+    return launch(route, &args, status, stream, CUDA_LAUNCH_BEHIND);
 }

@@ -14,6 +14,9 @@
 namespace moxie
 {
 
+/* The warp of a sending block that raises flags. */
+constexpr int32_t dispatch_signal_warp = CUDA_DISPATCH_THREADS / 32 - 1;
+
 struct dispatch_shared {
     operation op;
     signals queue;
@@ -21,7 +24,8 @@ struct dispatch_shared {
 };
 
 /* Gives out this rank's tokens one by one, so that no block is left with a long tail. What the next
- * token needs is on its way while the present one is sent. */
+ * token needs is on its way while the present one is sent, and of the first while the ranks meet.
+ */
 struct token_work {
     const cuda_dispatch_args_t &args;
     dispatch_shared &shared;
@@ -29,12 +33,18 @@ struct token_work {
     int64_t token;           /* the next */
     int32_t row;             /* its row on this lane's rank */
     unsigned long long unit; /* the one behind it, in lane 0 */
+    bool has_begun;          /* what was drawn must be sent */
 
     __device__ __forceinline__ token_work(const cuda_dispatch_args_t &arguments,
                                           dispatch_shared &block)
         : args(arguments), shared(block), token_count(*arguments.route.token_count), token(0),
-          row(-1), unit(0)
+          row(-1), unit(0), has_begun(false)
     {
+    }
+
+    __device__ __forceinline__ void begin()
+    {
+        has_begun = true;
         draw();
         advance();
     }
@@ -90,12 +100,14 @@ struct token_work {
 
 /* Without the bulk copy engine: by loads and stores of the warp's lanes. */
 __device__ __forceinline__ void send_rows_by_lanes(const cuda_dispatch_args_t &args,
-                                                   dispatch_shared &shared, bool has_tickets)
+                                                   token_work &work, bool has_tickets)
 {
-    token_work work(args, shared);
     const char *source;
     char *destination;
     uint64_t ticket;
+    if (!work.has_begun) {
+        work.begin();
+    }
     while (work.next(&source, &destination, &ticket)) {
         const uint64_t addresses = or_over_lanes(reinterpret_cast<uint64_t>(destination)) |
                                    reinterpret_cast<uint64_t>(source) | (uint64_t)args.row_bytes;
@@ -104,14 +116,6 @@ __device__ __forceinline__ void send_rows_by_lanes(const cuda_dispatch_args_t &a
             work.done(ticket);
         }
     }
-}
-
-__device__ __forceinline__ void send_rows_in_bulk(const cuda_dispatch_args_t &args,
-                                                  dispatch_shared &shared, char *pieces,
-                                                  bool has_tickets)
-{
-    token_work work(args, shared);
-    bulk_send(pieces, (int32_t)threadIdx.x / 32, args.row_bytes, has_tickets, work);
 }
 
 /* Whether all addresses of this rank's rows are such as the bulk copy engine takes. */
@@ -124,42 +128,68 @@ __device__ __forceinline__ bool can_send_bulk(const cuda_dispatch_args_t &args, 
     return has_bulk && addresses % 16 == 0;
 }
 
-/* The warps of a sending block. With tickets the last of them raises the flags of the others. */
-__device__ inline void send_rows(const cuda_dispatch_args_t &args, dispatch_shared &shared,
-                                 char *pieces, bool has_tickets)
+/* expert_major: the warps of a sending block; the last raises the flags of the others. */
+__device__ inline void send_rows_with_flags(const cuda_dispatch_args_t &args,
+                                            dispatch_shared &shared, token_work &work, char *pieces)
 {
     const int32_t warp = (int32_t)threadIdx.x / 32;
-    if (has_tickets && warp == signal_warp) {
+    if (warp == dispatch_signal_warp) {
         signals_raise(args.channel, args.route, shared.queue, 2 * shared.op.epoch);
         return;
     }
     if (!can_send_bulk(args, shared.op)) {
-        send_rows_by_lanes(args, shared, has_tickets);
+        send_rows_by_lanes(args, work, true);
     } else if (warp < bulk_warps) {
-        send_rows_in_bulk(args, shared, pieces, has_tickets);
+        bulk_send<1>(pieces, warp, args.row_bytes, work);
     }
-    if (has_tickets) {
-        signals_leave(shared.queue);
-    }
+    signals_leave(shared.queue);
 }
 
-/* rank_major: which slots a received row serves. */
-__device__ inline void write_slots(const cuda_dispatch_args_t &args)
+/* rank_major, by the warps of all blocks from `first_warp` on: which slots a received row serves.
+ */
+__device__ inline void write_slots(const cuda_dispatch_args_t &args, int32_t first_warp)
 {
     const cuda_route_view_t &route = args.route;
     const int32_t rank = args.channel.rank;
     const uint2 *slots =
         reinterpret_cast<const uint2 *>(args.channel.parts[rank] + route.detail_offset);
     const int64_t count = route.needs[rank] * route.topk;
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count;
-         i += (int64_t)gridDim.x * blockDim.x) {
-        const uint2 slot = __ldcg(slots + i);
-        if (args.recv_topk_idx != nullptr) {
-            args.recv_topk_idx[i] = (int32_t)slot.x;
+    const int64_t threads = (int64_t)blockDim.x - 32 * first_warp;
+    const int64_t stride = gridDim.x * threads;
+    for (int64_t base = blockIdx.x * threads + threadIdx.x - 32 * first_warp; base < count;
+         base += copy_depth * stride) {
+        uint2 some[copy_depth];
+#pragma unroll
+        for (int i = 0; i < copy_depth; i++) {
+            some[i] = base + i * stride < count ? __ldcg(slots + base + i * stride) : uint2{};
         }
-        if (args.recv_topk_weights != nullptr) {
-            args.recv_topk_weights[i] = __uint_as_float(slot.y);
+#pragma unroll
+        for (int i = 0; i < copy_depth; i++) {
+            const int64_t slot = base + i * stride;
+            if (args.recv_topk_idx != nullptr && slot < count) {
+                args.recv_topk_idx[slot] = (int32_t)some[i].x;
+            }
+            if (args.recv_topk_weights != nullptr && slot < count) {
+                args.recv_topk_weights[slot] = __uint_as_float(some[i].y);
+            }
         }
+    }
+}
+
+/* rank_major: the warps of a block. Those that the bulk copy engine leaves free write the slots. */
+__device__ inline void send_rows_and_slots(const cuda_dispatch_args_t &args,
+                                           dispatch_shared &shared, token_work &work, char *pieces)
+{
+    const int32_t warp = (int32_t)threadIdx.x / 32;
+    const bool in_bulk = can_send_bulk(args, shared.op);
+    const int32_t first_free_warp = in_bulk ? bulk_warps : 0;
+    if (!in_bulk) {
+        send_rows_by_lanes(args, work, false);
+    } else if (warp < bulk_warps) {
+        bulk_send<0>(pieces, warp, args.row_bytes, work);
+    }
+    if (!args.is_backward && warp >= first_free_warp) {
+        write_slots(args, first_free_warp);
     }
 }
 
@@ -227,42 +257,55 @@ __device__ __forceinline__ float halve_partials(float (&partials)[wide_count])
     return partials[0];
 }
 
-/* ⟨d_out, y⟩ of one row as moxie/exchange.h defines it, in lane 0. */
-template <int count>
-__device__ inline float row_product(const char *d_out, const char *y, int64_t hidden, int is_bf16)
+/*
+ * One row of an arrived token: `scaled` = weight · `arrived`, in place too, and where `y` is given
+ * ⟨arrived, y⟩ as moxie/exchange.h defines it, in lane 0. A lane has 8 neighbouring columns in
+ * every 256, whose loads of some rounds are on their way together.
+ */
+template <int count, bool is_bf16>
+__device__ __forceinline__ float scale_row(const char *arrived, const char *y, char *scaled,
+                                           int32_t hidden, float weight)
 {
+    constexpr int depth = count == wide_count && is_bf16 ? 4 : 1;
+    constexpr int32_t round_columns = 32 * wide_count;
     float partials[wide_count] = {};
-    for (int64_t base = 0; base < hidden; base += 256) {
+#pragma unroll 1
+    for (int32_t base = wide_count * lane_index(); base - wide_count * lane_index() < hidden;
+         base += round_columns * depth) {
 #pragma unroll
         for (int i = 0; i < wide_count; i += count) {
-            const int64_t column = base + wide_count * lane_index() + i;
-            if (column < hidden) {
-                float a[count], b[count];
-                load_numbers<count>(d_out, column, is_bf16, a);
-                load_numbers<count>(y, column, is_bf16, b);
+            packed_numbers<count, is_bf16> a[depth] = {};
+            packed_numbers<count, is_bf16> b[depth] = {};
+#pragma unroll
+            for (int round = 0; round < depth; round++) {
+                const int32_t column = base + round_columns * round + i;
+                if (column < hidden) {
+                    a[round].load(arrived, column);
+                }
+                if (column < hidden && y != nullptr) {
+                    b[round].load(y, column);
+                }
+            }
+#pragma unroll
+            for (int round = 0; round < depth; round++) {
+                const int32_t column = base + round_columns * round + i;
+                float numbers[count], factors[count];
+                a[round].unpack(numbers);
+                b[round].unpack(factors);
 #pragma unroll
                 for (int j = 0; j < count; j++) {
-                    partials[i + j] = fmaf(a[j], b[j], partials[i + j]);
+                    if (column < hidden) {
+                        partials[i + j] = fmaf(numbers[j], factors[j], partials[i + j]);
+                    }
+                    numbers[j] = weight * numbers[j];
+                }
+                if (column < hidden) {
+                    store_numbers<count>(scaled, column, is_bf16, numbers);
                 }
             }
         }
     }
-    return halve_partials(partials);
-}
-
-template <int count>
-__device__ inline void scale_row(const char *source, char *destination, int64_t hidden, int is_bf16,
-                                 float weight)
-{
-    for (int64_t column = count * lane_index(); column < hidden; column += 32 * count) {
-        float numbers[count];
-        load_numbers<count>(source, column, is_bf16, numbers);
-#pragma unroll
-        for (int i = 0; i < count; i++) {
-            numbers[i] = weight * numbers[i];
-        }
-        store_numbers<count>(destination, column, is_bf16, numbers);
-    }
+    return y != nullptr ? halve_partials(partials) : 0.0f;
 }
 
 /* A token that has arrived in expert_major: its rows, one a lane, the second 32 in `more`. */
@@ -288,12 +331,11 @@ struct token_rows {
 
 /* Backward of a weighted combine: d_w of each slot goes home, and every row is multiplied by its
  * weight, the one that holds what arrived last of all. */
-template <int count>
+template <int count, bool is_bf16>
 __device__ __forceinline__ void scale_token(const cuda_dispatch_args_t &args,
                                             const token_rows &token, bool wants_gradient)
 {
     const cuda_route_view_t &route = args.route;
-    const int is_bf16 = args.element_bytes == 2;
     const char *arrived = args.destination + (int64_t)token.row(0) * args.row_bytes;
     float *gradients =
         reinterpret_cast<float *>(args.channel.parts[token.from] + route.gradient_offset) +
@@ -302,17 +344,12 @@ __device__ __forceinline__ void scale_token(const cuda_dispatch_args_t &args,
         const int64_t row = token.row(i);
         const float weight = token.weight(i);
         const int32_t slot = token.slot(i);
-        if (wants_gradient) {
-            const float product =
-                row_product<count>(arrived, args.y + row * args.row_bytes, route.hidden, is_bf16);
-            if (lane_index() == 0) {
-                gradients[slot] = canonical(product);
-            }
+        const float product = scale_row<count, is_bf16>(
+            arrived, wants_gradient ? args.y + row * args.row_bytes : nullptr,
+            args.destination + row * args.row_bytes, (int32_t)route.hidden, weight);
+        if (wants_gradient && lane_index() == 0) {
+            gradients[slot] = canonical(product);
         }
-        __syncwarp();
-        scale_row<count>(arrived, args.destination + row * args.row_bytes, route.hidden, is_bf16,
-                         weight);
-        __syncwarp();
     }
 }
 
@@ -378,16 +415,21 @@ __device__ __forceinline__ bool spread_rows(const cuda_dispatch_args_t &args,
                                                                    args.channel.rank, token.from) +
                                                            token.arrival.token
                                                      : nullptr;
+            for (int32_t i = 0; wants_gradient && i < token.arrival.count; i++) {
+                prefetch_row(args.y + token.row(i) * args.row_bytes, args.row_bytes);
+            }
             if (!progress_await(args.channel, shared.op, kind, flag, token.from,
                                 2 * shared.op.epoch)) {
                 return false;
             }
             if (!args.scales) {
                 copy_token(args, token);
-            } else if (is_wide) {
-                scale_token<wide_count>(args, token, wants_gradient);
+            } else if (args.element_bytes == 2) {
+                is_wide ? scale_token<wide_count, true>(args, token, wants_gradient)
+                        : scale_token<1, true>(args, token, wants_gradient);
             } else {
-                scale_token<1>(args, token, wants_gradient);
+                is_wide ? scale_token<wide_count, false>(args, token, wants_gradient)
+                        : scale_token<1, false>(args, token, wants_gradient);
             }
         }
         unit = next;
@@ -397,23 +439,21 @@ __device__ __forceinline__ bool spread_rows(const cuda_dispatch_args_t &args,
 
 /* rank_major: rows are where they belong as soon as they have arrived. */
 __device__ inline void exchange_by_rank(const cuda_dispatch_args_t &args, dispatch_shared &shared,
-                                        char *pieces, int32_t kind)
+                                        token_work &work, char *pieces, int32_t kind)
 {
-    send_rows(args, shared, pieces, false);
+    send_rows_and_slots(args, shared, work, pieces);
     operation_raise(args.channel, shared.op, flag_payload);
-    if (!args.is_backward) {
-        write_slots(args);
-    }
     operation_await(args.channel, shared.op, kind, flag_payload);
 }
 
 __device__ inline void exchange_by_expert(const cuda_dispatch_args_t &args, dispatch_shared &shared,
-                                          char *pieces, int32_t kind)
+                                          token_work &work, char *pieces, int32_t kind)
 {
     const bool wants_gradient = args.scales && gradient_is_wanted(args.channel, shared.op);
     if (blockIdx.x < args.send_blocks) {
-        send_rows(args, shared, pieces, true);
+        send_rows_with_flags(args, shared, work, pieces);
     }
+    operation_mark(shared.op, CUDA_PHASE_MOVE);
     write_padding(args);
     bool is_there = spread_rows(args, shared, kind, wants_gradient);
     if (!wants_gradient) {
@@ -427,28 +467,35 @@ __device__ inline void exchange_by_expert(const cuda_dispatch_args_t &args, disp
 }
 
 /* Shared memory: CUDA_BULK_SHARED_BYTES. */
-extern "C" __global__ void __launch_bounds__(CUDA_ROWS_THREADS, 1)
+extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
     moxie_dispatch(const __grid_constant__ cuda_dispatch_args_t args)
 {
     extern __shared__ __align__(128) char pieces[];
     __shared__ dispatch_shared shared;
     const int32_t kind = kind_of(args.offer);
     bulk_begin(pieces);
-    signals_begin(shared.queue, signal_warp);
+    signals_begin(shared.queue, dispatch_signal_warp);
+    await_previous_kernel();
     operation_begin(args.channel, shared.op);
     if (blockIdx.x == 0) {
         operation_offer(args.channel, shared.op, args.offer, nullptr);
     }
+    const expectation expected = expect_of_lane(args.channel, args.route);
+    token_work work(args, shared);
+    if (blockIdx.x < args.send_blocks &&
+        threadIdx.x / 32 < bulk_warps) { /* they send, whatever it be */
+        work.begin();
+    }
     find_ranges(args.channel, args.route, shared.ranges);
     operation_meet(args.channel, shared.op, kind);
-    if (exchange_agree(args.channel, args.route, shared.op, kind, args.row_bytes)) {
+    if (exchange_agree(args.channel, args.route, shared.op, expected, kind, args.row_bytes)) {
         if (blockIdx.x == gridDim.x - 1 && !args.is_backward) {
             write_counts(args);
         }
         if (args.route.layout == 1) {
-            exchange_by_rank(args, shared, pieces, kind);
+            exchange_by_rank(args, shared, work, pieces, kind);
         } else {
-            exchange_by_expert(args, shared, pieces, kind);
+            exchange_by_expert(args, shared, work, pieces, kind);
         }
     }
     operation_leave(args.channel, shared.op);

@@ -86,37 +86,52 @@ __device__ __noinline__ void judge_exchange(const cuda_channel_t &channel,
     }
 }
 
+/* What the route says of the rank whose number the lane has; asked for before the ranks meet. */
+struct expectation {
+    int64_t need; /* rows that the rank receives */
+    bool has_routing;
+};
+
+__device__ __forceinline__ expectation expect_of_lane(const cuda_channel_t &channel,
+                                                      const cuda_route_view_t &route)
+{
+    const int32_t rank = lane_index() < channel.rank_count ? lane_index() : 0;
+    return {route.needs[rank], *route.has_routing != 0};
+}
+
 /* A lane a rank: whether there is nothing to say about its offer. */
-__device__ __forceinline__ bool is_plain_offer(const cuda_route_view_t &route, const operation &op,
-                                               int32_t rank, int64_t row_bytes)
+__device__ __forceinline__ bool is_plain_offer(const expectation &expected, const operation &op,
+                                               int32_t rank, int64_t row_bytes, bool wants_gradient)
 {
     const uint32_t *fields = op.fields[rank];
-    const int64_t need = route.needs[rank];
-    bool is_plain = *route.has_routing != 0 && fields[CUDA_OFFER_STATUS] == 0 &&
-                    fields[CUDA_OFFER_KIND] == op.fields[0][CUDA_OFFER_KIND] &&
-                    fields[CUDA_OFFER_WANTS_GRADIENT] == 0;
+    const int64_t need = expected.need;
+    const uint32_t buffers = wants_gradient ? 3u : 1u;
+    bool is_plain = expected.has_routing && fields[CUDA_OFFER_STATUS] == 0 &&
+                    fields[CUDA_OFFER_KIND] == op.fields[0][CUDA_OFFER_KIND];
 #pragma unroll
     for (int32_t field = CUDA_OFFER_DTYPE; field <= CUDA_OFFER_UNWEIGHTED; field++) {
         is_plain = is_plain && fields[field] == op.fields[0][field];
     }
     return is_plain &&
-           (need == 0 || ((fields[CUDA_OFFER_PRESENT] & 1u) != 0 &&
+           (need == 0 || ((fields[CUDA_OFFER_PRESENT] & buffers) == buffers &&
                           (int64_t)wide_field(op, rank, CUDA_OFFER_CAPACITY_LOW) >= need &&
                           (int64_t)wide_field(op, rank, CUDA_OFFER_ROOM_LOW) >= need * row_bytes));
 }
 
 /* All threads: the same verdict on every rank. True: the payload may move. */
 __device__ inline bool exchange_agree(const cuda_channel_t &channel, const cuda_route_view_t &route,
-                                      operation &op, int32_t kind, int64_t row_bytes)
+                                      operation &op, const expectation &expected, int32_t kind,
+                                      int64_t row_bytes)
 {
     if (threadIdx.x < 32 && !op.is_lost) {
         const int32_t rank = lane_index();
+        const bool wants_gradient = gradient_is_wanted(channel, op);
         bool is_plain = true;
         if (rank < channel.rank_count) {
             const uint32_t window = op.fields[rank][CUDA_OFFER_WINDOW] % CUDA_WINDOW_COUNT_MAX;
             op.destination[rank] = channel.windows[window * channel.rank_count + rank].base +
                                    wide_field(op, rank, CUDA_OFFER_OFFSET_LOW);
-            is_plain = is_plain_offer(route, op, rank, row_bytes);
+            is_plain = is_plain_offer(expected, op, rank, row_bytes, wants_gradient);
         }
         if (!__all_sync(all_lanes, is_plain) && rank == 0) {
             judge_exchange(channel, route, op, kind, row_bytes);
@@ -190,6 +205,17 @@ __device__ __forceinline__ int64_t arrival_of_unit(const cuda_channel_t &channel
     const int32_t rank = turn + channel.rank + 1;
     *from = rank < channel.rank_count ? rank : rank - channel.rank_count;
     return (int32_t)index < ranges.counts[*from] ? ranges.starts[*from] + (int32_t)index : -1;
+}
+
+/* Which rank sends arrival number n. */
+__device__ __forceinline__ int32_t source_of_arrival(const cuda_channel_t &channel,
+                                                     const arrival_ranges &ranges, int32_t n)
+{
+    int32_t rank = 0;
+    while (rank + 1 < channel.rank_count && n >= ranges.starts[rank] + ranges.counts[rank]) {
+        rank++;
+    }
+    return rank;
 }
 
 __device__ __forceinline__ int64_t unit_count(const cuda_channel_t &channel,

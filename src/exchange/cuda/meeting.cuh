@@ -25,7 +25,8 @@ constexpr unsigned look_pause_ns = 40;
 struct operation {
     uint32_t epoch;
     uint64_t deadline_ns;
-    uint64_t begin_ns;
+    uint64_t mark_ns; /* the end of the last phase */
+    uint64_t phase_ns[CUDA_PHASE_COUNT];
     int32_t is_lost;    /* the group is revoked: nothing more to do */
     int32_t is_refused; /* the ranks agreed that it does not take place */
     uint32_t fields[CUDA_RANK_COUNT_MAX][CUDA_OFFER_FIELD_COUNT];
@@ -44,6 +45,14 @@ __device__ __forceinline__ uint64_t load_word(const uint64_t *word)
 {
     uint64_t value;
     asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
+    return value;
+}
+
+/* A word whose number says all there is to know: nothing else is read because of it. */
+__device__ __forceinline__ uint64_t peek_word(const uint64_t *word)
+{
+    uint64_t value;
+    asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(word));
     return value;
 }
 
@@ -167,6 +176,24 @@ __device__ __forceinline__ int32_t kind_of(const cuda_offer_t &offer)
     return (int32_t)offer.fields[CUDA_OFFER_KIND];
 }
 
+/*
+ * Overlapping launches, from Hopper on: a kernel lets the next one of its stream be launched before
+ * it has ended, and that one waits for its end, with all that it wrote, before it reads anything.
+ */
+__device__ __forceinline__ void let_next_kernel_launch()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+__device__ __forceinline__ void await_previous_kernel()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 /* All threads of all blocks, first of all. */
 __device__ inline void operation_begin(const cuda_channel_t &channel, operation &op)
 {
@@ -174,8 +201,11 @@ __device__ inline void operation_begin(const cuda_channel_t &channel, operation 
         const uint64_t revoked =
             *const_cast<volatile uint64_t *>(&channel.controls[channel.rank]->revoked);
         op.epoch = *const_cast<volatile uint32_t *>(&channel.counters->epoch) + 1;
-        op.begin_ns = clock_ns();
-        op.deadline_ns = op.begin_ns + channel.timeout_ns;
+        op.mark_ns = clock_ns();
+        op.deadline_ns = op.mark_ns + channel.timeout_ns;
+        for (int32_t phase = 0; phase < CUDA_PHASE_COUNT; phase++) {
+            op.phase_ns[phase] = 0;
+        }
         op.is_refused = 0;
         op.is_lost = revoked != 0;
         if (op.is_lost && blockIdx.x == 0) {
@@ -186,17 +216,28 @@ __device__ inline void operation_begin(const cuda_channel_t &channel, operation 
     __syncthreads();
 }
 
+/* The end of a phase; the first block's clock is the one that counts. */
+__device__ __forceinline__ void operation_mark(operation &op, cuda_phase_t phase)
+{
+    if (threadIdx.x == 0 && blockIdx.x == 0) {
+        const uint64_t now = clock_ns();
+        op.phase_ns[phase] += now - op.mark_ns;
+        op.mark_ns = now;
+    }
+}
+
 /*
  * All threads of one block: gives this rank's offer to every rank. The fence makes what earlier
  * kernels of this rank wrote into the peers' memory visible to whoever sees the offer.
  */
-__device__ inline void operation_offer(const cuda_channel_t &channel, const operation &op,
+__device__ inline void operation_offer(const cuda_channel_t &channel, operation &op,
                                        const cuda_offer_t &offer, const uint32_t *extra_fields)
 {
     const int32_t field_count = CUDA_OFFER_FIELD_COUNT;
     if (op.is_lost) {
         return;
     }
+    operation_mark(op, CUDA_PHASE_PREPARE);
     if (threadIdx.x < channel.rank_count * field_count) {
         __threadfence_system();
     }
@@ -233,9 +274,7 @@ __device__ inline void operation_meet(const cuda_channel_t &channel, operation &
                    &op.fields[rank][field]);
     }
     __syncthreads();
-    if (threadIdx.x == 0 && blockIdx.x == 0) {
-        channel.counters->tally.wait_ns += clock_ns() - op.begin_ns;
-    }
+    operation_mark(op, CUDA_PHASE_MEET);
 }
 
 __device__ __forceinline__ uint64_t wide_field(const operation &op, int32_t rank, int32_t low)
@@ -258,8 +297,8 @@ __device__ inline void refuse(operation &op, int32_t refusal, int32_t peer, int6
 
 /* One thread: what every operation is checked for, by rank, so that all come to the same verdict.
  */
-__device__ inline void judge_calls(const cuda_channel_t &channel, operation &op, int32_t kind,
-                                   int32_t topk)
+__device__ __noinline__ void judge_calls(const cuda_channel_t &channel, operation &op, int32_t kind,
+                                         int32_t topk)
 {
     op.verdict.kind = kind;
     for (int32_t rank = 1; rank < channel.rank_count; rank++) {
@@ -300,7 +339,7 @@ __device__ inline void judge_calls(const cuda_channel_t &channel, operation &op,
 }
 
 /* One thread writes the verdict where the host finds it. */
-__device__ inline void report_verdict(const cuda_verdict_t &verdict, cuda_verdict_t *out)
+__device__ __noinline__ void report_verdict(const cuda_verdict_t &verdict, cuda_verdict_t *out)
 {
     const uint32_t *from = reinterpret_cast<const uint32_t *>(&verdict);
     volatile uint32_t *to = reinterpret_cast<volatile uint32_t *>(out);
@@ -313,8 +352,7 @@ __device__ inline void report_verdict(const cuda_verdict_t &verdict, cuda_verdic
  * All threads: the payload that this block wrote is complete. One thread waits for all of it to be
  * where it belongs, and then raises this block's flag at every rank.
  */
-__device__ inline void operation_raise(const cuda_channel_t &channel, const operation &op,
-                                       int32_t phase)
+__device__ inline void operation_raise(const cuda_channel_t &channel, operation &op, int32_t phase)
 {
     __syncthreads();
     if (threadIdx.x == 0) {
@@ -325,23 +363,31 @@ __device__ inline void operation_raise(const cuda_channel_t &channel, const oper
             store_flag(flags_of(channel, rank, channel.rank, phase) + blockIdx.x, op.epoch);
         }
     }
+    operation_mark(op, CUDA_PHASE_MOVE);
 }
+
+/* A rank's flags are looked at by so many warps, each lane at one. */
+constexpr int32_t flag_parts = CUDA_BLOCK_COUNT_MAX / 32;
 
 /* All threads: waits for the flags of all blocks of all ranks. False: the group is lost. */
 __device__ inline bool operation_await(const cuda_channel_t &channel, operation &op, int32_t kind,
                                        int32_t phase)
 {
-    for (int32_t rank = 0; rank < channel.rank_count; rank++) {
-        const uint32_t *flags = flags_of(channel, channel.rank, rank, phase);
-        for (uint32_t block = threadIdx.x; block < op.fields[rank][CUDA_OFFER_BLOCKS];
-             block += blockDim.x) {
-            for (int looks = 1; load_flag(flags + block) != op.epoch; looks++) {
-                if (op.is_lost || (looks % looks_per_check == 0 &&
-                                   !may_wait(channel, op, rank, kind, CUDA_PHASE_FINISH))) {
-                    break;
-                }
-                __nanosleep(look_pause_ns);
+    const int32_t warp_count = (int32_t)blockDim.x / 32;
+    for (int32_t part = (int32_t)threadIdx.x / 32; part < flag_parts * channel.rank_count;
+         part += warp_count) {
+        const int32_t rank = part / flag_parts;
+        const uint32_t block = (uint32_t)(part % flag_parts) * 32 + threadIdx.x % 32;
+        if (block >= op.fields[rank][CUDA_OFFER_BLOCKS]) {
+            continue;
+        }
+        const uint32_t *flag = flags_of(channel, channel.rank, rank, phase) + block;
+        for (int looks = 1; load_flag(flag) != op.epoch; looks++) {
+            if (op.is_lost || (looks % looks_per_check == 0 &&
+                               !may_wait(channel, op, rank, kind, CUDA_PHASE_FINISH))) {
+                break;
             }
+            __nanosleep(look_pause_ns);
         }
     }
     __syncthreads();
@@ -349,9 +395,10 @@ __device__ inline bool operation_await(const cuda_channel_t &channel, operation 
 }
 
 /* All threads of all blocks, last of all: the last block makes the channel ready for the next. */
-__device__ inline void operation_leave(const cuda_channel_t &channel, const operation &op)
+__device__ inline void operation_leave(const cuda_channel_t &channel, operation &op)
 {
     __syncthreads();
+    operation_mark(op, CUDA_PHASE_FINISH);
     if (threadIdx.x != 0) {
         return;
     }
@@ -365,8 +412,11 @@ __device__ inline void operation_leave(const cuda_channel_t &channel, const oper
         }
         counters->bad_slot = ~0ull;
         counters->epoch = op.epoch;
-        counters->tally.op_count++;
-        *channel.tally = counters->tally;
+        atomicAdd(reinterpret_cast<unsigned long long *>(&counters->tally.op_count), 1ull);
+    }
+    for (int32_t phase = 0; phase < CUDA_PHASE_COUNT && blockIdx.x == 0; phase++) {
+        atomicAdd(reinterpret_cast<unsigned long long *>(&counters->tally.phase_ns[phase]),
+                  (unsigned long long)op.phase_ns[phase]); /* no answer to wait for */
     }
 }
 

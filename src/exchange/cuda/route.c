@@ -142,7 +142,6 @@ static void point_channel(const cuda_exchange_t *exchange, cuda_route_t *route,
 {
     route->channel = plan->channel;
     cuda_channel_open(exchange, &route->memory, &route->channel);
-    route->channel.tally = &route->pinned->tally;
     route->channel.counters = (void *)(own_memory(route) + plan->counters);
 }
 
@@ -283,8 +282,6 @@ static void unlink_route(cuda_exchange_t *exchange, const cuda_route_t *route)
     for (cuda_route_t **link = &exchange->routes; *link != NULL; link = &(*link)->next) {
         if (*link == route) {
             *link = route->next;
-            exchange->retired.wait_ns += route->pinned->tally.wait_ns;
-            exchange->retired.op_count += route->pinned->tally.op_count;
             return;
         }
     }
@@ -303,6 +300,7 @@ void cuda_route_close(moxie_route_t *route)
         if (own->called != NULL) { /* kernels of this rank are bounded by their deadlines */
             cuda()->cuEventSynchronize(own->called);
             cuda()->cuEventDestroy(own->called);
+            cuda_tally_add(exchange, &own->channel, &exchange->retired);
         }
         cuda_sharing_close(&call, &own->memory);
         cuda_pinned_release(&route->group->account, own->pinned, sizeof(*own->pinned));

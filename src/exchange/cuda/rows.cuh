@@ -65,6 +65,15 @@ __device__ __forceinline__ void copy_row(const char *source, int64_t bytes, uint
     }
 }
 
+/* All lanes: asks for a row that will be read soon. */
+__device__ __forceinline__ void prefetch_row(const char *row, int64_t bytes)
+{
+    constexpr int32_t line_bytes = 128;
+    for (int64_t offset = lane_index() * line_bytes; offset < bytes; offset += 32 * line_bytes) {
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(row + offset));
+    }
+}
+
 /* ORs a value over the lanes of a warp. */
 __device__ __forceinline__ uint64_t or_over_lanes(uint64_t value)
 {

@@ -2,7 +2,8 @@
 /*
  * Progress: what a warp has written is complete, token by token. The fence that makes it so takes
  * microseconds while the wire is busy, so one warp of a block does it for all others: they post
- * what they have finished in shared memory, it fences once and raises all flags.
+ * what they have finished in shared memory, it fences once and raises all flags. It is the last
+ * warp of a sending block.
  */
 #ifndef MOXIE_EXCHANGE_CUDA_SIGNALS_CUH
 #define MOXIE_EXCHANGE_CUDA_SIGNALS_CUH
@@ -14,9 +15,6 @@ namespace moxie
 
 /* Posts that may wait for the signalling warp. */
 constexpr uint32_t post_count = 256;
-
-/* The warp of a sending block that raises flags. */
-constexpr int32_t signal_warp = CUDA_ROWS_THREADS / 32 - 1;
 
 struct signals {
     uint64_t posts[post_count]; /* ranks << 32 | token; 0: none. Ranks are never none. */
@@ -109,6 +107,10 @@ __device__ inline void signals_raise(const cuda_channel_t &channel, const cuda_r
     }
 }
 
+/* Nanoseconds between two looks at progress: hundreds of warps look for as long as payload moves.
+ */
+constexpr unsigned progress_pause_ns = 200;
+
 /* Each lane waits for one flag, or NULL for none, at this rank. False: the group is lost. */
 __device__ __forceinline__ bool progress_await(const cuda_channel_t &channel, operation &op,
                                                int32_t kind, const uint32_t *flag, int32_t from,
@@ -123,7 +125,7 @@ __device__ __forceinline__ bool progress_await(const cuda_channel_t &channel, op
         if (!__all_sync(all_lanes, goes_on)) {
             return false;
         }
-        __nanosleep(look_pause_ns);
+        __nanosleep(progress_pause_ns);
         is_there = is_there || load_flag(flag) == mark;
     }
     return true;

@@ -43,12 +43,14 @@ static moxie_status_t launch(const moxie_route_t *route, const moxie_routing_t *
         args.is_int64 = routing->index_type == MOXIE_INDEX_INT64;
     }
     own->token_count = args.token_count;
+    own->is_fresh = 1;
+    own->fresh_on = stream;
     const cuda_blocks_t blocks =
         cuda_share_blocks(exchange, route->group->knobs.value[CUDA_KNOB_UPDATE_SMS], 0,
                           shape->token_count_max, TOKENS_PER_BLOCK);
     const uint32_t threads = thread_count(columns);
     return cuda_launch(exchange, CUDA_KERNEL_UPDATE, blocks.total, threads,
-                       shared_bytes(threads, columns), &args, stream);
+                       shared_bytes(threads, columns), &args, stream, CUDA_LAUNCH_BEHIND);
 }
 
 moxie_status_t cuda_route_update(moxie_route_t *route, const moxie_routing_t *routing,

@@ -25,9 +25,10 @@ struct slot_stage {
     int32_t rows[staged_slots];     /* second walk */
     int32_t arrivals[staged_slots]; /* second walk: of each token's first slot on a rank */
     float weights[staged_slots];
-    int16_t ranks[staged_slots];  /* -1: unused */
-    int16_t locals[staged_slots]; /* index of the expert on its rank */
-    int16_t firsts[staged_slots]; /* rank_major: the slots that have an arrival */
+    uint32_t places[staged_slots]; /* slot_place, packed */
+    int16_t ranks[staged_slots];   /* -1: unused */
+    int16_t locals[staged_slots];  /* index of the expert on its rank */
+    int16_t firsts[staged_slots];  /* rank_major: the slots that have an arrival */
 };
 
 static_assert(sizeof(slot_stage) == CUDA_UPDATE_STAGE_BYTES, "the host knows how much it is");
@@ -36,6 +37,7 @@ struct update_shared {
     operation op;
     unsigned long long bad_slot; /* the smallest of the block */
     uint32_t bad_fields[4];      /* the rank's bad slot and its id, as fields of the offer */
+    uint32_t own_row_count;      /* from this rank to itself */
     int64_t needs[CUDA_RANK_COUNT_MAX];
 };
 
@@ -83,6 +85,37 @@ __device__ __forceinline__ void stage_slot(const cuda_route_view_t &route, slot_
     stage.locals[i] = (int16_t)(place & 0xFFFFu);
 }
 
+__device__ __forceinline__ slot_place place_of(const slot_stage &stage, int32_t i)
+{
+    const uint32_t packed = stage.places[i];
+    return {(int32_t)(packed & 0xFF), (int32_t)(packed >> 8 & 0xFF), (int32_t)(packed >> 16 & 0xFF),
+            packed >> 24 != 0};
+}
+
+/* All lanes: finds the places of the staged slots. */
+__device__ inline void find_places(slot_stage &stage, int32_t slot_count, int32_t topk)
+{
+    for (int32_t i = lane_index(); i < slot_count; i += 32) {
+        const int32_t begin = i / topk * topk;
+        const int16_t rank = stage.ranks[i];
+        const int32_t id = stage.ids[i];
+        int32_t first = i;
+        int32_t index = 0;
+        int32_t count = 0;
+        bool is_twice = false;
+#pragma unroll 4
+        for (int32_t other = begin; other < begin + topk; other++) {
+            const bool is_same = stage.ranks[other] == rank;
+            first = is_same && other < first ? other : first;
+            index += is_same && other < i;
+            count += is_same;
+            is_twice |= other < i && stage.ids[other] == id;
+        }
+        stage.places[i] = (uint32_t)(first | index << 8 | count << 16) | (is_twice ? 1u << 24 : 0u);
+    }
+    __syncwarp();
+}
+
 /* Copies ids and weights of some slots into the route; ids and ranks into the stage, where an id
  * that does not exist becomes unused. Returns the smallest bad slot that this lane saw. */
 __device__ inline unsigned long long stage_routing(const cuda_update_args_t &args, int64_t begin,
@@ -116,6 +149,7 @@ __device__ inline unsigned long long stage_routing(const cuda_update_args_t &arg
         }
     }
     __syncwarp();
+    find_places(stage, slot_count, route.topk);
     return bad;
 }
 
@@ -129,20 +163,7 @@ __device__ inline void stage_route(const cuda_update_args_t &args, int64_t begin
                    args.route.weights[begin + i]);
     }
     __syncwarp();
-}
-
-__device__ __forceinline__ slot_place find_place(const slot_stage &stage, int32_t i, int32_t topk)
-{
-    const int32_t begin = i / topk * topk;
-    slot_place place = {i, 0, 0, false};
-    for (int32_t other = begin; other < begin + topk; other++) {
-        const bool is_same = stage.ranks[other] == stage.ranks[i];
-        place.first = is_same && other < place.first ? other : place.first;
-        place.index += is_same && other < i;
-        place.count += is_same;
-        place.is_twice |= other < i && stage.ids[other] == stage.ids[i];
-    }
-    return place;
+    find_places(stage, slot_count, args.route.topk);
 }
 
 /* First walk: counts of this warp's chunk, rows to each rank and then to each expert. */
@@ -160,7 +181,7 @@ __device__ inline void count_chunk(const cuda_update_args_t &args, update_shared
             if (stage.ids[i] < 0) {
                 continue;
             }
-            const slot_place place = find_place(stage, i, topk);
+            const slot_place place = place_of(stage, i);
             if (place.is_twice) {
                 bad = min(bad, (unsigned long long)(token * topk + i));
             }
@@ -196,20 +217,32 @@ __device__ inline void publish_block(const cuda_update_args_t &args, const updat
     }
 }
 
-/* This rank's totals, a share of the columns by each block, to every rank. */
+/* This rank's totals, a share of the columns by each block, to every rank. What earlier blocks of
+ * this rank counted is left in `before`. */
 __device__ inline void tell_totals(const cuda_update_args_t &args, update_shared &shared,
-                                   int32_t column_count)
+                                   int32_t column_count, uint32_t *before)
 {
     const cuda_channel_t &channel = args.channel;
     const uint32_t epoch = shared.op.epoch;
-    for (int32_t column = blockIdx.x + gridDim.x * threadIdx.x; column < column_count;
-         column += gridDim.x * blockDim.x) {
-        uint32_t total = 0;
-#pragma unroll 8
-        for (uint32_t block = 0; block < gridDim.x; block++) {
-            total += __ldcg(args.route.block_counts + (int64_t)block * column_count + column);
+    for (int32_t column = threadIdx.x; column < column_count; column += blockDim.x) {
+        uint32_t counts[CUDA_UPDATE_BLOCKS_MAX]; /* asked for together */
+#pragma unroll
+        for (uint32_t block = 0; block < CUDA_UPDATE_BLOCKS_MAX; block++) {
+            counts[block] =
+                block < gridDim.x
+                    ? __ldcg(args.route.block_counts + (int64_t)block * column_count + column)
+                    : 0;
         }
-        for (int32_t rank = 0; rank < channel.rank_count; rank++) {
+        uint32_t total = 0;
+        uint32_t earlier = 0;
+#pragma unroll
+        for (uint32_t block = 0; block < CUDA_UPDATE_BLOCKS_MAX; block++) {
+            earlier += block < blockIdx.x ? counts[block] : 0;
+            total += counts[block];
+        }
+        before[column] = earlier;
+        for (int32_t rank = 0; rank < channel.rank_count && column % gridDim.x == blockIdx.x;
+             rank++) {
             store_word(count_words(channel, rank, channel.rank, epoch) + column,
                        tagged(epoch, total));
         }
@@ -229,39 +262,87 @@ __device__ inline void tell_totals(const cuda_update_args_t &args, update_shared
     operation_offer(channel, shared.op, args.offer, shared.bad_fields);
 }
 
-/* Waits for the totals of all ranks: over all of them, and over those before this one. */
-__device__ inline void gather_totals(const cuda_update_args_t &args, operation &op,
+/* All threads: whether all ranks update with arguments and a routing that can be used. */
+__device__ inline void judge_update(const cuda_update_args_t &args, operation &op)
+{
+    if (threadIdx.x < 32 && !op.is_lost) {
+        bool is_plain = true;
+        if (lane_index() < args.channel.rank_count) {
+            is_plain = op.fields[lane_index()][CUDA_OFFER_KIND] == CUDA_OP_UPDATE &&
+                       op.fields[lane_index()][CUDA_OFFER_STATUS] == 0 &&
+                       wide_field(op, lane_index(), CUDA_OFFER_BAD_SLOT_LOW) == ~0ull;
+        }
+        if (!__all_sync(all_lanes, is_plain) && lane_index() == 0) {
+            judge_calls(args.channel, op, CUDA_OP_UPDATE, args.route.topk);
+        }
+    }
+    __syncthreads();
+}
+
+/* Ranks whose counts are asked for together. */
+constexpr int32_t gather_depth = 4;
+
+/* A count that has not come yet. */
+__device__ __noinline__ uint32_t await_count(const cuda_channel_t &channel, operation &op,
+                                             int32_t rank, int32_t column)
+{
+    uint32_t count = 0;
+    await_word(channel, op, rank, CUDA_OP_UPDATE,
+               count_words(channel, channel.rank, rank, op.epoch) + column, &count);
+    return count;
+}
+
+/* One rank's count in a column, `sum` being those of the ranks before it; leaves it in the route.
+ */
+__device__ __forceinline__ uint32_t take_count(const cuda_update_args_t &args,
+                                               update_shared &shared, uint64_t word, int32_t rank,
+                                               int32_t column, uint32_t sum, uint32_t *before)
+{
+    const cuda_channel_t &channel = args.channel;
+    const cuda_route_view_t &route = args.route;
+    const uint32_t count = (uint32_t)(word >> 32) == shared.op.epoch
+                               ? (uint32_t)word
+                               : await_count(channel, shared.op, rank, column);
+    if (rank == channel.rank) {
+        before[column] += sum;
+    }
+    if (rank == channel.rank && column == channel.rank) {
+        shared.own_row_count = count;
+    }
+    if (blockIdx.x == 0 && column < channel.rank_count) {
+        route.row_counts[rank * channel.rank_count + column] = (int32_t)count;
+    } else if (blockIdx.x == 0) {
+        route.expert_counts[rank * route.expert_count + column - channel.rank_count] =
+            (int32_t)count;
+    }
+    return count;
+}
+
+/* Waits for the totals of all ranks: over all of them, and over those before this one, which are
+ * added to `before`. */
+__device__ inline void gather_totals(const cuda_update_args_t &args, update_shared &shared,
                                      int32_t column_count, uint32_t *total, uint32_t *before)
 {
     const cuda_channel_t &channel = args.channel;
+    operation &op = shared.op;
     const int32_t rank_count = channel.rank_count;
     for (int32_t column = threadIdx.x; column < column_count && !op.is_lost; column += blockDim.x) {
-        uint64_t words[CUDA_RANK_COUNT_MAX]; /* asked for together */
-#pragma unroll
-        for (int32_t rank = 0; rank < CUDA_RANK_COUNT_MAX; rank++) {
-            if (rank < rank_count) {
-                words[rank] =
-                    load_word(count_words(channel, channel.rank, rank, op.epoch) + column);
-            }
-        }
         uint32_t sum = 0;
+#pragma unroll 1
+        for (int32_t first = 0; first < rank_count; first += gather_depth) {
+            uint64_t words[gather_depth]; /* asked for together */
 #pragma unroll
-        for (int32_t rank = 0; rank < CUDA_RANK_COUNT_MAX; rank++) {
-            if (rank >= rank_count) {
-                continue;
+            for (int32_t i = 0; i < gather_depth; i++) {
+                words[i] = first + i < rank_count
+                               ? peek_word(count_words(channel, channel.rank, first + i, op.epoch) +
+                                           column)
+                               : 0;
             }
-            uint32_t count = (uint32_t)words[rank];
-            if ((uint32_t)(words[rank] >> 32) != op.epoch) {
-                await_word(channel, op, rank, CUDA_OP_UPDATE,
-                           count_words(channel, channel.rank, rank, op.epoch) + column, &count);
-            }
-            before[column] = rank == channel.rank ? sum : before[column];
-            sum += count;
-            if (blockIdx.x == 0 && column < rank_count) {
-                args.route.row_counts[rank * rank_count + column] = (int32_t)count;
-            } else if (blockIdx.x == 0) {
-                args.route.expert_counts[rank * args.route.expert_count + column - rank_count] =
-                    (int32_t)count;
+#pragma unroll
+            for (int32_t i = 0; i < gather_depth; i++) {
+                if (first + i < rank_count) {
+                    sum += take_count(args, shared, words[i], first + i, column, sum, before);
+                }
             }
         }
         total[column] = sum;
@@ -347,9 +428,11 @@ __device__ inline void settle_needs(const cuda_update_args_t &args, operation &o
 }
 
 /* One thread: what the host and later kernels are told. */
-__device__ inline void report_update(const cuda_update_args_t &args, const operation &op,
-                                     const uint32_t *total, const int64_t *needs)
+__device__ inline void report_update(const cuda_update_args_t &args, const update_shared &shared,
+                                     const uint32_t *total)
 {
+    const operation &op = shared.op;
+    const int64_t *needs = shared.needs;
     const cuda_route_view_t &route = args.route;
     const int32_t rank = args.channel.rank;
     const int32_t rank_count = args.channel.rank_count;
@@ -365,7 +448,7 @@ __device__ inline void report_update(const cuda_update_args_t &args, const opera
     *route.token_count = args.token_count;
     route.report->recv_row_count = needs[rank];
     route.report->logical_row_count = total[rank];
-    route.report->own_row_count = route.row_counts[rank * rank_count + rank];
+    route.report->own_row_count = shared.own_row_count;
     route.report->update.refusal = CUDA_REFUSED_NOT;
 }
 
@@ -397,7 +480,7 @@ __device__ inline void number_slots(const cuda_update_args_t &args, slot_stage &
     for (int32_t base = 0; base < slot_count; base += 32) {
         const int32_t i = base + lane_index();
         const bool is_used = i < slot_count && stage.ids[i] >= 0;
-        const bool is_first = is_used && find_place(stage, i, args.route.topk).index == 0;
+        const bool is_first = is_used && place_of(stage, i).index == 0;
         const int32_t arrival = (int32_t)take_numbers(next, is_used ? stage.ranks[i] : 0, is_first);
         if (is_first) {
             stage.arrivals[i] = arrival;
@@ -449,7 +532,7 @@ __device__ inline void tell_places(const cuda_update_args_t &args, slot_stage &s
     for (int32_t base = 0; base < slot_count; base += 32) {
         const int32_t i = base + lane_index();
         const bool is_used = i < slot_count && stage.ids[i] >= 0;
-        const bool is_first = is_used && find_place(stage, i, route.topk).index == 0;
+        const bool is_first = is_used && place_of(stage, i).index == 0;
         const uint32_t firsts = __ballot_sync(all_lanes, is_first);
         if (is_first) {
             stage.firsts[first_count + __popc((int)(firsts & ((1u << lane_index()) - 1)))] =
@@ -462,7 +545,7 @@ __device__ inline void tell_places(const cuda_update_args_t &args, slot_stage &s
         if (!is_used) {
             continue;
         }
-        const slot_place place = find_place(stage, i, route.topk);
+        const slot_place place = place_of(stage, i);
         const int32_t rank = stage.ranks[i];
         const int32_t arrival = stage.arrivals[place.first];
         const int32_t row = is_rank_major ? arrival : stage.rows[i];
@@ -508,16 +591,11 @@ __device__ inline void place_chunk(const cuda_update_args_t &args, slot_stage &s
     }
 }
 
-/* What lies before a warp: other ranks' rows and blocks, this rank's earlier blocks and warps. */
-__device__ inline void start_rows(const cuda_update_args_t &args, const uint32_t *before,
-                                  int32_t column_count, uint32_t *counts)
+/* What lies before a warp: earlier warps of this block, and what lies before the block. */
+__device__ inline void start_rows(const uint32_t *before, int32_t column_count, uint32_t *counts)
 {
     for (int32_t column = threadIdx.x; column < column_count; column += blockDim.x) {
-        uint32_t start = before[column];
-#pragma unroll 8
-        for (uint32_t block = 0; block < blockIdx.x; block++) {
-            start += __ldcg(args.route.block_counts + (int64_t)block * column_count + column);
-        }
+        const uint32_t start = before[column];
         for (int32_t warp = 0; warp < warp_count(); warp++) {
             counts[warp * column_count + column] += start;
         }
@@ -552,25 +630,24 @@ extern "C" __global__ void __launch_bounds__(CUDA_UPDATE_THREADS, 1)
     count_chunk(args, shared, stages[warp], own_counts);
     publish_block(args, shared, counts, column_count);
     if (grid_barrier(args.channel, op, CUDA_OP_UPDATE)) {
-        tell_totals(args, shared, column_count);
+        tell_totals(args, shared, column_count, before);
     }
     operation_meet(args.channel, op, CUDA_OP_UPDATE);
-    if (threadIdx.x == 0 && !op.is_lost) {
-        judge_calls(args.channel, op, CUDA_OP_UPDATE, args.route.topk);
-    }
-    __syncthreads();
+    let_next_kernel_launch(); /* all ranks are here: it takes nothing from a peer */
+    judge_update(args, op);
     if (!op.is_lost && !op.is_refused) {
-        gather_totals(args, op, column_count, total, before);
+        gather_totals(args, shared, column_count, total, before);
         settle_needs(args, op, total, before, shared.needs);
         __syncthreads();
     }
     if (threadIdx.x == 0 && blockIdx.x == 0 && !op.is_lost) {
-        report_update(args, op, total, shared.needs);
+        report_update(args, shared, total);
     }
     if (!op.is_lost && !op.is_refused) {
-        start_rows(args, before, column_count, counts);
+        start_rows(before, column_count, counts);
         place_chunk(args, stages[warp], own_counts);
     }
+    operation_mark(op, CUDA_PHASE_MOVE);
     operation_leave(args.channel, op);
 }
 

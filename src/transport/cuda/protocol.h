@@ -19,6 +19,9 @@ extern "C" {
 /* Blocks of a kernel: each raises a flag of its own at every peer. */
 #define CUDA_BLOCK_COUNT_MAX 160
 
+/* Blocks of an update: each reads the counts of all. */
+#define CUDA_UPDATE_BLOCKS_MAX 32
+
 /* Flags of a block: its payload is complete; what follows from the peers' payload is. */
 #define CUDA_FLAG_COUNT 2
 
@@ -29,12 +32,13 @@ extern "C" {
 #define CUDA_BULK_SHARED_BYTES (8 * 4 * (4096 + 8))
 
 /* Shared memory of a warp of the update, beside its counts: update.cuh. */
-#define CUDA_UPDATE_STAGE_BYTES (256 * (4 * 4 + 3 * 2))
+#define CUDA_UPDATE_STAGE_BYTES (256 * (5 * 4 + 3 * 2))
 
 /* Threads of a block. */
-#define CUDA_BARRIER_THREADS 128
-#define CUDA_UPDATE_THREADS  512 /* at most */
-#define CUDA_ROWS_THREADS    384
+#define CUDA_BARRIER_THREADS  128
+#define CUDA_UPDATE_THREADS   512 /* at most */
+#define CUDA_DISPATCH_THREADS 384
+#define CUDA_COMBINE_THREADS  512
 
 typedef enum cuda_op_kind {
     CUDA_OP_BARRIER = 1,
@@ -47,8 +51,11 @@ typedef enum cuda_op_kind {
 } cuda_op_kind_t;
 
 typedef enum cuda_phase {
-    CUDA_PHASE_MEET = 1, /* waiting for the peers to call */
-    CUDA_PHASE_FINISH,   /* waiting for their payload */
+    CUDA_PHASE_PREPARE, /* before this rank tells that it is there */
+    CUDA_PHASE_MEET,    /* waiting for the peers to call */
+    CUDA_PHASE_MOVE,    /* this rank's payload */
+    CUDA_PHASE_FINISH,  /* waiting for theirs */
+    CUDA_PHASE_COUNT,
 } cuda_phase_t;
 
 /*
@@ -156,10 +163,11 @@ typedef struct cuda_group_report {
     uint64_t time_ns; /* of the last ceiling */
 } cuda_group_report_t;
 
-/* What a channel's kernels have done so far, in pinned memory. */
+/* What a channel's kernels have done so far. In device memory: a kernel that writes to the host's ends
+ * later. */
 typedef struct cuda_tally {
-    uint64_t wait_ns;  /* time that kernels waited for peers to call */
-    uint64_t op_count; /* operations finished */
+    uint64_t phase_ns[CUDA_PHASE_COUNT]; /* as the first block saw them */
+    uint64_t op_count;                   /* operations finished */
 } cuda_tally_t;
 
 /* A peer's mapped part of a window. */
@@ -189,7 +197,6 @@ typedef struct cuda_channel {
     cuda_control_t *controls[CUDA_RANK_COUNT_MAX];
     cuda_group_report_t *group_report;
     cuda_counters_t *counters;
-    cuda_tally_t *tally;               /* pinned */
     const cuda_window_part_t *windows; /* [CUDA_WINDOW_COUNT_MAX][rank_count] */
     uint64_t offer_offset; /* uint64_t [2 banks][rank_count][CUDA_OFFER_WORDS + CUDA_ERROR_WORDS] */
     uint64_t count_offset; /* uint64_t [2 banks][rank_count][count_words] */
