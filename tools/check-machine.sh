@@ -78,7 +78,10 @@ fi
 export MOXIE_TEST_BACKEND=$backend
 tests=$here/bin/test_
 
-check conformance_threads 900 "${tests}conformance_processes" threads
+# Threads share the first GPU: that is a case of its own. Processes have one each.
+visible=${CUDA_VISIBLE_DEVICES:-0}
+CUDA_VISIBLE_DEVICES=${visible%%,*} \
+    check conformance_threads 900 "${tests}conformance_processes" threads
 if [ "$backend" = shm ] || [ "$gpu_count" -gt 1 ]; then
     check conformance_processes 900 "${tests}conformance_processes" processes
 fi

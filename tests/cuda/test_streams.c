@@ -319,6 +319,116 @@ static void test_creation_in_a_capture_leaves_it_alone(void **state)
     run(play_creation_in_a_capture);
 }
 
+/* A kernel without memory that takes a given time, in nanoseconds, of each block. */
+static const char busy_text[] = ".version 7.0\n"
+                                ".target sm_80\n"
+                                ".address_size 64\n"
+                                ".visible .entry busy(.param .u64 duration)\n"
+                                "{\n"
+                                "  .reg .u64 start, now, limit;\n"
+                                "  .reg .pred goes_on;\n"
+                                "  ld.param.u64 limit, [duration];\n"
+                                "  mov.u64 start, %globaltimer;\n"
+                                "again:\n"
+                                "  mov.u64 now, %globaltimer;\n"
+                                "  sub.u64 now, now, start;\n"
+                                "  setp.lt.u64 goes_on, now, limit;\n"
+                                "  @goes_on bra again;\n"
+                                "  ret;\n"
+                                "}\n";
+
+/* Blocks that leave no room for another on their SM, several for each: as a long GEMM has them. */
+typedef struct busy {
+    CUmodule module;
+    CUfunction kernel;
+    CUstream stream;
+    unsigned blocks;
+} busy_t;
+
+enum { BUSY_WAVES = 6, BUSY_THREADS = 1024, BUSY_SHARED_BYTES = 90 << 10, BUSY_NS = 2000000 };
+
+static bool busy_open(busy_t *busy, world_rank_t *self, const moxie_group_t *group)
+{
+    CUdevice device;
+    int sms = 0;
+    bool good =
+        is_done(self, "cuDeviceGet", cuda()->cuDeviceGet(&device, moxie_group_device(group))) &&
+        is_done(
+            self, "cuDeviceGetAttribute",
+            cuda()->cuDeviceGetAttribute(&sms, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device)) &&
+        is_done(self, "cuModuleLoadData", cuda()->cuModuleLoadData(&busy->module, busy_text)) &&
+        is_done(self, "cuModuleGetFunction",
+                cuda()->cuModuleGetFunction(&busy->kernel, busy->module, "busy")) &&
+        is_done(self, "cuFuncSetAttribute",
+                cuda()->cuFuncSetAttribute(busy->kernel,
+                                           CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                           BUSY_SHARED_BYTES)) &&
+        is_done(self, "cuStreamCreateWithPriority",
+                cuda()->cuStreamCreateWithPriority(&busy->stream, CU_STREAM_NON_BLOCKING, 0));
+    busy->blocks = (unsigned)sms * BUSY_WAVES;
+    return good;
+}
+
+static void busy_close(busy_t *busy)
+{
+    if (busy->stream != NULL) {
+        cuda()->cuStreamSynchronize(busy->stream);
+        cuda()->cuStreamDestroy(busy->stream);
+    }
+    if (busy->module != NULL) {
+        cuda()->cuModuleUnload(busy->module);
+    }
+}
+
+static bool busy_launch(const busy_t *busy, world_rank_t *self)
+{
+    uint64_t duration_ns = BUSY_NS;
+    void *arguments[] = {&duration_ns};
+    const CUlaunchConfig config = {.gridDimX = busy->blocks,
+                                   .gridDimY = 1,
+                                   .gridDimZ = 1,
+                                   .blockDimX = BUSY_THREADS,
+                                   .blockDimY = 1,
+                                   .blockDimZ = 1,
+                                   .sharedMemBytes = BUSY_SHARED_BYTES,
+                                   .hStream = busy->stream};
+    return is_done(self, "cuLaunchKernelEx",
+                   cuda()->cuLaunchKernelEx(&config, busy->kernel, arguments, NULL));
+}
+
+/* Another rank's GPU is free each time: its kernels wait for those that get no SM yet. */
+static bool play_busy(world_rank_t *self, moxie_group_t *group, flight_t *flight)
+{
+    busy_t busy = {.stream = NULL};
+    bool good = busy_open(&busy, self, group);
+    good = world_expect(self, "barrier", moxie_group_barrier(group), MOXIE_OK) && good;
+    for (uint64_t variant = 0; good && variant < 2 * (uint64_t)rank_count; variant++) {
+        const bool is_free = variant % (uint64_t)rank_count == (uint64_t)self->rank;
+        flight_load(flight, variant);
+        good = is_free || busy_launch(&busy, self);
+        const moxie_status_t launched = flight_launch(flight);
+        good = good && (is_free || busy_launch(&busy, self));
+        good =
+            good &&
+            world_expect(self, "beside a busy kernel", flight_settle(flight, launched), MOXIE_OK) &&
+            flight_check(flight);
+    }
+    busy_close(&busy);
+    world_expect(self, "barrier", moxie_group_barrier(group), MOXIE_OK);
+    return good;
+}
+
+static void play_beside_busy_kernels(world_rank_t *self)
+{
+    play_layouts(self, "busy", play_busy);
+}
+
+static void test_an_exchange_beside_kernels_that_fill_the_gpu(void **state)
+{
+    (void)state;
+    run(play_beside_busy_kernels);
+}
+
 /* Two groups with two routes each, every route on a stream of its own. */
 enum { GROUPS = 2, ROUTES = 2, FLIGHTS = GROUPS * ROUTES, ROUNDS = 10 };
 
@@ -511,6 +621,7 @@ static int run_as(world_mode_t as)
         cmocka_unit_test(test_a_graph_is_replayed_with_new_routings),
         cmocka_unit_test(test_bad_routing_in_a_graph),
         cmocka_unit_test(test_creation_in_a_capture_leaves_it_alone),
+        cmocka_unit_test(test_an_exchange_beside_kernels_that_fill_the_gpu),
         cmocka_unit_test(test_several_routes_and_groups_in_the_air),
         cmocka_unit_test(test_a_small_capacity_is_refused_on_the_device),
         cmocka_unit_test(test_a_stream_barrier_waits_in_stream_order),
