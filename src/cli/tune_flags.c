@@ -178,7 +178,7 @@ static const char *doc =
     "Finds the settings with which dispatch and combine are fastest on this machine for a shape, "
     "tells what they gain over the default, and stores them: from then on moxie bench and programs "
     "that use libmoxie take them.\v"
-    "A setting is judged by the slowest rank's time, in a run of its own whose outputs are "
+    "A setting is judged by the slowest rank's time, in a group of its own whose outputs are "
     "verified; the default is measured in between, and a gain within the noise is none. "
     "Measurements are kept in --output-dir (default: tuning): results/, summary/, logs/ and "
     "OPTIMAL_CONFIGS.md.\n\n"

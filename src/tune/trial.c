@@ -4,7 +4,6 @@
 
 #include "bench/aside.h"
 #include "bench/file.h"
-#include "bench/launch.h"
 #include "store/machine_key.h"
 
 #include <errno.h>
@@ -201,6 +200,7 @@ void trial_finish(trial_t *trial)
 
 void trial_close(trial_t *trial)
 {
+    launch_close(trial->launch);
     if (trial->log != NULL)
         (void)fclose(trial->log);
     free(trial->outcomes);
@@ -265,7 +265,10 @@ static void run(trial_t *trial, outcome_t *outcome)
     trial->plan->knobs = knobs;
     trial->plan->knob_count = (size_t)trial->space->knob_count;
     trial->plan->skips_verification = is_verified(trial, outcome);
-    bool is_done = launch_run(trial->plan, &result, &failure);
+    if (trial->launch == NULL)
+        trial->launch = launch_open(trial->plan, &failure);
+    bool is_done =
+        trial->launch != NULL && launch_do(trial->launch, trial->plan, &result, &failure);
     trial->plan->knobs = NULL;
     trial->plan->knob_count = 0;
     if (failure.signal != 0)
@@ -277,6 +280,10 @@ static void run(trial_t *trial, outcome_t *outcome)
                        result.mismatch);
     else
         take_record(trial, result.record, outcome);
+    if (!is_done || result.mismatch[0] != '\0') { /* the next one gets new processes */
+        launch_close(trial->launch);
+        trial->launch = NULL;
+    }
     run_result_release(&result);
 }
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Measures one setting: a run of the benchmark with new processes, a new group and outputs that are
- * verified the first time, so that nothing of one setting is left for the next. Every measurement
- * is written to a log at once, one JSON object a line; a later run can go on with a log where it
- * ended.
+ * Measures one setting: a run of the benchmark with a new group and outputs that are verified the
+ * first time, so that nothing of one setting is left for the next; after a setting that failed with
+ * new processes, too. Every measurement is written to a log at once, one JSON object a line; a
+ * later run can go on with a log where it ended.
  */
 #ifndef MOXIE_TUNE_TRIAL_H
 #define MOXIE_TUNE_TRIAL_H
 
-#include "bench/plan.h"
+#include "bench/launch.h"
 #include "tune/search.h"
 
 #include <jansson.h>
@@ -28,6 +28,7 @@ typedef struct outcome {
 typedef struct trial {
     plan_t *plan;
     const space_t *space; /* all knobs of the backend */
+    launch_t *launch;     /* the ranks; NULL: not started, or of no more use */
     char log_path[PATH_MAX];
     FILE *log;
     outcome_t *outcomes;
