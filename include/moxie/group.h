@@ -192,6 +192,16 @@ MOXIE_API moxie_status_t moxie_group_peer_counters(const moxie_group_t *group, i
  */
 MOXIE_API moxie_status_t moxie_group_dump(const moxie_group_t *group, int fd);
 
+/** What a knob changes and how to read its values: bits of moxie_knob_info_t::use. */
+enum {
+    MOXIE_KNOB_DISPATCH = 1,     /**< calls that take rows to the experts */
+    MOXIE_KNOB_COMBINE = 2,      /**< calls that bring rows home */
+    MOXIE_KNOB_UPDATE = 4,       /**< moxie_route_update() */
+    MOXIE_KNOB_EXPERT_MAJOR = 8, /**< these in expert_major alone */
+    MOXIE_KNOB_SMS = 16,         /**< multiprocessors: `value_max` is at most those of the GPU */
+    MOXIE_KNOB_ZERO_CHOOSES = 32 /**< 0 is no amount: the library chooses one */
+};
+
 /** A tuning parameter of the group's backend, with the value in use and where it came from. */
 typedef struct moxie_knob_info {
     size_t size;      /**< sizeof(moxie_knob_info_t), set by the caller */
@@ -203,6 +213,7 @@ typedef struct moxie_knob_info {
     int64_t value_default; /**< without any setting */
     int64_t value_min;     /**< smallest allowed */
     int64_t value_max;     /**< largest allowed */
+    uint64_t use;          /**< MOXIE_KNOB_…; none of the first three: it changes every call */
 } moxie_knob_info_t;
 
 /** Initialiser of a ::moxie_knob_info_t. */

@@ -68,12 +68,15 @@ static bool find_previous(job_t *job, failure_t *failure)
 /* Values of a knob that would all measure the same. */
 static bool check_values(const job_t *job, failure_t *failure)
 {
+    const space_t *space = &job->tune.space;
     for (int32_t i = 0; i < job->flags->value_count; i++)
-        if (!tune_uses_knob(&job->tune, job->flags->values[i].name))
-            return failure_set(failure, EXIT_USAGE,
-                               "%s: changes nothing with %s (layout, direction, route, launch, "
-                               "dtype)",
-                               job->flags->values[i].flag, job->key.variant);
+        for (int32_t j = 0; j < space->knob_count; j++)
+            if (strcmp(space->knobs[j].name, job->flags->values[i].name) == 0 &&
+                !tune_uses_knob(&job->tune, &space->knobs[j]))
+                return failure_set(failure, EXIT_USAGE,
+                                   "%s: changes nothing with %s (layout, direction, route, "
+                                   "launch, dtype)",
+                                   job->flags->values[i].flag, job->key.variant);
     return true;
 }
 

@@ -227,6 +227,10 @@ moxie_status_t moxie_group_knob(const moxie_group_t *group, size_t index, moxie_
                          group->backend->knob_count);
     }
     const knob_t *knob = &group->backend->knobs[index];
+    int64_t value_max = knob->value_max;
+    if ((knob->use & MOXIE_KNOB_SMS) != 0 && group->backend->sm_count(group) < value_max) {
+        value_max = group->backend->sm_count(group);
+    }
     const moxie_knob_info_t info = {.size = sizeof(info),
                                     .name = knob->name,
                                     .help = knob->help,
@@ -234,7 +238,8 @@ moxie_status_t moxie_group_knob(const moxie_group_t *group, size_t index, moxie_
                                     .value = group->knobs.value[index],
                                     .value_default = knob->value_default,
                                     .value_min = knob->value_min,
-                                    .value_max = knob->value_max};
+                                    .value_max = value_max,
+                                    .use = knob->use};
     return options_write_checked(out, &info, sizeof(info), "moxie_knob_info_t");
 }
 

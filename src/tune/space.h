@@ -19,6 +19,7 @@ typedef struct space_knob {
     int64_t value_max;
     int64_t values[SPACE_VALUE_COUNT_MAX];
     int32_t value_count;
+    uint64_t use;   /* MOXIE_KNOB_… */
     bool is_choice; /* a few values without an order, as kinds of kernels */
 } space_knob_t;
 
@@ -33,7 +34,8 @@ typedef struct setting {
 } setting_t;
 
 /* Gives a described knob the values that are tried when nobody says which: from the default in both
- * directions by a factor, finer where the range is small, and both ends of a small range. */
+ * directions by a factor, finer where the range is small, and both ends of a small range. Where 0
+ * is no amount, 0 and from the largest down. */
 void space_knob_spread(space_knob_t *knob);
 
 /*

@@ -45,6 +45,7 @@ static void look(const void *in, void *out)
         knob->value_default = info.value_default;
         knob->value_min = info.value_min;
         knob->value_max = info.value_max;
+        knob->use = info.use;
         space_knob_spread(knob);
     }
     moxie_group_destroy(group);

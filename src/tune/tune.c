@@ -10,39 +10,30 @@
 /* Measurements of the default at the end when there is nothing to compare it with. */
 enum { ALONE_COUNT = 3 };
 
-/* Knobs that only one of the calls uses; those that are not here change both. */
-static const struct {
-    const char *name;
-    int call;             /* in forward: the backward of one call moves rows as the other does */
-    bool in_expert_major; /* only there */
-    bool in_update;       /* only where the route is derived anew */
-} knob_calls[] = {
-    {.name = "sms", .call = CALL_DISPATCH},
-    {.name = "duplicate_sms", .call = CALL_DISPATCH, .in_expert_major = true},
-    {.name = "update_sms", .call = CALL_DISPATCH, .in_update = true},
-    {.name = "combine_sms", .call = CALL_COMBINE},
-    {.name = "push_sms", .call = CALL_COMBINE},
-};
-
 /* The phase of knobs that change both calls, and that of knobs that change none. */
 enum { CALL_BOTH = CALL_COUNT, CALL_NONE };
 
-static int call_of(const plan_t *plan, const char *name)
+/* The call whose time a knob changes. An update of the route is a part of a fresh dispatch; the
+ * backward of one call moves rows as the other does. */
+static int call_of(const plan_t *plan, uint64_t use)
 {
-    for (size_t i = 0; i < sizeof(knob_calls) / sizeof(knob_calls[0]); i++) {
-        if (strcmp(knob_calls[i].name, name) != 0)
-            continue;
-        if ((knob_calls[i].in_expert_major && plan->layout != MOXIE_LAYOUT_EXPERT_MAJOR) ||
-            (knob_calls[i].in_update && !plan->is_fresh))
-            return CALL_NONE;
-        return plan->is_backward ? CALL_COUNT - 1 - knob_calls[i].call : knob_calls[i].call;
-    }
-    return CALL_BOTH;
+    bool in_dispatch = (use & MOXIE_KNOB_DISPATCH) != 0;
+    bool in_combine = (use & MOXIE_KNOB_COMBINE) != 0;
+    bool in_update = (use & MOXIE_KNOB_UPDATE) != 0 && plan->is_fresh;
+    if ((use & (MOXIE_KNOB_DISPATCH | MOXIE_KNOB_COMBINE | MOXIE_KNOB_UPDATE)) == 0)
+        return CALL_BOTH;
+    if ((use & MOXIE_KNOB_EXPERT_MAJOR) != 0 && plan->layout != MOXIE_LAYOUT_EXPERT_MAJOR)
+        return CALL_NONE;
+    if (in_combine && (in_dispatch || in_update))
+        return CALL_BOTH;
+    if (!in_combine && !in_dispatch)
+        return in_update ? CALL_DISPATCH : CALL_NONE;
+    return in_combine != plan->is_backward ? CALL_COMBINE : CALL_DISPATCH;
 }
 
-bool tune_uses_knob(const tune_t *tune, const char *name)
+bool tune_uses_knob(const tune_t *tune, const space_knob_t *knob)
 {
-    return call_of(tune->trial.plan, name) != CALL_NONE;
+    return call_of(tune->trial.plan, knob->use) != CALL_NONE;
 }
 
 void tune_plan(tune_t *tune)
@@ -56,7 +47,7 @@ void tune_plan(tune_t *tune)
         phase->has_call[CALL_DISPATCH] = order[i] != CALL_COMBINE;
         phase->has_call[CALL_COMBINE] = order[i] != CALL_DISPATCH;
         for (int32_t j = 0; j < tune->space.knob_count; j++) {
-            if (call_of(tune->trial.plan, tune->space.knobs[j].name) != order[i])
+            if (call_of(tune->trial.plan, tune->space.knobs[j].use) != order[i])
                 continue;
             phase->knob_of[phase->space.knob_count] = j;
             phase->previous.value[phase->space.knob_count] = tune->previous.value[j];

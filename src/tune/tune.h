@@ -55,7 +55,7 @@ typedef struct tune {
 } tune_t;
 
 /* Whether a knob changes anything in the runs of the plan. One that does not is not tuned. */
-bool tune_uses_knob(const tune_t *tune, const char *name);
+bool tune_uses_knob(const tune_t *tune, const space_knob_t *knob);
 
 /* Divides the knobs into phases; the plan and the space are known. */
 void tune_plan(tune_t *tune);

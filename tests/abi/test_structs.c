@@ -136,7 +136,7 @@ OFFSET(moxie_peer_counters_t, slow_count, 24);
 OFFSET(moxie_peer_counters_t, slow_ns, 32);
 OFFSET(moxie_peer_counters_t, work_ns, 40);
 
-SIZE(moxie_knob_info_t, 64);
+SIZE(moxie_knob_info_t, 72);
 OFFSET(moxie_knob_info_t, size, 0);
 OFFSET(moxie_knob_info_t, name, 8);
 OFFSET(moxie_knob_info_t, help, 16);
@@ -145,6 +145,7 @@ OFFSET(moxie_knob_info_t, value, 32);
 OFFSET(moxie_knob_info_t, value_default, 40);
 OFFSET(moxie_knob_info_t, value_min, 48);
 OFFSET(moxie_knob_info_t, value_max, 56);
+OFFSET(moxie_knob_info_t, use, 64);
 
 SIZE(moxie_memory_bytes_t, 32);
 OFFSET(moxie_memory_bytes_t, size, 0);

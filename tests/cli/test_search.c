@@ -318,6 +318,7 @@ static void test_spread_values_are_in_range(void **state)
         bool has_default = false;
         add_knob(&space, "knob", ranges[i][0], ranges[i][1], ranges[i][2]);
         const space_knob_t *knob = &space.knobs[0];
+        assert_true(knob->value_count > 1 || ranges[i][1] == ranges[i][2]);
         for (int32_t j = 0; j < knob->value_count; j++) {
             assert_true(knob->values[j] >= ranges[i][1] && knob->values[j] <= ranges[i][2]);
             assert_true(j == 0 || knob->values[j] > knob->values[j - 1]);
@@ -327,25 +328,51 @@ static void test_spread_values_are_in_range(void **state)
     }
 }
 
+static void test_a_knob_whose_zero_chooses_is_tried_from_the_top(void **state)
+{
+    space_knob_t knob = {.value_max = 132, .use = MOXIE_KNOB_ZERO_CHOOSES};
+    (void)state;
+    space_knob_spread(&knob);
+    assert_in_range(knob.value_count, 8, 16);
+    assert_int_equal(knob.values[0], 0);
+    assert_in_range(knob.values[1], 4, 16); /* the next is no neighbour of 0 */
+    assert_int_equal(knob.values[knob.value_count - 1], 132);
+}
+
 /* Which phase of the plan tunes a knob; "": none does. */
 static const char *phase_of(const plan_t *plan, const char *name)
 {
-    static const char *const names[] = {"sms",      "duplicate_sms", "combine_sms",
-                                        "push_sms", "update_sms",    "spin_count"};
+    static const struct {
+        const char *name;
+        uint64_t use;
+    } knobs[] = {
+        {"send", MOXIE_KNOB_DISPATCH},
+        {"duplicate", MOXIE_KNOB_DISPATCH | MOXIE_KNOB_EXPERT_MAJOR},
+        {"sum", MOXIE_KNOB_COMBINE},
+        {"derive", MOXIE_KNOB_UPDATE},
+        {"derive_and_sum", MOXIE_KNOB_UPDATE | MOXIE_KNOB_COMBINE},
+        {"wait", 0},
+    };
     static tune_t tune;
     plan_t copy = *plan;
+    bool is_used = false;
     tune = (tune_t){.trial = {.plan = &copy}};
-    for (int i = 0; i < 6; i++)
-        add_knob(&tune.space, names[i], 16, 1, 32);
+    for (size_t i = 0; i < sizeof(knobs) / sizeof(knobs[0]); i++) {
+        add_knob(&tune.space, knobs[i].name, 16, 1, 32);
+        tune.space.knobs[i].use = knobs[i].use;
+        is_used |= strcmp(knobs[i].name, name) == 0 && tune_uses_knob(&tune, &tune.space.knobs[i]);
+    }
     tune_plan(&tune);
     for (int32_t i = 0; i < tune.phase_count; i++)
         for (int32_t j = 0; j < tune.phases[i].space.knob_count; j++) {
             const char *knob = tune.phases[i].space.knobs[j].name;
             assert_string_equal(knob, tune.space.knobs[tune.phases[i].knob_of[j]].name);
-            if (strcmp(knob, name) == 0)
+            if (strcmp(knob, name) == 0) {
+                assert_true(is_used);
                 return tune.phases[i].name;
+            }
         }
-    assert_false(tune_uses_knob(&tune, name));
+    assert_false(is_used);
     return "";
 }
 
@@ -353,19 +380,20 @@ static void test_knobs_are_tuned_with_the_call_that_uses_them(void **state)
 {
     plan_t plan = {.layout = MOXIE_LAYOUT_RANK_MAJOR, .is_fresh = true};
     (void)state;
-    assert_string_equal(phase_of(&plan, "sms"), "dispatch");
-    assert_string_equal(phase_of(&plan, "update_sms"), "dispatch");
-    assert_string_equal(phase_of(&plan, "combine_sms"), "combine");
-    assert_string_equal(phase_of(&plan, "push_sms"), "combine");
-    assert_string_equal(phase_of(&plan, "spin_count"), "exchange");
-    assert_string_equal(phase_of(&plan, "duplicate_sms"), "");
+    assert_string_equal(phase_of(&plan, "send"), "dispatch");
+    assert_string_equal(phase_of(&plan, "derive"), "dispatch");
+    assert_string_equal(phase_of(&plan, "sum"), "combine");
+    assert_string_equal(phase_of(&plan, "derive_and_sum"), "exchange");
+    assert_string_equal(phase_of(&plan, "wait"), "exchange");
+    assert_string_equal(phase_of(&plan, "duplicate"), "");
     plan.layout = MOXIE_LAYOUT_EXPERT_MAJOR;
-    assert_string_equal(phase_of(&plan, "duplicate_sms"), "dispatch");
+    assert_string_equal(phase_of(&plan, "duplicate"), "dispatch");
     plan.is_fresh = false;
+    assert_string_equal(phase_of(&plan, "derive"), "");
+    assert_string_equal(phase_of(&plan, "derive_and_sum"), "combine");
     plan.is_backward = true; /* each moves rows as the other does */
-    assert_string_equal(phase_of(&plan, "update_sms"), "");
-    assert_string_equal(phase_of(&plan, "sms"), "combine");
-    assert_string_equal(phase_of(&plan, "combine_sms"), "dispatch");
+    assert_string_equal(phase_of(&plan, "send"), "combine");
+    assert_string_equal(phase_of(&plan, "sum"), "dispatch");
 }
 
 /* A grid that was measured, as `moxie tune --mode grid` leaves it: the median time of every setting
@@ -492,6 +520,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_knobs_are_tuned_with_the_call_that_uses_them),
         cmocka_unit_test(test_values_are_read_and_refused),
         cmocka_unit_test(test_spread_values_are_in_range),
+        cmocka_unit_test(test_a_knob_whose_zero_chooses_is_tried_from_the_top),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,8 +7,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
     static const knob_t knobs[] = {
-        {"fuzz_small", "a small range", 20, 0, 1000000},
-        {"fuzz_large", "the whole range", 0, INT64_MIN, INT64_MAX},
+        {"fuzz_small", "a small range", 20, 0, 1000000, 0},
+        {"fuzz_large", "the whole range", 0, INT64_MIN, INT64_MAX, 0},
     };
     fuzz_input_t input = {bytes, count};
     moxie_knob_setting_t setting = {"fuzz_small", 0};
