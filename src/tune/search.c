@@ -17,6 +17,7 @@ enum {
     FINAL_ROUND_COUNT = 6, /* one finalist goes after every two */
     BATCH_COUNT = 4,       /* settings that the model proposes at a time */
     AUTO_COUNT_MAX = 150,  /* measurements of SEARCH_AUTO, however large the grid */
+    PATIENCE_COUNT = 4,    /* batches in a row that find nothing faster end the proposals */
     SMALL_GRID = 8         /* a grid so small is measured whole */
 };
 
@@ -232,6 +233,15 @@ static int64_t grid_measurement_count(const space_t *space)
                                        FINAL_ROUND_COUNT * (FINALIST_COUNT + 1) / 2;
 }
 
+/* What a batch of proposals must gain to be worth another. */
+#define BATCH_GAIN_MIN 0.005
+
+static double lowest_ratio(const search_t *search)
+{
+    int32_t fastest = 0;
+    return rank_alive(search, &fastest, 1) > 0 ? search_ratio(&search->candidates[fastest]) : 1.0;
+}
+
 static bool measure_auto(search_t *search)
 {
     int64_t budget = grid_measurement_count(search->space) / 4;
@@ -239,9 +249,13 @@ static bool measure_auto(search_t *search)
     search->measurement_count_max = budget = budget < AUTO_COUNT_MAX ? budget : AUTO_COUNT_MAX;
     int64_t final_budget = budget / 3 < 24 ? budget / 3 : 24;
     int32_t count = propose_probes(search, batch, (int32_t)(budget - final_budget) - 1);
-    while (count > 0) {
+    int32_t patience = PATIENCE_COUNT;
+    while (count > 0 && patience > 0) {
+        double before = lowest_ratio(search);
         if (!measure_round(search, batch, count, 0))
             return false;
+        bool is_better = lowest_ratio(search) < before * (1.0 - BATCH_GAIN_MIN);
+        patience = is_better ? PATIENCE_COUNT : patience - 1;
         int64_t left = budget - final_budget - search->measurement_count;
         int32_t room = left - 1 < BATCH_COUNT ? (int32_t)left - 1 : BATCH_COUNT;
         count = room < 1 ? 0 : propose_batch(search, batch, room);
