@@ -207,7 +207,8 @@ typedef struct moxie_knob_info {
     size_t size;      /**< sizeof(moxie_knob_info_t), set by the caller */
     const char *name; /**< "spin_count"; the environment variable is MOXIE_SPIN_COUNT. Static. */
     const char *help; /**< one line. Static. */
-    /** "default", "stored" (by `moxie tune`), "environment" or "option". Static. */
+    /** "default", "model" (what `moxie tune` learnt at other sizes), "stored" (by `moxie tune`),
+     * "environment" or "option". Static. */
     const char *from;
     int64_t value;         /**< in use */
     int64_t value_default; /**< without any setting */

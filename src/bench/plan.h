@@ -54,6 +54,9 @@ typedef struct plan {
 bool plan_make(plan_t *plan, const options_t *options, const launcher_t *launcher,
                failure_t *failure);
 
+/* The same plan for the first 1/divisor of each rank's tokens, rounded up. */
+bool plan_make_part(plan_t *part, const plan_t *whole, int64_t divisor, failure_t *failure);
+
 /* Releases a plan. A zeroed one is allowed. */
 void plan_release(plan_t *plan);
 

@@ -59,9 +59,10 @@ static moxie_status_t settle_knobs(const backend_t *backend, const moxie_group_o
     settings_key_t wanted = {.ranks = options->rank_count};
     settings_entry_t entry = {.knob_count = 0};
     moxie_knob_setting_t settings[SETTINGS_KNOB_COUNT_MAX];
-    knob_stored_t stored = {settings, 0};
+    knob_stored_t stored = {settings, 0, "stored"};
     snprintf(wanted.backend, sizeof(wanted.backend), "%s", backend->name);
     if (settings_find(&wanted, &entry)) {
+        stored.from = entry.is_proposed ? "model" : "stored";
         for (; stored.count < (size_t)entry.knob_count; stored.count++) {
             const settings_knob_t *knob = &entry.knobs[stored.count];
             settings[stored.count] = (moxie_knob_setting_t){knob->name, knob->value};

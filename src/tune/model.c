@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Pulls weights that no probe decides to 0; small beside one probe. */
-#define RIDGE 1e-3
+#define RIDGE 1e-4
 
 /* Ranges beyond this are looked at by doublings. */
 enum { NARROW_RANGE_MAX = 4096 };
@@ -85,6 +85,12 @@ double model_predict(const model_t *model, const setting_t *setting)
     for (int32_t i = 0; i < count && i < model->term_count; i++)
         sum += model->weight[i] * terms[i];
     return sum;
+}
+
+void model_scale(model_t *model, double factor)
+{
+    for (int32_t i = 0; i < model->term_count; i++)
+        model->weight[i] *= factor;
 }
 
 void model_fit(model_t *model, const space_t *space, const setting_t *settings, const double *costs,

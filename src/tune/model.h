@@ -27,6 +27,9 @@ typedef struct model {
 void model_fit(model_t *model, const space_t *space, const setting_t *settings, const double *costs,
                int32_t count);
 
+/* Makes the costs of a fitted model so many times as large. */
+void model_scale(model_t *model, double factor);
+
 /* The cost that a fitted model expects. */
 double model_predict(const model_t *model, const setting_t *setting);
 

@@ -250,7 +250,7 @@ static bool measure_auto(search_t *search)
     int64_t final_budget = budget / 3 < 24 ? budget / 3 : 24;
     int32_t count = propose_probes(search, batch, (int32_t)(budget - final_budget) - 1);
     int32_t patience = PATIENCE_COUNT;
-    while (count > 0 && patience > 0) {
+    while (count > 0) {
         double before = lowest_ratio(search);
         if (!measure_round(search, batch, count, 0))
             return false;
@@ -258,7 +258,7 @@ static bool measure_auto(search_t *search)
         patience = is_better ? PATIENCE_COUNT : patience - 1;
         int64_t left = budget - final_budget - search->measurement_count;
         int32_t room = left - 1 < BATCH_COUNT ? (int32_t)left - 1 : BATCH_COUNT;
-        count = room < 1 ? 0 : propose_batch(search, batch, room);
+        count = room < 1 || patience == 0 ? 0 : propose_batch(search, batch, room);
     }
     return measure_finals(search, budget - search->measurement_count);
 }

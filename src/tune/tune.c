@@ -10,6 +10,9 @@
 /* Measurements of the default at the end when there is nothing to compare it with. */
 enum { ALONE_COUNT = 3 };
 
+/* What the searches may take of a time limit. */
+enum { SEARCH_SHARE_PERCENT = 85 };
+
 /* The phase of knobs that change both calls, and that of knobs that change none. */
 enum { CALL_BOTH = CALL_COUNT, CALL_NONE };
 
@@ -66,18 +69,29 @@ static setting_t whole(const phase_t *phase, const setting_t *part)
     return setting;
 }
 
-static measured_t measure(void *ctx, const setting_t *part, double *time_us,
-                          char error[SEARCH_ERROR_BYTES])
+static measured_t measure_at(tune_t *tune, bool is_part, const setting_t *part, double *time_us,
+                             char error[SEARCH_ERROR_BYTES])
 {
-    tune_t *tune = ctx;
     const phase_t *phase = &tune->phases[tune->phase_at];
     double times_us[CALL_COUNT] = {0.0};
     setting_t setting = whole(phase, part);
-    measured_t measured = trial_measure(&tune->trial, &setting, times_us, error);
+    measured_t measured = trial_measure(&tune->trial, is_part, &setting, times_us, error);
     *time_us = 0.0;
     for (int call = 0; call < CALL_COUNT; call++)
         *time_us += phase->has_call[call] ? times_us[call] : 0.0;
     return measured;
+}
+
+static measured_t measure(void *ctx, const setting_t *part, double *time_us,
+                          char error[SEARCH_ERROR_BYTES])
+{
+    return measure_at(ctx, false, part, time_us, error);
+}
+
+static measured_t measure_part(void *ctx, const setting_t *part, double *time_us,
+                               char error[SEARCH_ERROR_BYTES])
+{
+    return measure_at(ctx, true, part, time_us, error);
 }
 
 static double median(const double *values, int32_t count)
@@ -119,7 +133,7 @@ static bool confirm_one(tune_t *tune, confirmed_t *confirmed)
 {
     double time_us[CALL_COUNT];
     char error[SEARCH_ERROR_BYTES];
-    if (trial_measure(&tune->trial, &confirmed->setting, time_us, error) != MEASURED_TIME)
+    if (trial_measure(&tune->trial, false, &confirmed->setting, time_us, error) != MEASURED_TIME)
         return false;
     for (int call = 0; call < CALL_COUNT; call++) {
         confirmed->times_us[call][confirmed->count] = time_us[call];
@@ -172,29 +186,51 @@ static void decide(tune_t *tune)
         keep_default(tune, "the default is kept: what seemed faster is not surely so");
 }
 
+/* The phases share the time that the limit leaves beside the last comparison. */
+static void set_deadline(tune_t *tune, int64_t start_ms)
+{
+    if (tune->time_limit_s > 0)
+        tune->trial.deadline_ms = start_ms + tune->time_limit_s * (tune->phase_at + 1) *
+                                                 SEARCH_SHARE_PERCENT * 10 / tune->phase_count;
+}
+
+/* Searches in a phase, then looks at the smaller size. */
+static bool run_phase(tune_t *tune, phase_t *phase, failure_t *failure)
+{
+    phase->base = tune->best;
+    phase->search = (search_t){.space = &phase->space,
+                               .mode = tune->mode,
+                               .measure = measure,
+                               .ctx = tune,
+                               .previous = tune->has_previous ? &phase->previous : NULL};
+    if (!search_run(&phase->search, failure))
+        return false;
+    memcpy(phase->slope.mb, tune->mb, sizeof(tune->mb));
+    if (!phase->search.is_stopped && tune->trial.part != NULL)
+        (void)slope_find(&phase->search, measure_part, tune, &phase->slope);
+    tune->noise = fmax(tune->noise, phase->search.noise);
+    tune->best = whole(phase, &phase->search.candidates[phase->search.best_index].setting);
+    tune->is_stopped = tune->trial.stop.exit_code != EXIT_DONE;
+    tune->is_out_of_time |= phase->search.is_stopped && !tune->is_stopped;
+    return true;
+}
+
 bool tune_run(tune_t *tune, failure_t *failure)
 {
+    int64_t start_ms = link_now_ms();
     tune->best = space_default(&tune->space);
     tune->by_default = (confirmed_t){.setting = tune->best};
     tune->verdict = "stopped before the end";
     for (int32_t i = 0; i < tune->phase_count; i++) {
-        phase_t *phase = &tune->phases[i];
         tune->phase_at = i;
-        phase->base = tune->best;
-        phase->search = (search_t){.space = &phase->space,
-                                   .mode = tune->mode,
-                                   .measure = measure,
-                                   .ctx = tune,
-                                   .previous = tune->has_previous ? &phase->previous : NULL};
-        if (!search_run(&phase->search, failure))
+        set_deadline(tune, start_ms);
+        if (!run_phase(tune, &tune->phases[i], failure))
             return false;
-        tune->noise = fmax(tune->noise, phase->search.noise);
-        tune->best = whole(phase, &phase->search.candidates[phase->search.best_index].setting);
-        tune->is_stopped = phase->search.is_stopped;
         if (tune->is_stopped)
             return true;
     }
     tune->phase_at = tune->phase_count;
+    tune->trial.deadline_ms = 0;
     bool is_confirmed = confirm(tune);
     tune->is_stopped = tune->trial.stop.exit_code != EXIT_DONE;
     if (is_confirmed)

@@ -32,7 +32,10 @@ static settings_entry_t entry_of(int64_t tokens, int64_t value)
     settings_entry_t entry = {
         .key = {"shm", "Xeon,2x", "standard", "rank_major/forward", 4, tokens, 2048, 128, 8},
         .knobs = {{"spin_count", value}, {"row_kernels", 0}},
-        .knob_count = 2};
+        .knob_count = 2,
+        .models = {{"spin_count", {{20, 52000, 9100}, {0, 61000, 9050}}, 2}},
+        .model_count = 1,
+        .model_error = 31};
     return entry;
 }
 
@@ -71,7 +74,8 @@ static void check_text(const char *wanted)
 
 #define LINE(tokens, value)                                                                        \
     "backend=shm machine=Xeon,2x mode=standard variant=rank_major/forward ranks=4 tokens=" tokens  \
-    " hidden=2048 experts=128 topk=8 knob.spin_count=" value " knob.row_kernels=0\n"
+    " hidden=2048 experts=128 topk=8 knob.spin_count=" value " knob.row_kernels=0"                 \
+    " model_error=31 model.spin_count=20:52000:9100,0:61000:9050\n"
 
 static void test_entries_come_back_and_the_newest_are_last(void **state)
 {
@@ -166,10 +170,33 @@ static void test_one_of_a_newer_version_is_refused(void **state)
 {
     database_t database = open_own();
     (void)state;
-    assert_int_equal(sqlite3_exec(database.connection, "PRAGMA user_version = 2", NULL, NULL, NULL),
+    assert_int_equal(sqlite3_exec(database.connection, "PRAGMA user_version = 3", NULL, NULL, NULL),
                      SQLITE_OK);
     database_close(&database);
-    expect_refusal(EXIT_USAGE, "a newer Moxie wrote it (version 2, this one knows 1)");
+    expect_refusal(EXIT_USAGE, "a newer Moxie wrote it (version 3, this one knows 2)");
+}
+
+/* As the program before models left it. */
+static void test_one_of_an_older_version_is_brought_up_to_date(void **state)
+{
+    static const char older[] =
+        "ALTER TABLE tuned DROP COLUMN model; PRAGMA user_version = 1;"
+        "INSERT INTO tuned VALUES (1, 'shm', 'Xeon,2x', 'standard', 'rank_major/forward', 4, 64,"
+        " 2048, 128, 8, '2026-11-22T00:00:00Z', '{\"spin_count\": 9}', '{}');";
+    failure_t failure = {.exit_code = EXIT_DONE};
+    settings_entry_t wanted = entry_of(64, 9);
+    settings_entry_t found;
+    database_t database = open_own();
+    (void)state;
+    assert_int_equal(sqlite3_exec(database.connection, older, NULL, NULL, NULL), SQLITE_OK);
+    database_close(&database);
+    database = open_own();
+    assert_true(database_find(&database, &wanted.key, &found, &failure));
+    assert_int_equal(found.knobs[0].value, 9);
+    assert_int_equal(found.model_count, 0);
+    assert_true(put(&database, 64, 10, &failure)); /* and it takes a model now */
+    check_text(SETTINGS_HEADER "\n" LINE("64", "10"));
+    database_close(&database);
 }
 
 static void test_a_folder_that_cannot_be_made_is_refused(void **state)
@@ -281,6 +308,7 @@ int main(void)
         TEST(test_writers_at_once_lose_nothing),
         TEST(test_what_is_no_database_is_refused),
         TEST(test_one_of_a_newer_version_is_refused),
+        TEST(test_one_of_an_older_version_is_brought_up_to_date),
         TEST(test_a_folder_that_cannot_be_made_is_refused),
         TEST(test_a_read_only_one_is_read),
         TEST(test_a_full_disk_is_told_and_loses_nothing),

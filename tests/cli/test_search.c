@@ -154,6 +154,46 @@ static void test_auto_finds_the_best_of_three_knobs(void **state)
     assert_true(count_good(&space, 0.02, 0.0) >= 95);
 }
 
+/* The machine on a call with an eighth of the bytes: the same starts, less to carry. */
+static measured_t measure_eighth(void *ctx, const setting_t *setting, double *time_us,
+                                 char error[SEARCH_ERROR_BYTES])
+{
+    const machine_t *machine = ctx;
+    (void)error;
+    *time_us = 300.0 / 8.0 / (double)setting->value[0] + 0.35 * (double)setting->value[0];
+    return setting->value[0] == machine->failing ? MEASURED_ERROR : MEASURED_TIME;
+}
+
+static void test_latency_and_slope_tell_other_sizes(void **state)
+{
+    space_t space = {.knob_count = 0};
+    slope_t slope = {.mb = {1.0, 8.0}};
+    (void)state;
+    add_knob(&space, "sms", 24, 1, 132);
+    machine_t machine = {.space = &space, .failing = -1};
+    search_t search = run(&machine, SEARCH_AUTO);
+    assert_true(slope_find(&search, measure_eighth, &machine, &slope));
+    assert_int_equal(slope.line_count, 1);
+    assert_true(slope.error < 0.01);
+    const settings_model_t *line = &slope.lines[0];
+    assert_string_equal(line->name, "sms");
+    assert_int_equal(line->points[0].value, 24);
+    assert_in_range(line->point_count, 8, SETTINGS_POINT_COUNT_MAX);
+    for (int32_t i = 0; i < line->point_count; i++)
+        for (double mb = 0.0; mb < 100.0; mb += 13.0) {
+            double a = (double)line->points[i].value;
+            double expected_ns = 1000.0 * (300.0 * mb / 8.0 / a + 0.35 * a);
+            double ns = (double)line->points[i].latency_ns + (double)line->points[i].ns_per_mb * mb;
+            if (fabs(ns - expected_ns) > 0.05 * expected_ns)
+                fail_msg("%.0f SMs, %.0f MB: %.0f ns, it is %.0f", a, mb, ns, expected_ns);
+        }
+    machine.failing = 24; /* the default does not work at that size: nothing is known */
+    slope = (slope_t){.mb = {1.0, 8.0}};
+    assert_false(slope_find(&search, measure_eighth, &machine, &slope));
+    assert_int_equal(slope.line_count, 0);
+    search_release(&search);
+}
+
 static void test_noise_keeps_the_default(void **state)
 {
     space_t space = {.knob_count = 0};
@@ -510,6 +550,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_auto_finds_the_best_of_two_knobs),
         cmocka_unit_test(test_auto_finds_the_best_of_three_knobs),
         cmocka_unit_test(test_auto_finds_the_best_of_a_recorded_grid),
+        cmocka_unit_test(test_latency_and_slope_tell_other_sizes),
         cmocka_unit_test(test_noise_keeps_the_default),
         cmocka_unit_test(test_a_noisy_machine_is_said_to_be_noisy),
         cmocka_unit_test(test_a_failing_setting_is_recorded_and_left_behind),

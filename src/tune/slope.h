@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Latency and slope of the values of a search's knobs: what a call would take at other sizes. A few
+ * settings are measured at a smaller size too; the models of both sizes (model.h) give for every
+ * value, the other knobs at their default, the line through two points.
+ */
+#ifndef MOXIE_TUNE_SLOPE_H
+#define MOXIE_TUNE_SLOPE_H
+
+#include "store/settings.h"
+#include "tune/model.h"
+#include "tune/search.h"
+
+/* The two sizes. */
+enum { SIZE_PART, SIZE_WHOLE, SIZE_COUNT };
+
+typedef struct slope {
+    double mb[SIZE_COUNT]; /* that a rank sends */
+    model_t models[SIZE_COUNT];
+    double error; /* relative, of both models together */
+    settings_model_t lines[SPACE_KNOB_COUNT_MAX];
+    int32_t line_count; /* as many as knobs; 0: unknown */
+} slope_t;
+
+/*
+ * Measures what it needs at the smaller size and fits to that and to what the search measured.
+ * False: stopped, or the default failed, and nothing is known.
+ */
+bool slope_find(const search_t *search, search_measure_t measure_part, void *ctx, slope_t *slope);
+
+#endif
