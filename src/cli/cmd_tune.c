@@ -176,7 +176,7 @@ static bool store(job_t *job, failure_t *failure)
     return is_stored;
 }
 
-static void print_results(const job_t *job)
+static void print_results(const job_t *job, bool is_stored)
 {
     if (job->flags->options.json) {
         (void)record_write(job->results, stdout);
@@ -184,11 +184,12 @@ static void print_results(const job_t *job)
     }
     results_print(job->results, job->flags->explains, stdout);
     (void)printf("files     are in %s\n", job->files.folder);
-    if (!job->tune.is_stopped && job->database.connection != NULL)
+    if (is_stored && job->database.connection != NULL)
         (void)printf("stored    in %s\n", job->database.path);
 }
 
-/* A stopped run leaves its log and what it found so far; it stores nothing. */
+/* A stopped run leaves its log and what it found so far; it stores nothing. A run that could not
+ * store what it found can be resumed, too: then nothing is measured again. */
 static bool finish(job_t *job, failure_t *failure)
 {
     tune_t *tune = &job->tune;
@@ -198,17 +199,18 @@ static bool finish(job_t *job, failure_t *failure)
         return failure_set(failure, EXIT_FAILED, "not enough memory for the results");
     if (!tune_files_write(&job->files, job->results, failure))
         return false;
-    if (!tune->is_stopped)
+    bool is_stored = !tune->is_stopped && store(job, failure);
+    print_results(job, is_stored);
+    if (is_stored) {
         trial_finish(&tune->trial);
-    bool is_stored = tune->is_stopped || store(job, failure);
-    print_results(job);
-    if (tune->is_stopped) {
-        *failure = tune->trial.stop;
-        (void)snprintf(failure->sentence + strlen(failure->sentence),
-                       sizeof(failure->sentence) - strlen(failure->sentence),
-                       "; what was measured is kept, and --resume goes on");
+        return true;
     }
-    return is_stored && !tune->is_stopped;
+    if (tune->is_stopped)
+        *failure = tune->trial.stop;
+    (void)snprintf(failure->sentence + strlen(failure->sentence),
+                   sizeof(failure->sentence) - strlen(failure->sentence),
+                   "; what was measured is kept, and --resume goes on");
+    return false;
 }
 
 static void release(job_t *job)

@@ -4,11 +4,13 @@
 
 #include "tune/database.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -283,6 +285,65 @@ static void test_a_full_disk_is_told_and_loses_nothing(void **state)
     database_close(&database);
 }
 
+/* A mount namespace of this process, for which others than root need a user namespace. */
+static bool leave_namespaces(void)
+{
+    unsigned user = geteuid();
+    if (user == 0)
+        return unshare(CLONE_NEWNS) == 0;
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
+        return false;
+    FILE *map = fopen("/proc/self/uid_map", "w");
+    return map != NULL && fprintf(map, "0 %u 1\n", user) > 0 && fclose(map) == 0;
+}
+
+/* A disk of a few pages, which only this process sees. Exit code 77: not allowed here. */
+static void fill_small_disk(void)
+{
+    char text_path[128];
+    int64_t count = 0;
+    failure_t failure = {.exit_code = EXIT_DONE};
+    if (!leave_namespaces() || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("tmpfs", own, "tmpfs", 0, "size=64k") != 0)
+        _exit(77);
+    database_t database = open_own();
+    while (count < 1000 && put(&database, count + 1, 7, &failure))
+        count++;
+    if (count == 0 || count == 1000 || failure.exit_code != EXIT_FAILED ||
+        strstr(failure.sentence, own) == NULL)
+        _exit(2);
+    database_close(&database);
+    database = open_own(); /* all that was said to be stored is, in both files */
+    json_t *list = database_list(&database, 0, &failure);
+    if ((int64_t)json_array_size(list) != count)
+        _exit(3);
+    (void)snprintf(text_path, sizeof(text_path), "%s/" SETTINGS_FILE, own);
+    FILE *file = fopen(text_path, "r");
+    int64_t lines = 0;
+    for (int c = fgetc(file); c != EOF; c = fgetc(file))
+        lines += c == '\n';
+    if (lines != count + 1)
+        _exit(4);
+}
+
+static void test_a_disk_without_room_keeps_what_was_stored(void **state)
+{
+    int status;
+    (void)state;
+    assert_int_equal(mkdir(own, 0700), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        fill_small_disk();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+        print_message("SKIPPED: no file system may be mounted here\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+}
+
 static void test_a_locked_one_is_told(void **state)
 {
     failure_t failure;
@@ -312,6 +373,7 @@ int main(void)
         TEST(test_a_folder_that_cannot_be_made_is_refused),
         TEST(test_a_read_only_one_is_read),
         TEST(test_a_full_disk_is_told_and_loses_nothing),
+        TEST(test_a_disk_without_room_keeps_what_was_stored),
         TEST(test_a_locked_one_is_told),
     };
     char command[64];

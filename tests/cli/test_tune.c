@@ -313,6 +313,53 @@ static void test_a_stopped_run_goes_on_where_it_was(void **state)
     program_release(&again);
 }
 
+static void test_what_could_not_be_stored_is_stored_later(void **state)
+{
+    static const char arguments[] = "tune --mode quick --json --spin-count 20,40 "
+                                    "--yield-count 100 --stream-min-bytes 4194304 "
+                                    "--row-kernels 0 --store store " SMALL;
+    (void)state;
+    assert_int_equal(mkdir("store", 0700), 0);
+    assert_int_equal(mkdir("store/tuning.txt", 0700), 0); /* where the file would be */
+    program_t failed = run(arguments, 1);
+    assert_non_null(strstr(failed.err, "tuning.txt: cannot be written"));
+    assert_non_null(strstr(failed.err, "--resume goes on"));
+    program_release(&failed);
+    json_t *entries = run_json("tune list --json --store store");
+    assert_int_equal(json_array_size(at(entries, "entries")), 0);
+    json_decref(entries);
+    assert_int_equal(rmdir("store/tuning.txt"), 0);
+    char resumed[400];
+    (void)snprintf(resumed, sizeof(resumed), "%s --resume", arguments);
+    json_t *results = run_json(resumed);
+    assert_true(json_integer_value(at(results, "resumed")) > 0);
+    assert_true(json_integer_value(at(results, "measured")) <
+                json_integer_value(at(results, "resumed")));
+    json_decref(results);
+    entries = run_json("tune list --json --store store");
+    assert_int_equal(json_array_size(at(entries, "entries")), 1);
+    json_decref(entries);
+    assert_int_equal(system("rm -r store"), 0); /* NOLINT(cert-env33-c): our own folder */
+}
+
+static void test_two_tuners_at_once_both_store(void **state)
+{
+    char name[300];
+    (void)state;
+    program_t one = program_start("tune --mode quick --tokens 16 --output-dir out " SHAPE);
+    program_t other = program_start("tune --mode quick --tokens 32 --output-dir out " SHAPE);
+    program_finish(&one);
+    program_finish(&other);
+    if (one.exit_code != 0 || other.exit_code != 0)
+        fail_msg("%s%s", one.err, other.err);
+    program_release(&one);
+    program_release(&other);
+    assert_int_equal(count_files("out/logs", name), 2);
+    json_t *entries = run_json("tune list --json");
+    assert_int_equal(json_array_size(at(entries, "entries")), 2);
+    json_decref(entries);
+}
+
 static void test_a_recorded_routing_can_be_tuned(void **state)
 {
     (void)state;
@@ -386,6 +433,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(test_a_grid_measures_all_and_explains, clean),
         cmocka_unit_test_setup(test_a_setting_that_fails_is_recorded, clean),
         cmocka_unit_test_setup(test_a_stopped_run_goes_on_where_it_was, clean),
+        cmocka_unit_test_setup(test_what_could_not_be_stored_is_stored_later, clean),
+        cmocka_unit_test_setup(test_two_tuners_at_once_both_store, clean),
         cmocka_unit_test_setup(test_a_recorded_routing_can_be_tuned, clean),
         cmocka_unit_test_setup(test_bad_input_is_told, clean),
     };
