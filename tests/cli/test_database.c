@@ -285,16 +285,28 @@ static void test_a_full_disk_is_told_and_loses_nothing(void **state)
     database_close(&database);
 }
 
+static bool write_proc(const char *name, const char *text)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/self/%s", name);
+    FILE *file = fopen(path, "w");
+    if (file == NULL)
+        return false;
+    bool is_written = fputs(text, file) >= 0;
+    return fclose(file) == 0 && is_written;
+}
+
 /* A mount namespace of this process, for which others than root need a user namespace. */
 static bool leave_namespaces(void)
 {
-    unsigned user = geteuid();
-    if (user == 0)
+    char users[32];
+    char groups[32];
+    (void)snprintf(users, sizeof(users), "0 %u 1", geteuid());
+    (void)snprintf(groups, sizeof(groups), "0 %u 1", getegid());
+    if (geteuid() == 0)
         return unshare(CLONE_NEWNS) == 0;
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
-        return false;
-    FILE *map = fopen("/proc/self/uid_map", "w");
-    return map != NULL && fprintf(map, "0 %u 1\n", user) > 0 && fclose(map) == 0;
+    return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && write_proc("setgroups", "deny") &&
+           write_proc("uid_map", users) && write_proc("gid_map", groups);
 }
 
 /* A disk of a few pages, which only this process sees. Exit code 77: not allowed here. */
