@@ -184,7 +184,8 @@ static bool import_entries(const request_t *request, const json_t *document, dat
             !database_put(database, &entry, record == NULL ? json : record, failure))
             return false;
     }
-    (void)printf("%zu entries are in %s\n", json_array_size(entries), database->path);
+    size_t count = json_array_size(entries);
+    (void)printf("%zu %s in %s\n", count, count == 1 ? "entry is" : "entries are", database->path);
     return true;
 }
 

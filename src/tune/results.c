@@ -63,12 +63,25 @@ static json_t *lines_json(const slope_t *slope)
     return json;
 }
 
+/* What was measured at the smaller size; a new reference. */
+static json_t *probes_json(const slope_t *slope)
+{
+    json_t *probes = json_array();
+    for (int32_t i = 0; i < slope->probe_count; i++)
+        json_array_append_new(
+            probes, json_pack("{s:o,s:o}", "setting",
+                              trial_setting_json(slope->models[SIZE_PART].space, &slope->probes[i]),
+                              "times_us", numbers_json(slope->times_us[i], PROBE_ROUND_COUNT)));
+    return probes;
+}
+
 static json_t *slope_json(const slope_t *slope)
 {
     if (slope->line_count == 0)
         return json_null();
-    return json_pack("{s:[f,f],s:f,s:o}", "mb", slope->mb[SIZE_PART], slope->mb[SIZE_WHOLE],
-                     "error", slope->error, "knobs", lines_json(slope));
+    return json_pack("{s:[f,f],s:f,s:o,s:o}", "mb", slope->mb[SIZE_PART], slope->mb[SIZE_WHOLE],
+                     "error", slope->error, "knobs", lines_json(slope), "probes",
+                     probes_json(slope));
 }
 
 static json_t *candidate_json(const phase_t *phase, int32_t index)

@@ -129,7 +129,7 @@ void results_print(const json_t *results, bool explains, FILE *out)
     const json_t *setup = json_object_get(results, "setup");
     const json_t *performance = json_object_get(results, "performance");
     static const char *const calls[CALL_COUNT] = {"dispatch", "combine"};
-    static const char *const columns[] = {"optimal", "default", "fastest", "worst"};
+    static const char *const columns[] = {"optimal", "default", "worst"};
     char setting[512];
     (void)fprintf(out,
                   "moxie tune: %s on %" PRId64 " ranks, backend %s, routing %s\n"
@@ -252,6 +252,8 @@ void results_markdown(const json_t *results, FILE *out)
                       "This machine is noisy: the default itself varies by %.1f%% from one "
                       "measurement to the next.\n\n",
                       100.0 * number_at(results, "noise"));
+    if (json_is_true(json_object_get(results, "out_of_time")))
+        (void)fputs("The time limit ended a search: more may be found with more time.\n\n", out);
     write_comparison(json_object_get(results, "performance"), out);
     (void)fputc('\n', out);
     write_knobs(results, out);

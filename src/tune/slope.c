@@ -2,16 +2,9 @@
 /* Probes at the smaller size, two models, and lines through them. */
 #include "tune/slope.h"
 
-#include "moxie/group.h"
-#include "tune/propose.h"
-
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-/* Measurements of each probe: forwards and backwards, so that drift hits all alike. */
-enum { PROBE_ROUND_COUNT = 2 };
 
 /* A value of a knob in the line of its model: the default, then evenly over the others. */
 static int64_t value_in_line(const space_knob_t *knob, int32_t index, int32_t count)
@@ -51,44 +44,51 @@ static void draw_line(const slope_t *slope, int32_t index, settings_model_t *lin
     }
 }
 
-/* The means of the probes that work, in place; their number, 0: stopped, or the default fails. */
-static int32_t measure_probes(search_measure_t measure_part, void *ctx, setting_t *probes,
-                              double *times_us, int32_t count)
+/* False: stopped, or the default fails. Other probes that fail are left out. */
+static bool measure_probes(slope_t *slope, search_measure_t measure_part, void *ctx)
 {
     bool has_failed[PROPOSE_PROBE_MAX] = {false};
-    int32_t kept = 0;
-    memset(times_us, 0, (size_t)count * sizeof(*times_us));
+    int32_t count = slope->probe_count;
+    slope->probe_count = 0;
     for (int32_t i = 0; i < PROBE_ROUND_COUNT * count; i++) {
         char error[SEARCH_ERROR_BYTES];
         double time_us = 0.0;
         int32_t probe = i < count ? i : 2 * count - 1 - i;
         if (has_failed[probe])
             continue;
-        measured_t measured = measure_part(ctx, &probes[probe], &time_us, error);
+        measured_t measured = measure_part(ctx, &slope->probes[probe], &time_us, error);
         if (measured == MEASURED_STOP)
-            return 0;
+            return false;
         has_failed[probe] = measured == MEASURED_ERROR;
-        times_us[probe] += time_us / PROBE_ROUND_COUNT;
+        slope->times_us[probe][i / count] = time_us;
     }
     for (int32_t i = 0; i < count && !has_failed[0]; i++) {
         if (has_failed[i])
             continue;
-        probes[kept] = probes[i];
-        times_us[kept++] = times_us[i];
+        slope->probes[slope->probe_count] = slope->probes[i];
+        memmove(slope->times_us[slope->probe_count++], slope->times_us[i],
+                sizeof(slope->times_us[i]));
     }
-    return kept;
+    return !has_failed[0];
+}
+
+static void fit_part(slope_t *slope, const space_t *space)
+{
+    double means_us[PROPOSE_PROBE_MAX] = {0.0};
+    for (int32_t i = 0; i < slope->probe_count; i++)
+        for (int32_t round = 0; round < PROBE_ROUND_COUNT; round++)
+            means_us[i] += slope->times_us[i][round] / PROBE_ROUND_COUNT;
+    model_fit(&slope->models[SIZE_PART], space, slope->probes, means_us, slope->probe_count);
 }
 
 bool slope_find(const search_t *search, search_measure_t measure_part, void *ctx, slope_t *slope)
 {
-    setting_t probes[PROPOSE_PROBE_MAX];
-    double times_us[PROPOSE_PROBE_MAX];
-    int32_t count = propose_corners(search->space, probes);
-    count = measure_probes(measure_part, ctx, probes, times_us, count);
-    if (count == 0 || !propose_fit(search, &slope->models[SIZE_WHOLE]))
+    slope->probe_count = propose_corners(search->space, slope->probes);
+    if (!measure_probes(slope, measure_part, ctx) ||
+        !propose_fit(search, &slope->models[SIZE_WHOLE]))
         return false;
     model_scale(&slope->models[SIZE_WHOLE], search_time_us(&search->candidates[0]));
-    model_fit(&slope->models[SIZE_PART], search->space, probes, times_us, count);
+    fit_part(slope, search->space);
     slope->error = hypot(slope->models[SIZE_PART].error, slope->models[SIZE_WHOLE].error);
     slope->line_count = search->space->knob_count;
     for (int32_t i = 0; i < slope->line_count; i++)

@@ -8,16 +8,22 @@
 #define MOXIE_TUNE_SLOPE_H
 
 #include "store/settings.h"
-#include "tune/model.h"
-#include "tune/search.h"
+#include "tune/propose.h"
 
 /* The two sizes. */
 enum { SIZE_PART, SIZE_WHOLE, SIZE_COUNT };
+
+/* Measurements of each probe: forwards and backwards, so that drift hits all alike. */
+enum { PROBE_ROUND_COUNT = 2 };
 
 typedef struct slope {
     double mb[SIZE_COUNT]; /* that a rank sends */
     model_t models[SIZE_COUNT];
     double error; /* relative, of both models together */
+    setting_t
+        probes[PROPOSE_PROBE_MAX]; /* what was measured at the smaller size, the default first */
+    double times_us[PROPOSE_PROBE_MAX][PROBE_ROUND_COUNT];
+    int32_t probe_count;
     settings_model_t lines[SPACE_KNOB_COUNT_MAX];
     int32_t line_count; /* as many as knobs; 0: unknown */
 } slope_t;

@@ -436,6 +436,63 @@ static void test_knobs_are_tuned_with_the_call_that_uses_them(void **state)
     assert_string_equal(phase_of(&plan, "sum"), "dispatch");
 }
 
+/* Puts so many measurements of every setting into a trial's log: dispatch is fastest with 8 of the
+ * first knob, combine with 4 of the second, each a little off every time. */
+static void fill_log(trial_t *trial, outcome_t *outcomes, int32_t copies)
+{
+    static const double noise[] = {1.0, 1.004, 0.997, 1.002, 0.995};
+    trial->outcomes = outcomes;
+    for (int32_t i = 0; i < 2 * copies; i++)
+        for (int64_t index = 0; index < space_count(trial->space); index++) {
+            outcome_t *outcome = &outcomes[trial->outcome_count++];
+            double factor = noise[(i * 3 + index) % 5];
+            *outcome =
+                (outcome_t){.setting = space_at(trial->space, index), .is_part = i >= copies};
+            double share = outcome->is_part ? 0.125 : 1.0;
+            int64_t a = outcome->setting.value[0];
+            int64_t b = outcome->setting.value[1];
+            outcome->time_us[CALL_DISPATCH] =
+                factor * (share * 800.0 / (double)a + 12.0 * (double)a);
+            outcome->time_us[CALL_COMBINE] =
+                factor * (share * 200.0 / (double)b + 12.0 * (double)b);
+        }
+    trial->logged_count = trial->outcome_count;
+}
+
+static void test_calls_are_tuned_apart(void **state)
+{
+    enum { COPIES = 60 };
+    static tune_t tune;
+    static outcome_t outcomes[16 * 2 * COPIES];
+    plan_t plan = {.layout = MOXIE_LAYOUT_RANK_MAJOR, .is_fresh = true};
+    failure_t failure = {.exit_code = EXIT_DONE};
+    char text[256];
+    (void)state;
+    tune = (tune_t){.mode = SEARCH_GRID, .mb = {1.0, 8.0}};
+    tune.trial = (trial_t){.plan = &plan, .part = &plan, .space = &tune.space};
+    add_knob(&tune.space, "send", 2, 1, 132);
+    add_knob(&tune.space, "sum", 16, 1, 132);
+    tune.space.knobs[0].use = MOXIE_KNOB_DISPATCH;
+    tune.space.knobs[1].use = MOXIE_KNOB_COMBINE;
+    assert_true(space_knob_parse(&tune.space.knobs[0], "2,4,8,16", "send", &failure));
+    assert_true(space_knob_parse(&tune.space.knobs[1], "2,4,8,16", "sum", &failure));
+    fill_log(&tune.trial, outcomes, COPIES);
+    tune_plan(&tune);
+    assert_int_equal(tune.phase_count, 2);
+    assert_true(tune_run(&tune, &failure));
+    assert_false(tune.is_stopped);
+    assert_string_equal(space_text(&tune.space, &tune.best, text, sizeof(text)), "send=8 sum=4");
+    assert_string_equal(tune.verdict, "faster than the default");
+    assert_true(tune.by_default.gain[CALL_DISPATCH] > 0.5);
+    assert_true(tune.by_default.gain[CALL_COMBINE] > 0.5);
+    assert_true(tune.by_default.gain_error[CALL_COUNT] < 0.01);
+    assert_int_equal(tune.phases[0].slope.line_count, 1); /* and each phase has a model */
+    assert_string_equal(tune.phases[1].slope.lines[0].name, "sum");
+    assert_int_equal(tune.trial.run_count, 0);
+    for (int32_t i = 0; i < tune.phase_count; i++)
+        search_release(&tune.phases[i].search);
+}
+
 /* A grid that was measured, as `moxie tune --mode grid` leaves it: the median time of every setting
  * beside the default's. */
 typedef struct grid {
@@ -559,6 +616,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_the_setting_stored_before_is_compared),
         cmocka_unit_test(test_quick_and_full_measure_about_so_many),
         cmocka_unit_test(test_knobs_are_tuned_with_the_call_that_uses_them),
+        cmocka_unit_test(test_calls_are_tuned_apart),
         cmocka_unit_test(test_values_are_read_and_refused),
         cmocka_unit_test(test_spread_values_are_in_range),
         cmocka_unit_test(test_a_knob_whose_zero_chooses_is_tried_from_the_top),
