@@ -118,8 +118,7 @@ static bool prepare(job_t *job, const launcher_t *launcher, failure_t *failure)
     char stem[64];
     if (launcher->name != NULL)
         return failure_set(failure, EXIT_UNAVAILABLE,
-                           "it starts its ranks itself, and does not run under %s",
-                           launcher->name);
+                           "it starts its ranks itself, and does not run under %s", launcher->name);
     tune->mode = job->flags->mode;
     tune->time_limit_s = job->flags->time_limit_s;
     if (!plan_make(&job->plan, options, launcher, failure))
