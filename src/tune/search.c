@@ -114,10 +114,18 @@ static bool measure_one(search_t *search, int32_t index)
     return !search->is_stopped;
 }
 
-/* One round: the default, then the others, every other round backwards. */
+static bool is_cut(search_t *search)
+{
+    if (!search->is_final && search->is_late != NULL && search->is_late(search->ctx))
+        search->is_cut = true;
+    return !search->is_final && search->is_cut;
+}
+
+/* One round, or what there is time for: the default, then the others, every other round backwards.
+ */
 static bool measure_round(search_t *search, const int32_t *indices, int32_t count, int32_t round)
 {
-    for (int32_t i = 0; i < count; i++) {
+    for (int32_t i = 0; i < count && !is_cut(search); i++) {
         int32_t index = indices[round % 2 == 0 ? i : count - 1 - i];
         if (i % DEFAULT_PERIOD == 0 && !measure_one(search, 0))
             return false;
@@ -191,6 +199,7 @@ static bool measure_finals(search_t *search, int64_t left)
 {
     finals_t finals;
     bool is_done = true;
+    search->is_final = true;
     finals.count = rank_alive(search, finals.indices, FINALIST_COUNT);
     for (int32_t i = 0; i < finals.count; i++)
         search->candidates[finals.indices[i]].final_first =
@@ -218,7 +227,7 @@ static bool measure_listed(search_t *search)
     bool is_done = indices != NULL;
     for (int32_t i = 0; is_done && i < search->candidate_count; i++)
         indices[i] = i;
-    for (int32_t round = 0; round < ROUND_COUNT && is_done; round++)
+    for (int32_t round = 0; round < ROUND_COUNT && is_done && !search->is_cut; round++)
         is_done = measure_round(search, indices + 1, search->candidate_count - 1, round);
     free(indices);
     return is_done && measure_finals(search, INT64_MAX);
@@ -258,7 +267,8 @@ static bool measure_auto(search_t *search)
         patience = is_better ? PATIENCE_COUNT : patience - 1;
         int64_t left = budget - final_budget - search->measurement_count;
         int32_t room = left - 1 < BATCH_COUNT ? (int32_t)left - 1 : BATCH_COUNT;
-        count = room < 1 || patience == 0 ? 0 : propose_batch(search, batch, room);
+        bool is_over = room < 1 || patience == 0 || search->is_cut;
+        count = is_over ? 0 : propose_batch(search, batch, room);
     }
     return measure_finals(search, budget - search->measurement_count);
 }

@@ -10,8 +10,8 @@
 /* Measurements of the default at the end when there is nothing to compare it with. */
 enum { ALONE_COUNT = 3 };
 
-/* What the searches may take of a time limit. */
-enum { SEARCH_SHARE_PERCENT = 85 };
+/* What the searches may take of a time limit, and each of its share before its final rounds. */
+enum { SEARCH_SHARE_PERCENT = 85, LOOK_SHARE_PERCENT = 70 };
 
 /* The phase of knobs that change both calls, and that of knobs that change none. */
 enum { CALL_BOTH = CALL_COUNT, CALL_NONE };
@@ -186,12 +186,22 @@ static void decide(tune_t *tune)
         keep_default(tune, "the default is kept: what seemed faster is not surely so");
 }
 
-/* The phases share the time that the limit leaves beside the last comparison. */
+/* The phases share the time that the limit leaves beside the last comparison; in each some is kept
+ * for the final rounds and the smaller size. */
 static void set_deadline(tune_t *tune, int64_t start_ms)
 {
-    if (tune->time_limit_s > 0)
-        tune->trial.deadline_ms = start_ms + tune->time_limit_s * (tune->phase_at + 1) *
-                                                 SEARCH_SHARE_PERCENT * 10 / tune->phase_count;
+    int64_t searches_ms = tune->time_limit_s * SEARCH_SHARE_PERCENT * 10;
+    int64_t now_ms = link_now_ms();
+    if (searches_ms == 0)
+        return;
+    tune->trial.deadline_ms = start_ms + searches_ms * (tune->phase_at + 1) / tune->phase_count;
+    tune->late_ms = now_ms + (tune->trial.deadline_ms - now_ms) * LOOK_SHARE_PERCENT / 100;
+}
+
+static bool is_late(void *ctx)
+{
+    const tune_t *tune = ctx;
+    return tune->late_ms > 0 && link_now_ms() >= tune->late_ms;
 }
 
 /* Searches in a phase, then looks at the smaller size. */
@@ -201,6 +211,7 @@ static bool run_phase(tune_t *tune, phase_t *phase, failure_t *failure)
     phase->search = (search_t){.space = &phase->space,
                                .mode = tune->mode,
                                .measure = measure,
+                               .is_late = is_late,
                                .ctx = tune,
                                .previous = tune->has_previous ? &phase->previous : NULL};
     if (!search_run(&phase->search, failure))
@@ -211,7 +222,7 @@ static bool run_phase(tune_t *tune, phase_t *phase, failure_t *failure)
     tune->noise = fmax(tune->noise, phase->search.noise);
     tune->best = whole(phase, &phase->search.candidates[phase->search.best_index].setting);
     tune->is_stopped = tune->trial.stop.exit_code != EXIT_DONE;
-    tune->is_out_of_time |= phase->search.is_stopped && !tune->is_stopped;
+    tune->is_out_of_time |= phase->search.is_cut || (phase->search.is_stopped && !tune->is_stopped);
     return true;
 }
 

@@ -42,6 +42,7 @@ typedef struct tune {
     bool has_previous;
     setting_t previous;    /* stored before */
     double mb[SIZE_COUNT]; /* that a rank sends, as the store counts it */
+    int64_t late_ms;       /* of link_now_ms(): the search that is under way shall end; 0: never */
     int64_t time_limit_s;  /* of the measurements, but for the last comparison; 0: none */
 
     /* Results. */

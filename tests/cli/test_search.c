@@ -307,6 +307,35 @@ static void test_a_stopped_search_keeps_what_it_has(void **state)
     }
 }
 
+/* Late after so many measurements. */
+static bool is_late(void *ctx)
+{
+    const machine_t *machine = ctx;
+    return machine->count >= 30;
+}
+
+static void test_a_late_search_goes_on_with_the_final_rounds(void **state)
+{
+    space_t space = {.knob_count = 0};
+    failure_t failure;
+    (void)state;
+    add_knob(&space, "sms", 6, 1, 132);
+    add_knob(&space, "chunk", 16, 1, 512);
+    machine_t machine = {.space = &space, .noise = 0.01, .failing = -1, .seed = 2};
+    for (search_mode_t mode = SEARCH_AUTO; mode <= SEARCH_GRID; mode++) {
+        search_t search = {
+            .space = &space, .mode = mode, .measure = measure, .is_late = is_late, .ctx = &machine};
+        machine.count = 0;
+        assert_true(search_run(&search, &failure));
+        assert_false(search.is_stopped);
+        assert_int_equal(search.is_cut, mode != SEARCH_QUICK); /* that was done before */
+        assert_true(machine.count < 60);
+        assert_true(search.candidates[search.fastest_index].final_first >= 0);
+        assert_true(search.candidates[search.fastest_index].count >= 6);
+        search_release(&search);
+    }
+}
+
 static void test_the_setting_stored_before_is_compared(void **state)
 {
     space_t space = {.knob_count = 0};
@@ -643,6 +672,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_failing_setting_is_recorded_and_left_behind),
         cmocka_unit_test(test_a_default_that_fails_ends_the_search),
         cmocka_unit_test(test_a_stopped_search_keeps_what_it_has),
+        cmocka_unit_test(test_a_late_search_goes_on_with_the_final_rounds),
         cmocka_unit_test(test_the_setting_stored_before_is_compared),
         cmocka_unit_test(test_quick_and_full_measure_about_so_many),
         cmocka_unit_test(test_knobs_are_tuned_with_the_call_that_uses_them),
