@@ -30,7 +30,7 @@ enum {
     SETTINGS_NAME_BYTES = 32,
     SETTINGS_VARIANT_BYTES = 64,
     SETTINGS_POINT_COUNT_MAX = 12,
-    SETTINGS_LINE_BYTES = 8192
+    SETTINGS_LINE_BYTES = 16384
 };
 
 /* Beyond this distance a model knows more than an entry. */
