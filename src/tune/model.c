@@ -116,7 +116,8 @@ void model_fit(model_t *model, const space_t *space, const setting_t *settings, 
     solve(matrix, model->weight, model->term_count);
     for (int32_t sample = 0; sample < count; sample++) {
         double off = model_predict(model, &settings[sample]) / costs[sample] - 1.0;
-        square += off * off / count;
+        square += off * off;
     }
-    model->error = sqrt(square);
+    int32_t free_count = count - model->term_count;
+    model->error = free_count > 0 ? sqrt(square / free_count) : (double)INFINITY;
 }

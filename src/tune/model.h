@@ -20,7 +20,7 @@ typedef struct model {
     const space_t *space;
     int32_t term_count;
     double weight[MODEL_TERM_COUNT_MAX];
-    double error; /* root mean square of the relative errors at what it was fitted to */
+    double error; /* standard error of what it was fitted to, relative; INFINITY: too few of it */
 } model_t;
 
 /* Fits the model to `count` measured settings; costs are above 0. */

@@ -236,7 +236,8 @@ json_t *results_json(const tune_t *tune, const json_t *setup, const char *timest
         "verdict", tune->verdict, "stopped", (int)tune->is_stopped, "out_of_time",
         (int)tune->is_out_of_time, "noisy", (int)(tune->noise > SEARCH_NOISY), "measured",
         (json_int_t)tune->trial.run_count, "resumed", (json_int_t)tune->trial.logged_count, "noise",
-        json_real(tune->noise), "optimal_setting", trial_setting_json(&tune->space, &tune->best),
+        json_real(tune->noise), "optimal_setting",
+        tune->is_stopped ? json_null() : trial_setting_json(&tune->space, &tune->best),
         "performance", performance_json(tune), "phases", phases);
 }
 

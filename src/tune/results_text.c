@@ -106,7 +106,7 @@ static void print_row(const json_t *figures, const char *name, const char *colum
 {
     const json_t *row = json_object_get(figures, column);
     char setting[512];
-    if (row != NULL)
+    if (row != NULL && json_object_get(figures, "default") != NULL) /* else it was stopped */
         (void)fprintf(out, "%-10s%-10s%12.1f us%10.2f%10.2f  %s\n", name, column,
                       number_at(row, "time_us"), number_at(row, "logical_gbps"),
                       number_at(row, "wire_gbps"),
@@ -154,9 +154,9 @@ void results_print(const json_t *results, bool explains, FILE *out)
         print_gain(figures, name, "over_previous", "with what was stored before", out);
     }
     (void)fprintf(out, "verdict   %s\n", text_at(results, "verdict"));
-    (void)fprintf(
-        out, "settings  %s\n",
-        setting_text(json_object_get(results, "optimal_setting"), setting, sizeof(setting)));
+    const json_t *optimal = json_object_get(results, "optimal_setting");
+    if (json_is_object(optimal))
+        (void)fprintf(out, "settings  %s\n", setting_text(optimal, setting, sizeof(setting)));
     if (json_is_true(json_object_get(results, "out_of_time")))
         (void)fputs("limit     the time limit ended a search: more may be found with more time\n",
                     out);

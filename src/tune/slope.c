@@ -2,6 +2,8 @@
 /* Probes at the smaller size, two models, and lines through them. */
 #include "tune/slope.h"
 
+#include "moxie/group.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -29,17 +31,36 @@ static settings_point_t point_of(const slope_t *slope, int32_t knob, int64_t val
     return (settings_point_t){value, llround(latency_us * 1e3), llround(us_per_mb * 1e3)};
 }
 
+/* Whether a probe has this value. */
+static bool is_probed(const slope_t *slope, int32_t index, int64_t value)
+{
+    for (int32_t i = 0; i < slope->probe_count; i++)
+        if (slope->probes[i].value[index] == value)
+            return true;
+    return false;
+}
+
+/* Whether what lies between the probes of an amount can be told. */
+static bool has_ends(const slope_t *slope, int32_t index)
+{
+    const space_knob_t *knob = &slope->models[SIZE_WHOLE].space->knobs[index];
+    bool is_chosen = (knob->use & MOXIE_KNOB_ZERO_CHOOSES) != 0 && knob->value_count > 1;
+    return is_probed(slope, index, knob->values[is_chosen ? 1 : 0]) &&
+           is_probed(slope, index, knob->values[knob->value_count - 1]);
+}
+
 static void draw_line(const slope_t *slope, int32_t index, settings_model_t *line)
 {
     const space_knob_t *knob = &slope->models[SIZE_WHOLE].space->knobs[index];
+    bool is_known = knob->is_choice || has_ends(slope, index);
     int32_t others = SETTINGS_POINT_COUNT_MAX - 1;
     int32_t count = knob->value_count < others ? knob->value_count : others;
     *line = (settings_model_t){.point_count = 1};
     (void)snprintf(line->name, sizeof(line->name), "%s", knob->name);
     line->points[0] = point_of(slope, index, knob->value_default);
-    for (int32_t i = 0; i < count; i++) {
+    for (int32_t i = 0; i < count && is_known; i++) {
         int64_t value = value_in_line(knob, i, count);
-        if (value != knob->value_default)
+        if (value != knob->value_default && (!knob->is_choice || is_probed(slope, index, value)))
             line->points[line->point_count++] = point_of(slope, index, value);
     }
 }
@@ -72,6 +93,21 @@ static bool measure_probes(slope_t *slope, search_measure_t measure_part, void *
     return !has_failed[0];
 }
 
+/* Leaves the corners that work at the larger size. */
+static void choose_probes(const search_t *search, slope_t *slope)
+{
+    setting_t corners[PROPOSE_PROBE_MAX];
+    int32_t count = propose_corners(search->space, corners);
+    slope->probe_count = 0;
+    for (int32_t i = 0; i < count; i++)
+        for (int32_t j = 0; j < search->candidate_count; j++)
+            if (search->candidates[j].count > 0 &&
+                space_is_equal(search->space, &search->candidates[j].setting, &corners[i])) {
+                slope->probes[slope->probe_count++] = corners[i];
+                break;
+            }
+}
+
 static void fit_part(slope_t *slope, const space_t *space)
 {
     double means_us[PROPOSE_PROBE_MAX] = {0.0};
@@ -83,15 +119,16 @@ static void fit_part(slope_t *slope, const space_t *space)
 
 bool slope_find(const search_t *search, search_measure_t measure_part, void *ctx, slope_t *slope)
 {
-    slope->probe_count = propose_corners(search->space, slope->probes);
-    if (!measure_probes(slope, measure_part, ctx) ||
-        !propose_fit(search, &slope->models[SIZE_WHOLE]))
+    choose_probes(search, slope);
+    if (!propose_fit(search, &slope->models[SIZE_WHOLE]) ||
+        isinf(slope->models[SIZE_WHOLE].error) || !measure_probes(slope, measure_part, ctx))
         return false;
     model_scale(&slope->models[SIZE_WHOLE], search_time_us(&search->candidates[0]));
     fit_part(slope, search->space);
-    slope->error = hypot(slope->models[SIZE_PART].error, slope->models[SIZE_WHOLE].error);
-    slope->line_count = search->space->knob_count;
-    for (int32_t i = 0; i < slope->line_count; i++)
-        draw_line(slope, i, &slope->lines[i]);
-    return true;
+    slope->error = slope->models[SIZE_WHOLE].error;
+    for (int32_t i = 0; i < search->space->knob_count; i++) {
+        draw_line(slope, i, &slope->lines[slope->line_count]);
+        slope->line_count += slope->lines[slope->line_count].point_count > 1;
+    }
+    return slope->line_count > 0;
 }

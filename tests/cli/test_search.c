@@ -223,6 +223,44 @@ static void test_latency_and_slope_tell_other_sizes(void **state)
     search_release(&search);
 }
 
+/* Only the first and the second kernels work with so few bytes. */
+static measured_t measure_some_kernels(void *ctx, const setting_t *setting, double *time_us,
+                                       char error[SEARCH_ERROR_BYTES])
+{
+    const machine_t *machine = ctx;
+    (void)error;
+    *time_us = true_time(machine, setting) / 4.0;
+    return setting->value[2] > 1 ? MEASURED_ERROR : MEASURED_TIME;
+}
+
+static void test_nothing_is_told_of_what_was_not_measured(void **state)
+{
+    space_t space = {.knob_count = 0};
+    slope_t slope = {.mb = {1.0, 8.0}};
+    (void)state;
+    add_knob(&space, "sms", 24, 1, 132);
+    add_knob(&space, "spin", 20, 0, 1000000);
+    add_knob(&space, "kernels", 0, 0, 3);
+    machine_t machine = {.space = &space, .failing = -1, .noise = 0.01, .seed = 4};
+    search_t search = run(&machine, SEARCH_QUICK); /* fewer settings than a model has terms */
+    assert_false(slope_find(&search, measure_some_kernels, &machine, &slope));
+    search_release(&search);
+    search = run(&machine, SEARCH_AUTO);
+    assert_true(slope_find(&search, measure_some_kernels, &machine, &slope));
+    assert_int_equal(slope.line_count, 3);
+    assert_string_equal(slope.lines[2].name, "kernels");
+    assert_int_equal(slope.lines[2].point_count, 2);
+    assert_int_equal(slope.lines[2].points[1].value, 1);
+    search_release(&search);
+    machine.failing = 132; /* how it goes on up there is not known */
+    search = run(&machine, SEARCH_AUTO);
+    slope = (slope_t){.mb = {1.0, 8.0}};
+    assert_true(slope_find(&search, measure_some_kernels, &machine, &slope));
+    assert_int_equal(slope.line_count, 2);
+    assert_string_equal(slope.lines[0].name, "spin");
+    search_release(&search);
+}
+
 static void test_noise_keeps_the_default(void **state)
 {
     space_t space = {.knob_count = 0};
@@ -667,6 +705,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_auto_finds_the_best_of_knobs_that_share),
         cmocka_unit_test(test_auto_finds_the_best_of_a_recorded_grid),
         cmocka_unit_test(test_latency_and_slope_tell_other_sizes),
+        cmocka_unit_test(test_nothing_is_told_of_what_was_not_measured),
         cmocka_unit_test(test_noise_keeps_the_default),
         cmocka_unit_test(test_a_noisy_machine_is_said_to_be_noisy),
         cmocka_unit_test(test_a_failing_setting_is_recorded_and_left_behind),
