@@ -405,14 +405,21 @@ static void test_bad_input_is_told(void **state)
         {"tune import bad.json", 2, "bad.json:1: "},
         {"tune import other.json", 2, "other.json: no export of a tuning database"},
         {"tune import entry.json", 2, "entry.json: entry 1 makes no sense"},
+        {"tune import model.json", 2, "model.json: entry 1 makes no sense"},
         {"tune list 1 2", 2, "'2' is one argument too many"},
     };
     static const char bad[] = "{";
     static const char other[] = "{\"schema\":\"moxie.bench/1\"}";
     static const char entry[] =
         "{\"schema\":\"moxie.tuning/1\",\"entries\":[{\"backend\":\"a b\"}]}";
+    static const char model[] =
+        "{\"schema\":\"moxie.tuning/1\",\"entries\":[{\"backend\":\"shm\",\"machine\":\"m\","
+        "\"mode\":\"standard\",\"variant\":\"v\",\"ranks\":2,\"tokens\":8,\"hidden\":8,"
+        "\"experts\":2,\"topk\":1,\"knobs\":{\"spin_count\":1},"
+        "\"model\":{\"error\":1,\"knobs\":{\"spin_count\":[[1,2]]}}}]}";
     (void)state;
     program_write_file("bad.json", bad, strlen(bad));
+    program_write_file("model.json", model, strlen(model));
     program_write_file("other.json", other, strlen(other));
     program_write_file("entry.json", entry, strlen(entry));
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
