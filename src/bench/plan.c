@@ -212,7 +212,7 @@ bool plan_make(plan_t *plan, const options_t *options, const launcher_t *launche
                    check_capacity(plan, failure) && baseline_check(plan, failure) &&
                    memory_check_plan(plan, failure);
     if (is_made)
-        tuned_announce(plan);
+        tuned_describe(plan);
     return is_made;
 }
 
@@ -238,6 +238,7 @@ bool plan_make_part(plan_t *part, const plan_t *whole, int64_t divisor, failure_
         memcpy(part->routing.topk_weights + slot, first.topk_weights, count * sizeof(float));
     }
     part->token_count_max = routing_token_count_max(&part->routing);
+    tuned_describe(part);
     return count_rows(part, failure) && check_capacity(part, failure) &&
            memory_check_plan(part, failure);
 }
@@ -262,6 +263,7 @@ moxie_group_options_t plan_group_options(const plan_t *plan, int32_t rank, const
     group.first_timeout_us = group.timeout_us * 10;
     group.knobs = plan->knobs;
     group.knob_count = plan->knob_count;
+    group.tuning = plan->tuning;
     return group;
 }
 

@@ -28,6 +28,7 @@ typedef struct plan {
     moxie_knob_setting_t sms_knobs[PLAN_SMS_KNOB_COUNT];
     const moxie_knob_setting_t *knobs; /* [knob_count] of --sms, or of a tuner; not owned */
     size_t knob_count;
+    char tuning[256];       /* the shape as stored settings are looked for */
     const char *shape_name; /* "custom" when a flag changed the shape */
     int32_t rank_count;
     int32_t expert_count;

@@ -52,7 +52,7 @@ static moxie_status_t check_meeting(const moxie_group_options_t *options)
     return MOXIE_OK;
 }
 
-/* What is not known here, the shape, does not decide between stored settings: the newest does. */
+/* What is not known here of the shape does not decide between stored settings: the newest does. */
 static moxie_status_t settle_knobs(const backend_t *backend, const moxie_group_options_t *options,
                                    knob_values_t *out)
 {
@@ -61,7 +61,14 @@ static moxie_status_t settle_knobs(const backend_t *backend, const moxie_group_o
     moxie_knob_setting_t settings[SETTINGS_KNOB_COUNT_MAX];
     knob_stored_t stored = {settings, 0, "stored"};
     snprintf(wanted.backend, sizeof(wanted.backend), "%s", backend->name);
-    if (settings_find(&wanted, &entry)) {
+    const int is_off = options->tuning != NULL && strcmp(options->tuning, "off") == 0;
+    if (options->tuning != NULL && !is_off && !settings_take_shape(options->tuning, &wanted)) {
+        return error_set(MOXIE_ERR_ARGUMENT,
+                         "tuning is '%s', neither off nor a shape as \"tokens=4096 hidden=2048 "
+                         "experts=128 topk=8\"",
+                         options->tuning);
+    }
+    if (!is_off && settings_find(&wanted, &entry)) {
         stored.from = entry.is_proposed ? "model" : "stored";
         for (; stored.count < (size_t)entry.knob_count; stored.count++) {
             const settings_knob_t *knob = &entry.knobs[stored.count];

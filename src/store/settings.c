@@ -274,20 +274,31 @@ static int64_t known(int64_t wanted, int64_t announced)
     return wanted > 0 ? wanted : announced;
 }
 
-/* What the program said of its shape; nothing, when that makes no sense. */
-static void complete(settings_key_t *key)
+int settings_take_shape(const char *text, settings_key_t *key)
 {
-    char copy[SETTINGS_LINE_BYTES];
+    char copy[512];
     char *rest = NULL;
-    settings_entry_t said = {.knob_count = 0};
-    const char *text = getenv(SETTINGS_SHAPE_VARIABLE);
-    if (text == NULL || !take_text(text, copy, sizeof(copy))) {
-        return;
+    settings_entry_t said = {.key = *key};
+    if (!take_text(text, copy, sizeof(copy))) {
+        return 0;
     }
     for (char *word = strtok_r(copy, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
         if (!take_word(word, &said)) {
-            return;
+            return 0;
         }
+    }
+    *key = said.key;
+    return 1;
+}
+
+/* What the program's environment says of its shape, where the key leaves it open; nothing, when
+ * that makes no sense. */
+static void complete(settings_key_t *key)
+{
+    settings_entry_t said = {.knob_count = 0};
+    const char *text = getenv(SETTINGS_SHAPE_VARIABLE);
+    if (text == NULL || !settings_take_shape(text, &said.key)) {
+        return;
     }
     key->tokens = known(key->tokens, said.key.tokens);
     key->hidden = known(key->hidden, said.key.hidden);

@@ -98,6 +98,10 @@ int settings_print(const settings_entry_t *entry, FILE *out);
  * file: "tokens=4096 hidden=2048 experts=128 topk=8". */
 #define SETTINGS_SHAPE_VARIABLE "MOXIE_TUNING_SHAPE"
 
+/* Fills in what a text in the words of the file tells of a shape, and leaves the rest of the key;
+ * returns 0, and changes nothing, when it makes no sense. */
+int settings_take_shape(const char *text, settings_key_t *key);
+
 /*
  * How far an entry's shape is from the wanted one: the sum of the factors' logarithms to base 2,
  * and 1 for another variant. Negative: it is for another backend, machine or mode.

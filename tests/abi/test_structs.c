@@ -101,7 +101,7 @@ SIZE(moxie_knob_setting_t, 16);
 OFFSET(moxie_knob_setting_t, name, 0);
 OFFSET(moxie_knob_setting_t, value, 8);
 
-SIZE(moxie_group_options_t, 96);
+SIZE(moxie_group_options_t, 104);
 OFFSET(moxie_group_options_t, size, 0);
 OFFSET(moxie_group_options_t, rank, 8);
 OFFSET(moxie_group_options_t, rank_count, 12);
@@ -116,6 +116,7 @@ OFFSET(moxie_group_options_t, knobs, 72);
 OFFSET(moxie_group_options_t, knob_count, 80);
 OFFSET(moxie_group_options_t, device, 88);
 OFFSET(moxie_group_options_t, reserved, 92);
+OFFSET(moxie_group_options_t, tuning, 96);
 
 SIZE(moxie_group_counters_t, 72);
 OFFSET(moxie_group_counters_t, size, 0);

@@ -120,6 +120,40 @@ static void test_environment_and_options_win(void **state)
     assert_int_equal(setenv("MOXIE_TUNING", folder, 1), 0);
 }
 
+static void test_a_group_can_say_what_it_wants(void **state)
+{
+    static const int64_t entries[][3] = {{1, 100, 1}, {1, 1000, 2}};
+    static const struct {
+        const char *tuning;
+        moxie_status_t status;
+        int64_t spin_count;
+    } cases[] = {
+        {NULL, MOXIE_OK, 2},
+        {"off", MOXIE_OK, 20},
+        {"tokens=120", MOXIE_OK, 1},
+        {"tokens=900 topk=2", MOXIE_OK, 2},
+        {"", MOXIE_OK, 2},
+        {"tokens", MOXIE_ERR_ARGUMENT, 0},
+        {"tokens=many", MOXIE_ERR_ARGUMENT, 0},
+        {"speed=5", MOXIE_ERR_ARGUMENT, 0},
+    };
+    (void)state;
+    write_entries(entries, 2);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        moxie_group_options_t options = MOXIE_GROUP_OPTIONS_INIT;
+        moxie_knob_info_t knob = MOXIE_KNOB_INFO_INIT;
+        moxie_group_t *group = NULL;
+        options.rank_count = 1;
+        options.tuning = cases[i].tuning;
+        assert_status(moxie_group_create(&options, &group), cases[i].status);
+        if (group == NULL)
+            continue;
+        assert_status(moxie_group_knob(group, 0, &knob), MOXIE_OK);
+        assert_int_equal(knob.value, cases[i].spin_count);
+        moxie_group_destroy(group);
+    }
+}
+
 static void test_what_makes_no_sense_is_passed_over(void **state)
 {
     char machine[MACHINE_KEY_BYTES];
@@ -180,6 +214,7 @@ int main(void)
         cmocka_unit_test(test_a_group_takes_the_newest_of_the_nearest),
         cmocka_unit_test(test_a_model_proposes_where_no_entry_is_near),
         cmocka_unit_test(test_environment_and_options_win),
+        cmocka_unit_test(test_a_group_can_say_what_it_wants),
         cmocka_unit_test(test_what_makes_no_sense_is_passed_over),
         cmocka_unit_test(test_a_line_comes_back_as_it_was_written),
     };
