@@ -59,8 +59,8 @@ typedef struct moxie_group_options {
      *  without one rank % GPUs. Ignored on the CPU. */
     int32_t device;
     int32_t reserved; /**< 0 */
-    /** The shape of the group's routes, as "tokens=4096 hidden=2048 experts=128 topk=8" (tokens of a
-     *  rank), for which settings are taken that `moxie tune` stored; "off": none are taken; NULL:
+    /** The shape of the group's routes, as "tokens=4096 hidden=2048 experts=128 topk=8" (tokens of
+     * a rank), for which settings are taken that `moxie tune` stored; "off": none are taken; NULL:
      *  the shape that the environment variable MOXIE_TUNING_SHAPE tells. */
     const char *tuning;
 } moxie_group_options_t;
