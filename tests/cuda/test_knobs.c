@@ -226,7 +226,7 @@ static bool is_counted(const char *name)
 static void test_every_knob_reaches_the_hot_path(void **state)
 {
     moxie_group_t *group = NULL;
-    moxie_knob_info_t knobs[32];
+    moxie_knob_info_t knobs[32] = {{.size = 0}};
     size_t knob_count = 0;
     (void)state;
     moxie_group_options_t options = MOXIE_GROUP_OPTIONS_INIT;
