@@ -20,25 +20,15 @@ static double amount_of(const space_knob_t *knob, int64_t value)
     return is_narrow ? amount : 1.0 + log2(amount);
 }
 
-/* The lowest and the highest value that is tried; what the library chooses is no amount. */
-static int64_t lowest_of(const space_knob_t *knob)
-{
-    bool skips_first = (knob->use & MOXIE_KNOB_ZERO_CHOOSES) != 0 && knob->value_count > 1;
-    return knob->values[skips_first && knob->values[0] == 0 ? 1 : 0];
-}
-
-static int64_t highest_of(const space_knob_t *knob)
-{
-    return knob->values[knob->value_count - 1];
-}
-
 /* Terms of an amount, none above 1. */
 static int32_t amount_terms(const space_knob_t *knob, int64_t value, double *terms)
 {
     bool is_chosen = (knob->use & MOXIE_KNOB_ZERO_CHOOSES) != 0 && value == 0;
+    int64_t lowest = knob->values[space_first_amount(knob)];
+    int64_t highest = knob->values[knob->value_count - 1];
     double amount = amount_of(knob, value);
-    terms[0] = is_chosen ? 0.0 : amount / amount_of(knob, highest_of(knob));
-    terms[1] = is_chosen ? 0.0 : amount_of(knob, lowest_of(knob)) / amount;
+    terms[0] = is_chosen ? 0.0 : amount / amount_of(knob, highest);
+    terms[1] = is_chosen ? 0.0 : amount_of(knob, lowest) / amount;
     terms[2] = is_chosen ? 1.0 : 0.0;
     return (knob->use & MOXIE_KNOB_ZERO_CHOOSES) != 0 ? 3 : 2;
 }

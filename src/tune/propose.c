@@ -37,7 +37,7 @@ int32_t propose_corners(const space_t *space, setting_t *out)
     for (int32_t i = 0; i < space->knob_count; i++) {
         const space_knob_t *knob = &space->knobs[i];
         bool is_chosen = (knob->use & MOXIE_KNOB_ZERO_CHOOSES) != 0;
-        int32_t first = is_chosen && knob->value_count > 1 ? 1 : 0;
+        int32_t first = space_first_amount(knob);
         int32_t step = knob->value_count - 1 - first;
         step = knob->is_choice || step < 1 ? 1 : is_chosen && step > 1 ? step / 2 : step;
         for (int32_t j = first; j < knob->value_count && count < PROPOSE_PROBE_MAX; j += step) {

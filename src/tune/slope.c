@@ -2,8 +2,6 @@
 /* Probes at the smaller size, two models, and lines through them. */
 #include "tune/slope.h"
 
-#include "moxie/group.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,8 +42,7 @@ static bool is_probed(const slope_t *slope, int32_t index, int64_t value)
 static bool has_ends(const slope_t *slope, int32_t index)
 {
     const space_knob_t *knob = &slope->models[SIZE_WHOLE].space->knobs[index];
-    bool is_chosen = (knob->use & MOXIE_KNOB_ZERO_CHOOSES) != 0 && knob->value_count > 1;
-    return is_probed(slope, index, knob->values[is_chosen ? 1 : 0]) &&
+    return is_probed(slope, index, knob->values[space_first_amount(knob)]) &&
            is_probed(slope, index, knob->values[knob->value_count - 1]);
 }
 

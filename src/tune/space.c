@@ -80,6 +80,12 @@ void space_knob_spread(space_knob_t *knob)
     qsort(knob->values, (size_t)knob->value_count, sizeof(knob->values[0]), compare);
 }
 
+int32_t space_first_amount(const space_knob_t *knob)
+{
+    bool chooses = (knob->use & MOXIE_KNOB_ZERO_CHOOSES) != 0 && knob->values[0] == 0;
+    return chooses && knob->value_count > 1 ? 1 : 0;
+}
+
 /* Reads a number and moves on behind it. */
 static bool take_number(const char **text, int64_t *out)
 {

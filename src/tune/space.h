@@ -38,6 +38,9 @@ typedef struct setting {
  * is no amount, 0 and from the largest down. */
 void space_knob_spread(space_knob_t *knob);
 
+/* The index of the first value that is an amount: a 0 by which the library chooses is none. */
+int32_t space_first_amount(const space_knob_t *knob);
+
 /*
  * Reads the values that a person wants tried: "16,24,32", "4:32:2" (from, to, step), or a mixture.
  * `where` names the flag.
