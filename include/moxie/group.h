@@ -59,6 +59,10 @@ typedef struct moxie_group_options {
      *  without one rank % GPUs. Ignored on the CPU. */
     int32_t device;
     int32_t reserved; /**< 0 */
+    /** The shape of the group's routes, as "tokens=4096 hidden=2048 experts=128 topk=8" (tokens of
+     * a rank), for which settings are taken that `moxie tune` stored; "off": none are taken; NULL:
+     *  the shape that the environment variable MOXIE_TUNING_SHAPE tells. */
+    const char *tuning;
 } moxie_group_options_t;
 
 /** Initialiser of ::moxie_group_options_t: 30 s deadlines, 300 s for the first call. */
@@ -192,17 +196,29 @@ MOXIE_API moxie_status_t moxie_group_peer_counters(const moxie_group_t *group, i
  */
 MOXIE_API moxie_status_t moxie_group_dump(const moxie_group_t *group, int fd);
 
+/** What a knob changes and how to read its values: bits of moxie_knob_info_t::use. */
+enum {
+    MOXIE_KNOB_DISPATCH = 1,     /**< calls that take rows to the experts */
+    MOXIE_KNOB_COMBINE = 2,      /**< calls that bring rows home */
+    MOXIE_KNOB_UPDATE = 4,       /**< moxie_route_update() */
+    MOXIE_KNOB_EXPERT_MAJOR = 8, /**< these in expert_major alone */
+    MOXIE_KNOB_SMS = 16,         /**< multiprocessors: `value_max` is at most those of the GPU */
+    MOXIE_KNOB_ZERO_CHOOSES = 32 /**< 0 is no amount: the library chooses one */
+};
+
 /** A tuning parameter of the group's backend, with the value in use and where it came from. */
 typedef struct moxie_knob_info {
     size_t size;      /**< sizeof(moxie_knob_info_t), set by the caller */
     const char *name; /**< "spin_count"; the environment variable is MOXIE_SPIN_COUNT. Static. */
     const char *help; /**< one line. Static. */
-    /** "default", "stored" (by `moxie tune`), "environment" or "option". Static. */
+    /** "default", "model" (what `moxie tune` learnt at other sizes), "stored" (by `moxie tune`),
+     * "environment" or "option". Static. */
     const char *from;
     int64_t value;         /**< in use */
     int64_t value_default; /**< without any setting */
     int64_t value_min;     /**< smallest allowed */
     int64_t value_max;     /**< largest allowed */
+    uint64_t use;          /**< MOXIE_KNOB_…; none of the first three: it changes every call */
 } moxie_knob_info_t;
 
 /** Initialiser of a ::moxie_knob_info_t. */

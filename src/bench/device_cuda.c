@@ -210,10 +210,9 @@ static void close_device(device_t *device)
     if (state->stream != NULL) {
         (void)cuda()->cuStreamDestroy(state->stream);
     }
-    if (state->context != NULL) {
+    if (state->context != NULL) { /* the process keeps it: to make one again takes a second */
         CUcontext popped;
         (void)cuda()->cuCtxPopCurrent(&popped);
-        (void)cuda()->cuDevicePrimaryCtxRelease(state->device);
     }
     free(state);
     device->state = NULL;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Starts ranks with fork and watches them: messages over a socket each, ends by SIGCHLD, silence by
- * the clock. */
+/* Starts ranks with fork, gives them work and watches them: messages over a socket each, ends by
+ * SIGCHLD, silence by the clock. */
 #include "bench/launch.h"
 
 #include "bench/flight.h"
@@ -21,9 +21,11 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-/* Once a rank failed the others have this long to say what they saw. */
+/* Once a rank failed the others have this long to say what they saw; and ranks that have no more
+ * work to end. */
 enum { GRACE_MS = 2000 };
 
 /* A busy rank says so every second; this is what an overloaded machine may delay it. */
@@ -32,21 +34,31 @@ enum { SILENCE_MARGIN_MS = 10000 };
 /* How often silence is looked for. */
 enum { TICK_MS = 250 };
 
+/* What a rank is told to do: a message of this size. Ranks are forks of the process that made the
+ * plan, so that they have it, too. */
+typedef struct job {
+    const plan_t *plan;
+    moxie_knob_setting_t knobs[LAUNCH_KNOB_COUNT_MAX]; /* names are as old as the plan */
+    size_t knob_count;
+    bool skips_verification;
+    char socket_path[sizeof(((meeting_t *)0)->socket_path)];
+} job_t;
+
 /* A rank as its parent sees it. */
 typedef struct child {
     pid_t pid;         /* 0: not started, or ended and collected */
     pid_t started_pid; /* for messages, also afterwards */
     int fd;            /* -1: closed */
     bool is_at_gate;
+    bool is_done;     /* with its job */
     int64_t heard_ms; /* when it last said something */
     char *text;       /* a line that is not complete yet */
     size_t text_count;
 } child_t;
 
-/* A run in progress. */
-typedef struct launch {
-    const plan_t *plan;
-    meeting_t meeting;
+struct launch {
+    const plan_t *plan;  /* of the job */
+    meeting_t meeting;   /* a new one for each job */
     child_t *children;   /* [rank_count] */
     struct pollfd *poll; /* [rank_count + 1], the last one is signal_fd */
     int signal_fd;
@@ -55,7 +67,7 @@ typedef struct launch {
     int64_t failed_ms; /* when the first failure was seen; 0: none */
     failure_t *failure;
     run_result_t *result;
-} launch_t;
+};
 
 static void note_failure(launch_t *launch, const failure_t *failure)
 {
@@ -93,18 +105,18 @@ static void note_lost(launch_t *launch, int32_t rank, const char *how)
     note_failure(launch, &failure);
 }
 
-static bool join_and_run(const launch_t *launch, link_t *link, failure_t *failure)
+static bool join_and_run(const plan_t *plan, const char *socket_path, link_t *link,
+                         failure_t *failure)
 {
-    moxie_group_options_t options =
-        plan_group_options(launch->plan, link->rank, launch->meeting.socket_path);
+    moxie_group_options_t options = plan_group_options(plan, link->rank, socket_path);
     moxie_group_t *group = NULL;
-    if (link->rank == 0 && launch->plan->has_progress) {
+    if (link->rank == 0 && plan->has_progress) {
         link_progress(link, "starting", 0, 1);
     }
     if (moxie_group_create(&options, &group) != MOXIE_OK) {
         return failure_from_library(failure, link->rank, "joining the group");
     }
-    bool is_done = run_rank(launch->plan, group, link, failure);
+    bool is_done = run_rank(plan, group, link, failure);
     if (failure->exit_code == EXIT_PEER) {
         char *flight = flight_read(group);
         (void)link_send(link, "flight", json_string(flight == NULL ? "" : flight));
@@ -112,6 +124,36 @@ static bool join_and_run(const launch_t *launch, link_t *link, failure_t *failur
     }
     moxie_group_destroy(group);
     return is_done;
+}
+
+/* Waits for the next job; false: there is none. The kernel ends this process with its parent. */
+static bool take_job(const link_t *link, job_t *job)
+{
+    ssize_t got = 0;
+    do {
+        got = recv(link->fd, job, sizeof(*job), MSG_WAITALL);
+    } while (got < 0 && errno == EINTR);
+    return got == (ssize_t)sizeof(*job);
+}
+
+/* Does jobs, each in a group of its own, until there are no more or one fails; the exit code. */
+static int serve(link_t *link)
+{
+    job_t job;
+    failure_t failure = {.exit_code = EXIT_DONE};
+    while (take_job(link, &job)) {
+        plan_t plan = *job.plan;
+        plan.knobs = job.knobs;
+        plan.knob_count = job.knob_count;
+        plan.skips_verification = job.skips_verification;
+        link->told_ms = link_now_ms();
+        if (!join_and_run(&plan, job.socket_path, link, &failure)) {
+            (void)link_send(link, "failure", link_failure_to_json(&failure));
+            return failure.exit_code;
+        }
+        (void)link_send(link, "done", json_integer(0));
+    }
+    return EXIT_DONE;
 }
 
 /* A child leaves its parent's things alone; `opened` children had been started or prepared. */
@@ -130,20 +172,15 @@ static void be_child(const launch_t *launch, int32_t opened, pid_t parent)
 }
 
 /* The child's side. */
-static _Noreturn void be_rank(launch_t *launch, int32_t rank, int fd, pid_t parent)
+static _Noreturn void be_rank(const launch_t *launch, int32_t rank, int fd, pid_t parent)
 {
     be_child(launch, rank, parent);
     link_t link = {.fd = fd, .rank = rank};
-    failure_t failure = {.exit_code = EXIT_DONE};
-    if (!join_and_run(launch, &link, &failure)) {
-        (void)link_send(&link, "failure", link_failure_to_json(&failure));
-    }
-    _exit(failure.exit_code);
+    _exit(serve(&link));
 }
 
 /* A rank that is a thread: ranks that share a GPU are of one process. */
 typedef struct rank_thread {
-    const launch_t *launch;
     link_t link;
     pthread_t thread;
     int exit_code;
@@ -152,16 +189,12 @@ typedef struct rank_thread {
 static void *be_thread(void *argument)
 {
     rank_thread_t *self = argument;
-    failure_t failure = {.exit_code = EXIT_DONE};
-    if (!join_and_run(self->launch, &self->link, &failure)) {
-        (void)link_send(&self->link, "failure", link_failure_to_json(&failure));
-    }
-    self->exit_code = failure.exit_code;
+    self->exit_code = serve(&self->link);
     return NULL;
 }
 
 /* The child's side when it is all ranks. */
-static _Noreturn void be_all_ranks(launch_t *launch, const int *fds, pid_t parent)
+static _Noreturn void be_all_ranks(const launch_t *launch, const int *fds, pid_t parent)
 {
     int32_t rank_count = launch->plan->rank_count;
     int exit_code = EXIT_DONE;
@@ -170,7 +203,6 @@ static _Noreturn void be_all_ranks(launch_t *launch, const int *fds, pid_t paren
     if (ranks == NULL)
         _exit(EXIT_FAILED);
     for (int32_t rank = 0; rank < rank_count; rank++) {
-        ranks[rank].launch = launch;
         ranks[rank].link = (link_t){.fd = fds[rank], .rank = rank};
         if (pthread_create(&ranks[rank].thread, NULL, be_thread, &ranks[rank]) != 0)
             _exit(EXIT_FAILED);
@@ -271,6 +303,8 @@ static void take_message(launch_t *launch, int32_t rank, const char *line, size_
     if (json_object_get(message, "gate") != NULL) {
         launch->children[rank].is_at_gate = true;
         open_gate_when_all_are_there(launch);
+    } else if (json_object_get(message, "done") != NULL) {
+        launch->children[rank].is_done = true;
     } else if (progress != NULL) {
         progress_draw(json_string_value(json_array_get(progress, 0)),
                       json_integer_value(json_array_get(progress, 1)),
@@ -370,7 +404,7 @@ static void look_for_silence(launch_t *launch)
         const child_t *child = &launch->children[rank];
         bool is_running = launch->children[launch->plan->place.has_threads ? 0 : rank].pid != 0;
         char how[128];
-        if (!is_running || child->is_at_gate || launch->failed_ms != 0 ||
+        if (!is_running || child->is_at_gate || child->is_done || launch->failed_ms != 0 ||
             link_now_ms() - child->heard_ms < limit_ms)
             continue;
         (void)snprintf(how, sizeof(how), "gave no sign of life for %lld s",
@@ -423,9 +457,17 @@ static bool is_witness_left(const launch_t *launch)
     return false;
 }
 
+static bool is_done(const launch_t *launch)
+{
+    for (int32_t rank = 0; rank < launch->plan->rank_count; rank++)
+        if (!launch->children[rank].is_done)
+            return false;
+    return true;
+}
+
 static void watch(launch_t *launch)
 {
-    while (collect_ended(launch) > 0) {
+    while (collect_ended(launch) > 0 && (launch->failed_ms != 0 || !is_done(launch))) {
         if (launch->failed_ms != 0 &&
             (link_now_ms() - launch->failed_ms >= GRACE_MS || !is_witness_left(launch)))
             return;
@@ -433,21 +475,45 @@ static void watch(launch_t *launch)
     }
 }
 
-static void end_all(launch_t *launch)
+/* A rank that has no more work ends by itself, one that failed is ended. */
+static void end_child(child_t *child, int64_t patience_ms)
 {
-    for (int32_t rank = 0; rank < launch->plan->rank_count; rank++) {
-        child_t *child = &launch->children[rank];
-        if (child->pid != 0) {
+    const struct timespec pause = {0, 1000000};
+    int64_t until_ms = link_now_ms() + patience_ms;
+    while (waitpid(child->pid, NULL, WNOHANG) != child->pid) {
+        if (link_now_ms() >= until_ms) {
             (void)kill(child->pid, SIGKILL);
             (void)waitpid(child->pid, NULL, 0);
+            return;
         }
-        if (child->fd >= 0)
-            (void)close(child->fd);
-        free(child->text);
+        (void)nanosleep(&pause, NULL);
     }
 }
 
-static bool open_launch(launch_t *launch)
+static void end_all(launch_t *launch)
+{
+    int64_t patience_ms = launch->failed_ms == 0 ? GRACE_MS : 0;
+    for (int32_t rank = 0; rank < launch->plan->rank_count; rank++)
+        if (launch->children[rank].fd >= 0)
+            (void)close(launch->children[rank].fd);
+    for (int32_t rank = 0; rank < launch->plan->rank_count; rank++) {
+        if (launch->children[rank].pid != 0)
+            end_child(&launch->children[rank], patience_ms);
+        free(launch->children[rank].text);
+    }
+}
+
+static bool start_all(launch_t *launch)
+{
+    if (launch->plan->place.has_threads)
+        return start_all_ranks(launch);
+    for (int32_t rank = 0; rank < launch->plan->rank_count; rank++)
+        if (!start_rank(launch, rank))
+            return false;
+    return true;
+}
+
+static bool prepare(launch_t *launch)
 {
     sigset_t signals;
     int32_t rank_count = launch->plan->rank_count;
@@ -462,20 +528,37 @@ static bool open_launch(launch_t *launch)
                            strerror(errno));
     for (int32_t rank = 0; rank < rank_count; rank++)
         launch->children[rank].fd = -1;
-    return meeting_open(&launch->meeting, launch->failure);
+    return true;
 }
 
-static void close_launch(launch_t *launch)
+launch_t *launch_open(const plan_t *plan, failure_t *failure)
 {
+    launch_t *launch = calloc(1, sizeof(*launch));
+    if (launch == NULL) {
+        failure_set(failure, EXIT_FAILED, "not enough memory to start the ranks");
+        return NULL;
+    }
+    *launch = (launch_t){.plan = plan, .signal_fd = -1, .failure = failure};
+    (void)fflush(NULL); /* or the children would write it again */
+    if (prepare(launch) && start_all(launch))
+        return launch;
+    launch_close(launch);
+    return NULL;
+}
+
+void launch_close(launch_t *launch)
+{
+    if (launch == NULL)
+        return;
     if (launch->children != NULL)
         end_all(launch);
-    meeting_close(&launch->meeting);
     free(launch->children);
     free(launch->poll);
     if (launch->signal_fd >= 0)
         (void)close(launch->signal_fd);
     (void)sigprocmask(SIG_SETMASK, &launch->old_signals, NULL);
     progress_clear();
+    free(launch);
 }
 
 /* The sentence of a rank that did not know the process yet gets it too. */
@@ -506,27 +589,51 @@ static void complete_failure(const launch_t *launch)
         (void)strcpy(failure->phase, launch->gates_passed == 0 ? "start" : "between calls");
 }
 
-bool launch_run(const plan_t *plan, run_result_t *out, failure_t *failure)
+/* Tells every rank; one that has ended meanwhile is found by watching. */
+static void hand_out(launch_t *launch, const plan_t *plan)
 {
-    launch_t launch = {.plan = plan, .signal_fd = -1, .failure = failure, .result = out};
-    *out = (run_result_t){.record = NULL};
-    (void)fflush(NULL); /* or the children would write it again */
-    bool is_started = open_launch(&launch);
-    if (is_started && plan->place.has_threads)
-        is_started = start_all_ranks(&launch);
-    else
-        for (int32_t rank = 0; is_started && rank < plan->rank_count; rank++)
-            is_started = start_rank(&launch, rank);
-    if (is_started) {
-        watch(&launch);
-        complete_failure(&launch);
+    job_t job = {.plan = plan,
+                 .knob_count = plan->knob_count,
+                 .skips_verification = plan->skips_verification};
+    memcpy(job.socket_path, launch->meeting.socket_path, sizeof(job.socket_path));
+    for (size_t i = 0; i < plan->knob_count; i++)
+        job.knobs[i] = plan->knobs[i];
+    for (int32_t rank = 0; rank < plan->rank_count; rank++) {
+        child_t *child = &launch->children[rank];
+        child->is_at_gate = false;
+        child->is_done = false;
+        child->heard_ms = link_now_ms();
+        (void)send(child->fd, &job, sizeof(job), MSG_NOSIGNAL);
     }
-    close_launch(&launch);
-    if (is_started && launch.failed_ms == 0 && out->record == NULL)
-        failure_set(failure, EXIT_FAILED, "the ranks ended without a result");
-    else if (is_started && launch.failed_ms == 0)
+}
+
+bool launch_do(launch_t *launch, const plan_t *plan, run_result_t *out, failure_t *failure)
+{
+    launch->plan = plan;
+    launch->failure = failure;
+    launch->result = out;
+    launch->gates_passed = 0;
+    *out = (run_result_t){.record = NULL};
+    if (!meeting_open(&launch->meeting, failure))
+        return false;
+    hand_out(launch, plan);
+    watch(launch);
+    complete_failure(launch);
+    meeting_close(&launch->meeting);
+    if (launch->failed_ms == 0 && out->record != NULL)
         return true;
+    if (launch->failed_ms == 0)
+        failure_set(failure, EXIT_FAILED, "the ranks ended without a result");
     json_decref(out->record);
     out->record = NULL;
     return false;
+}
+
+bool launch_run(const plan_t *plan, run_result_t *out, failure_t *failure)
+{
+    *out = (run_result_t){.record = NULL};
+    launch_t *launch = launch_open(plan, failure);
+    bool is_done = launch != NULL && launch_do(launch, plan, out, failure);
+    launch_close(launch);
+    return is_done;
 }

@@ -28,6 +28,7 @@ void run_result_release(run_result_t *result);
  *   {"flight":"…"}                       its flight recorder, before it gives up
  *   {"failure":{…}}                      it gives up
  *   {"record":{…}}                       rank 0: the result
+ *   {"done":0}                           it has left the group and waits for the next job
  * Without one there is nobody to watch: ranks beat together over the group, about once a second,
  * while some of them work and others wait at a gate; rank 0 draws and keeps the result.
  */

@@ -212,8 +212,35 @@ bool plan_make(plan_t *plan, const options_t *options, const launcher_t *launche
                    check_capacity(plan, failure) && baseline_check(plan, failure) &&
                    memory_check_plan(plan, failure);
     if (is_made)
-        tuned_announce(plan);
+        tuned_describe(plan);
     return is_made;
+}
+
+bool plan_make_part(plan_t *part, const plan_t *whole, int64_t divisor, failure_t *failure)
+{
+    int64_t token_count[MOXIE_RANK_COUNT_MAX];
+    const routing_set_t *from = &whole->routing;
+    *part = *whole;
+    part->routing = (routing_set_t){0};
+    part->placement = NULL;
+    part->rows_to_peer = NULL;
+    part->recv_row_count = NULL;
+    for (int32_t rank = 0; rank < from->rank_count; rank++)
+        token_count[rank] = (routing_token_count(from, rank) + divisor - 1) / divisor;
+    if (!routing_set_init(&part->routing, from->rank_count, from->expert_count, from->topk,
+                          token_count))
+        return failure_set(failure, EXIT_USAGE, "not enough memory for the routing");
+    for (int32_t rank = 0; rank < from->rank_count; rank++) {
+        moxie_routing_t first = routing_of_rank(from, rank);
+        size_t count = (size_t)token_count[rank] * (size_t)from->topk;
+        int64_t slot = part->routing.token_start[rank] * from->topk;
+        memcpy(part->routing.topk_idx + slot, first.topk_idx, count * sizeof(int32_t));
+        memcpy(part->routing.topk_weights + slot, first.topk_weights, count * sizeof(float));
+    }
+    part->token_count_max = routing_token_count_max(&part->routing);
+    tuned_describe(part);
+    return count_rows(part, failure) && check_capacity(part, failure) &&
+           memory_check_plan(part, failure);
 }
 
 void plan_release(plan_t *plan)
@@ -236,6 +263,7 @@ moxie_group_options_t plan_group_options(const plan_t *plan, int32_t rank, const
     group.first_timeout_us = group.timeout_us * 10;
     group.knobs = plan->knobs;
     group.knob_count = plan->knob_count;
+    group.tuning = plan->tuning;
     return group;
 }
 

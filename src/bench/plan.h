@@ -28,6 +28,7 @@ typedef struct plan {
     moxie_knob_setting_t sms_knobs[PLAN_SMS_KNOB_COUNT];
     const moxie_knob_setting_t *knobs; /* [knob_count] of --sms, or of a tuner; not owned */
     size_t knob_count;
+    char tuning[256];       /* the shape as stored settings are looked for */
     const char *shape_name; /* "custom" when a flag changed the shape */
     int32_t rank_count;
     int32_t expert_count;
@@ -53,6 +54,9 @@ typedef struct plan {
 /* Decides and checks everything; needs no group. */
 bool plan_make(plan_t *plan, const options_t *options, const launcher_t *launcher,
                failure_t *failure);
+
+/* The same plan for the first 1/divisor of each rank's tokens, rounded up. */
+bool plan_make_part(plan_t *part, const plan_t *whole, int64_t divisor, failure_t *failure);
 
 /* Releases a plan. A zeroed one is allowed. */
 void plan_release(plan_t *plan);

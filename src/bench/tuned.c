@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A group is made before its routes, so the library hears of the shape by the environment. */
+/* A group is made before its routes, so the library is told the shape with its options. */
 #include "bench/tuned.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
+#include <stdio.h>
 
 void tuned_key(const plan_t *plan, settings_key_t *key)
 {
@@ -28,14 +28,12 @@ void tuned_key(const plan_t *plan, settings_key_t *key)
                    option_word(plan->options, OPTION_DTYPE, dtype));
 }
 
-void tuned_announce(const plan_t *plan)
+void tuned_describe(plan_t *plan)
 {
-    char text[SETTINGS_LINE_BYTES];
     settings_key_t key;
     tuned_key(plan, &key);
-    (void)snprintf(text, sizeof(text),
+    (void)snprintf(plan->tuning, sizeof(plan->tuning),
                    "mode=%s variant=%s tokens=%" PRId64 " hidden=%" PRId64 " experts=%" PRId64
                    " topk=%" PRId64,
                    key.mode, key.variant, key.tokens, key.hidden, key.experts, key.topk);
-    (void)setenv(SETTINGS_SHAPE_VARIABLE, text, 1);
 }

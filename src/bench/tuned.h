@@ -10,7 +10,7 @@
  * driver of GPUs may not start in one that will fork. */
 void tuned_key(const plan_t *plan, settings_key_t *key);
 
-/* Tells the library, in this process and those it starts, which shape its groups will be of. */
-void tuned_announce(const plan_t *plan);
+/* Notes in the plan which shape its groups will be of, as the library is told. */
+void tuned_describe(plan_t *plan);
 
 #endif

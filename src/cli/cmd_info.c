@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* moxie info: what works on this machine. */
+#include "bench/device.h"
 #include "bench/machine.h"
 #include "bench/record.h"
 #include "cli/cli.h"
@@ -8,6 +9,7 @@
 
 #include <argp.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* No short form: argp takes keys beyond characters for that. */
 enum { KEY_JSON = 256 };
@@ -38,23 +40,42 @@ static json_t *backends_json(void)
     return backends;
 }
 
-/* The knobs of the best backend here, as a group of one rank sees them. */
-static json_t *knobs_json(void)
+/* The knobs of a backend, as a group of one rank sees them. */
+static void append_knobs(const char *backend, json_t *knobs)
 {
-    json_t *knobs = json_array();
     moxie_group_options_t options = MOXIE_GROUP_OPTIONS_INIT;
+    moxie_knob_info_t knob = MOXIE_KNOB_INFO_INIT;
     moxie_group_t *group = NULL;
     options.rank_count = 1;
-    if (moxie_group_create(&options, &group) != MOXIE_OK)
-        return knobs;
-    moxie_knob_info_t knob = MOXIE_KNOB_INFO_INIT;
+    options.backend = backend;
+    if (moxie_group_create(&options, &group) != MOXIE_OK) {
+        moxie_error_t error = MOXIE_ERROR_INIT;
+        (void)moxie_last_error(&error);
+        (void)fprintf(stderr, "moxie info: the settings of backend %s: %s\n", backend,
+                      error.message);
+        return;
+    }
     for (size_t i = 0; moxie_group_knob(group, i, &knob) == MOXIE_OK; i++)
-        json_array_append_new(knobs, json_pack("{s:s,s:I,s:s,s:I,s:I,s:I,s:s}", "name", knob.name,
-                                               "value", (json_int_t)knob.value, "from", knob.from,
-                                               "default", (json_int_t)knob.value_default, "min",
-                                               (json_int_t)knob.value_min, "max",
-                                               (json_int_t)knob.value_max, "help", knob.help));
+        json_array_append_new(knobs,
+                              json_pack("{s:s,s:s,s:I,s:s,s:I,s:I,s:I,s:s}", "backend", backend,
+                                        "name", knob.name, "value", (json_int_t)knob.value, "from",
+                                        knob.from, "default", (json_int_t)knob.value_default, "min",
+                                        (json_int_t)knob.value_min, "max",
+                                        (json_int_t)knob.value_max, "help", knob.help));
     moxie_group_destroy(group);
+}
+
+/* Those of all backends that work here. */
+static json_t *knobs_json(const json_t *backends)
+{
+    size_t index;
+    const json_t *backend;
+    json_t *knobs = json_array();
+    json_array_foreach(backends, index, backend)
+    {
+        if (json_is_true(json_object_get(backend, "available")))
+            append_knobs(json_string_value(json_object_get(backend, "name")), knobs);
+    }
     return knobs;
 }
 
@@ -87,10 +108,15 @@ static void print_backends(const json_t *backends)
 
 static void print_knobs(const json_t *knobs)
 {
-    (void)printf("\nsettings (name, value, where it came from; environment variable "
-                 "MOXIE_<NAME>)\n");
+    const char *backend = "";
     for (size_t i = 0; i < json_array_size(knobs); i++) {
         const json_t *knob = json_array_get(knobs, i);
+        if (strcmp(backend, text_at(knob, "backend")) != 0) {
+            backend = text_at(knob, "backend");
+            (void)printf("\nsettings of %s (name, value, where it came from; environment variable "
+                         "MOXIE_<NAME>)\n",
+                         backend);
+        }
         (void)printf("  %-24s %10lld  %-12s %s; %lld to %lld\n", text_at(knob, "name"),
                      integer_at(knob, "value"), text_at(knob, "from"), text_at(knob, "help"),
                      integer_at(knob, "min"), integer_at(knob, "max"));
@@ -127,9 +153,11 @@ int cmd_info(int argc, char **argv)
     int is_json = 0;
     if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &is_json) != 0)
         return EXIT_USAGE;
+    device_prepare();
+    json_t *backends = backends_json();
     json_t *info = json_pack("{s:s,s:s,s:o,s:o,s:o,s:o,s:I}", "schema", "moxie.info/1", "version",
                              moxie_version_text(), "machine", machine_json(), "gpus", gpus_json(),
-                             "backends", backends_json(), "knobs", knobs_json(),
+                             "backends", backends, "knobs", knobs_json(backends),
                              "memory_available_bytes", (json_int_t)moxie_memory_available());
     if (is_json) {
         (void)record_write(info, stdout);

@@ -12,9 +12,13 @@
 #include "tune/database.h"
 #include "tune/results.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* The model's smaller size: so many times fewer tokens. */
+enum { PART_DIVISOR = 8 };
 
 /* Where files go when nobody says. */
 static const char default_folder[] = "tuning";
@@ -23,6 +27,7 @@ static const char default_folder[] = "tuning";
 typedef struct job {
     const tune_flags_t *flags;
     plan_t plan;
+    plan_t part; /* for the model's smaller size */
     tune_t tune;
     settings_key_t key;
     database_t database;
@@ -68,12 +73,15 @@ static bool find_previous(job_t *job, failure_t *failure)
 /* Values of a knob that would all measure the same. */
 static bool check_values(const job_t *job, failure_t *failure)
 {
+    const space_t *space = &job->tune.space;
     for (int32_t i = 0; i < job->flags->value_count; i++)
-        if (!tune_uses_knob(&job->tune, job->flags->values[i].name))
-            return failure_set(failure, EXIT_USAGE,
-                               "%s: changes nothing with %s (layout, direction, route, launch, "
-                               "dtype)",
-                               job->flags->values[i].flag, job->key.variant);
+        for (int32_t j = 0; j < space->knob_count; j++)
+            if (strcmp(space->knobs[j].name, job->flags->values[i].name) == 0 &&
+                !tune_uses_knob(&job->tune, &space->knobs[j]))
+                return failure_set(failure, EXIT_USAGE,
+                                   "%s: changes nothing with %s (layout, direction, route, "
+                                   "launch, dtype)",
+                                   job->flags->values[i].flag, job->key.variant);
     return true;
 }
 
@@ -87,6 +95,21 @@ static bool open_store(job_t *job, failure_t *failure)
     return database_open(&job->database, job->flags->store, failure) && find_previous(job, failure);
 }
 
+/* A few tokens have no smaller size worth the name. */
+static bool make_part(job_t *job, failure_t *failure)
+{
+    settings_key_t key;
+    if (job->plan.token_count_max < 2 * PART_DIVISOR)
+        return true;
+    if (!plan_make_part(&job->part, &job->plan, PART_DIVISOR, failure))
+        return false;
+    job->tune.trial.part = &job->part;
+    tuned_key(&job->part, &key);
+    job->tune.mb[SIZE_PART] = settings_mb(&key);
+    job->tune.mb[SIZE_WHOLE] = settings_mb(&job->key);
+    return true;
+}
+
 /* Everything that can be refused, before anything is measured. */
 static bool prepare(job_t *job, const launcher_t *launcher, failure_t *failure)
 {
@@ -95,14 +118,15 @@ static bool prepare(job_t *job, const launcher_t *launcher, failure_t *failure)
     char stem[64];
     if (launcher->name != NULL)
         return failure_set(failure, EXIT_UNAVAILABLE,
-                           "moxie tune starts its ranks itself, and does not run under %s",
-                           launcher->name);
+                           "it starts its ranks itself, and does not run under %s", launcher->name);
     tune->mode = job->flags->mode;
+    tune->time_limit_s = job->flags->time_limit_s;
     if (!plan_make(&job->plan, options, launcher, failure))
         return false;
     tuned_key(&job->plan, &job->key);
     tune->trial.plan = &job->plan;
-    if (!trial_look(&job->plan, &tune->space, job->key.machine, failure) ||
+    if (!make_part(job, failure) ||
+        !trial_look(&job->plan, &tune->space, job->key.machine, failure) ||
         !tune_flags_apply(job->flags, job->plan.place.backend, &tune->space, failure) ||
         !check_values(job, failure) || !open_store(job, failure))
         return false;
@@ -120,6 +144,19 @@ static bool prepare(job_t *job, const launcher_t *launcher, failure_t *failure)
                       failure);
 }
 
+/* The lines of all phases; one that found none has none. */
+static void add_models(const tune_t *tune, settings_entry_t *entry)
+{
+    double error = 0.0;
+    for (int32_t i = 0; i < tune->phase_count; i++) {
+        const slope_t *slope = &tune->phases[i].slope;
+        for (int32_t j = 0; j < slope->line_count; j++)
+            entry->models[entry->model_count++] = slope->lines[j];
+        error = fmax(error, slope->line_count > 0 ? slope->error : 0.0);
+    }
+    entry->model_error = llround(1000.0 * error);
+}
+
 static bool store(job_t *job, failure_t *failure)
 {
     const tune_t *tune = &job->tune;
@@ -131,13 +168,14 @@ static bool store(job_t *job, failure_t *failure)
                        tune->space.knobs[i].name);
         entry.knobs[i].value = tune->best.value[i];
     }
+    add_models(tune, &entry);
     json_t *summary = results_summary(job->results);
     bool is_stored = database_put(&job->database, &entry, summary, failure);
     json_decref(summary);
     return is_stored;
 }
 
-static void print_results(const job_t *job)
+static void print_results(const job_t *job, bool is_stored)
 {
     if (job->flags->options.json) {
         (void)record_write(job->results, stdout);
@@ -145,11 +183,12 @@ static void print_results(const job_t *job)
     }
     results_print(job->results, job->flags->explains, stdout);
     (void)printf("files     are in %s\n", job->files.folder);
-    if (!job->tune.is_stopped && job->database.connection != NULL)
+    if (is_stored && job->database.connection != NULL)
         (void)printf("stored    in %s\n", job->database.path);
 }
 
-/* A stopped run leaves its log and what it found so far; it stores nothing. */
+/* A stopped run leaves its log and what it found so far; it stores nothing. A run that could not
+ * store what it found can be resumed, too: then nothing is measured again. */
 static bool finish(job_t *job, failure_t *failure)
 {
     tune_t *tune = &job->tune;
@@ -159,23 +198,25 @@ static bool finish(job_t *job, failure_t *failure)
         return failure_set(failure, EXIT_FAILED, "not enough memory for the results");
     if (!tune_files_write(&job->files, job->results, failure))
         return false;
-    if (!tune->is_stopped)
+    bool is_stored = !tune->is_stopped && store(job, failure);
+    print_results(job, is_stored);
+    if (is_stored) {
         trial_finish(&tune->trial);
-    bool is_stored = tune->is_stopped || store(job, failure);
-    print_results(job);
-    if (tune->is_stopped) {
-        *failure = tune->trial.stop;
-        (void)snprintf(failure->sentence + strlen(failure->sentence),
-                       sizeof(failure->sentence) - strlen(failure->sentence),
-                       "; what was measured is kept, and --resume goes on");
+        return true;
     }
-    return is_stored && !tune->is_stopped;
+    if (tune->is_stopped)
+        *failure = tune->trial.stop;
+    (void)snprintf(failure->sentence + strlen(failure->sentence),
+                   sizeof(failure->sentence) - strlen(failure->sentence),
+                   "; what was measured is kept, and --resume goes on");
+    return false;
 }
 
 static void release(job_t *job)
 {
     tune_release(&job->tune);
     database_close(&job->database);
+    plan_release(&job->part);
     plan_release(&job->plan);
     json_decref(job->setup);
     json_decref(job->results);

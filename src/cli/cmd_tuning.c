@@ -86,6 +86,7 @@ static void print_entry(const json_t *entry)
 {
     const char *name;
     const json_t *value;
+    const json_t *model = json_object_get(entry, "model");
     (void)printf("%4" PRId64 "  %-8s %3" PRId64 " ranks %6" PRId64 " tokens  hidden %" PRId64
                  ", %" PRId64 " experts, topk %" PRId64 "  %s\n      %s %s, %s\n     ",
                  integer_at(entry, "id"), text_at(entry, "backend"), integer_at(entry, "ranks"),
@@ -98,6 +99,9 @@ static void print_entry(const json_t *entry)
         (void)printf(" %s=%" JSON_INTEGER_FORMAT, name, json_integer_value(value));
     }
     (void)printf("\n");
+    if (json_is_object(model))
+        (void)printf("      and a model for other sizes, typical error %.1f%%\n",
+                     (double)integer_at(model, "error") / 10.0);
 }
 
 static bool do_list(const request_t *request, database_t *database, failure_t *failure)
@@ -184,7 +188,8 @@ static bool import_entries(const request_t *request, const json_t *document, dat
             !database_put(database, &entry, record == NULL ? json : record, failure))
             return false;
     }
-    (void)printf("%zu entries are in %s\n", json_array_size(entries), database->path);
+    size_t count = json_array_size(entries);
+    (void)printf("%zu %s in %s\n", count, count == 1 ? "entry is" : "entries are", database->path);
     return true;
 }
 

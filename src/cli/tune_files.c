@@ -8,6 +8,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -66,8 +67,8 @@ static bool find_log(tune_files_t *files, const json_t *setup)
     return files->stamp[0] != '\0';
 }
 
-/* A name that no other run has taken, in the same second or before. */
-static void name_log(tune_files_t *files)
+/* An empty log by a name that no other run has taken, in the same second or before. */
+static bool make_log(tune_files_t *files, failure_t *failure)
 {
     char second[24] = "";
     struct tm local;
@@ -78,8 +79,14 @@ static void name_log(tune_files_t *files)
         (void)snprintf(files->stamp, sizeof(files->stamp), try == 1 ? "%s" : "%s_%d", second, try);
         (void)snprintf(files->log_path, sizeof(files->log_path), "%s/logs/%s_%s%s", files->folder,
                        files->stem, files->stamp, log_suffix);
-        if (access(files->log_path, F_OK) != 0)
-            return;
+        int fd = open(files->log_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd >= 0) {
+            (void)close(fd);
+            return true;
+        }
+        if (errno != EEXIST)
+            return failure_set(failure, EXIT_USAGE, "%s: cannot be written: %s", files->log_path,
+                               strerror(errno));
     }
 }
 
@@ -97,11 +104,10 @@ bool tune_files_open(tune_files_t *files, const char *folder, const char *stem, 
             return false;
     }
     if (!is_resumed)
-        name_log(files);
-    else if (!find_log(files, setup))
-        return failure_set(failure, EXIT_USAGE,
-                           "--resume: %s/logs has no unfinished run with this setup", folder);
-    return true;
+        return make_log(files, failure);
+    return find_log(files, setup) ||
+           failure_set(failure, EXIT_USAGE,
+                       "--resume: %s/logs has no unfinished run with this setup", folder);
 }
 
 static bool write_json(const char *path, const json_t *document, failure_t *failure)

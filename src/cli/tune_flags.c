@@ -15,10 +15,14 @@ enum {
     KEY_FIRST = 256,
     KEY_MODE = KEY_FIRST + OPTION_COUNT,
     KEY_STORE,
+    KEY_TIME_LIMIT,
     KEY_RESUME,
     KEY_EXPLAIN,
     KEY_KNOB
 };
+
+/* A month. */
+enum { TIME_LIMIT_MAX_S = 31 * 86400 };
 
 /* Flags of `moxie bench` that make no sense here. */
 static const option_id_t left_out[] = {OPTION_MODE,      OPTION_RECORD_ROUTING, OPTION_SMS,
@@ -37,6 +41,8 @@ static const struct argp_option own_rows[] = {
      1},
     {"store", KEY_STORE, "DIR", 0,
      "Folder of the tuning database (default: $MOXIE_TUNING, or moxie in $XDG_DATA_HOME)", 1},
+    {"time-limit", KEY_TIME_LIMIT, "SECONDS", 0,
+     "End the searches so that all takes about so long; the best so far counts", 1},
     {"resume", KEY_RESUME, NULL, 0, "Go on where a run with the same flags was stopped", 1},
     {"explain", KEY_EXPLAIN, NULL, 0,
      "Tell of every setting what the model expected, what was measured, and why it lost", 1},
@@ -99,6 +105,18 @@ static bool take_knob(const reading_t *reading, const char *argument)
                       reading->failure);
 }
 
+static bool take_time_limit(const reading_t *reading, const char *text)
+{
+    char *end = NULL;
+    errno = 0;
+    reading->flags->time_limit_s = strtoll(text, &end, 10);
+    return (end != text && *end == '\0' && errno == 0 && reading->flags->time_limit_s > 0 &&
+            reading->flags->time_limit_s <= TIME_LIMIT_MAX_S) ||
+           failure_set(reading->failure, EXIT_USAGE,
+                       "--time-limit: '%.100s' is no number of seconds from 1 to %d", text,
+                       TIME_LIMIT_MAX_S);
+}
+
 static bool take_option(const reading_t *reading, option_id_t id, const char *argument)
 {
     option_origin_t origin = {ORIGIN_FLAG, 0};
@@ -125,6 +143,8 @@ static error_t take(int key, char *argument, struct argp_state *state)
                        failure_set(reading->failure, EXIT_USAGE, "--store: must not be empty")
                    ? 0
                    : EINVAL;
+    case KEY_TIME_LIMIT:
+        return take_time_limit(reading, argument) ? 0 : EINVAL;
     case KEY_RESUME:
         reading->flags->is_resumed = true;
         return 0;
@@ -178,7 +198,7 @@ static const char *doc =
     "Finds the settings with which dispatch and combine are fastest on this machine for a shape, "
     "tells what they gain over the default, and stores them: from then on moxie bench and programs "
     "that use libmoxie take them.\v"
-    "A setting is judged by the slowest rank's time, in a run of its own whose outputs are "
+    "A setting is judged by the slowest rank's time, in a group of its own whose outputs are "
     "verified; the default is measured in between, and a gain within the noise is none. "
     "Measurements are kept in --output-dir (default: tuning): results/, summary/, logs/ and "
     "OPTIMAL_CONFIGS.md.\n\n"

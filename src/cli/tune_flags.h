@@ -18,7 +18,8 @@ enum { TUNE_VALUES_COUNT_MAX = 32 };
 typedef struct tune_flags {
     options_t options;
     search_mode_t mode;
-    const char *store; /* NULL: where the library looks */
+    const char *store;    /* NULL: where the library looks */
+    int64_t time_limit_s; /* 0: none */
     bool is_resumed;
     bool explains;
     tune_values_t values[TUNE_VALUES_COUNT_MAX];

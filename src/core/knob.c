@@ -65,7 +65,7 @@ static void apply_stored(const knob_t *knob, const knob_stored_t *stored, size_t
         if (strcmp(stored->settings[i].name, knob->name) == 0 && value >= knob->value_min &&
             value <= knob->value_max) {
             out->value[index] = value;
-            out->from[index] = "stored";
+            out->from[index] = stored->from;
         }
     }
 }

@@ -15,6 +15,7 @@ typedef struct knob {
     int64_t value_default;
     int64_t value_min;
     int64_t value_max;
+    uint64_t use; /* MOXIE_KNOB_…; 0: every call */
 } knob_t;
 
 /* Knobs a backend may have at most. */
@@ -23,13 +24,14 @@ typedef struct knob {
 /* The values in use. */
 typedef struct knob_values {
     int64_t value[KNOB_COUNT_MAX];
-    const char *from[KNOB_COUNT_MAX]; /* "default", "stored", "environment", "option" */
+    const char *from[KNOB_COUNT_MAX]; /* "default", "model", "stored", "environment", "option" */
 } knob_values_t;
 
-/* Settings that a tuner stored, possibly for another version of the backend. */
+/* Settings that a tuner left, possibly for another version of the backend. */
 typedef struct knob_stored {
     const moxie_knob_setting_t *settings;
     size_t count;
+    const char *from; /* "stored"; "model": what its model proposes */
 } knob_stored_t;
 
 /*

@@ -33,6 +33,7 @@ typedef struct backend {
     moxie_status_t (*group_status)(const moxie_group_t *group);
     /* A device backend's; NULL on the CPU. */
     int32_t (*device)(const moxie_group_t *group);
+    int32_t (*sm_count)(const moxie_group_t *group);
     moxie_status_t (*stream_barrier)(moxie_group_t *group, moxie_stream_t stream);
     void (*counters)(const moxie_group_t *group, moxie_group_counters_t *out);
     void (*peer_counters)(const moxie_group_t *group, int32_t rank, moxie_peer_counters_t *out);

@@ -52,16 +52,24 @@ static moxie_status_t check_meeting(const moxie_group_options_t *options)
     return MOXIE_OK;
 }
 
-/* What is not known here, the shape, does not decide between stored settings: the newest does. */
+/* What is not known here of the shape does not decide between stored settings: the newest does. */
 static moxie_status_t settle_knobs(const backend_t *backend, const moxie_group_options_t *options,
                                    knob_values_t *out)
 {
     settings_key_t wanted = {.ranks = options->rank_count};
     settings_entry_t entry = {.knob_count = 0};
     moxie_knob_setting_t settings[SETTINGS_KNOB_COUNT_MAX];
-    knob_stored_t stored = {settings, 0};
+    knob_stored_t stored = {settings, 0, "stored"};
     snprintf(wanted.backend, sizeof(wanted.backend), "%s", backend->name);
-    if (settings_find(&wanted, &entry)) {
+    const int is_off = options->tuning != NULL && strcmp(options->tuning, "off") == 0;
+    if (options->tuning != NULL && !is_off && !settings_take_shape(options->tuning, &wanted)) {
+        return error_set(MOXIE_ERR_ARGUMENT,
+                         "tuning is '%s', neither off nor a shape as \"tokens=4096 hidden=2048 "
+                         "experts=128 topk=8\"",
+                         options->tuning);
+    }
+    if (!is_off && settings_find(&wanted, &entry)) {
+        stored.from = entry.is_proposed ? "model" : "stored";
         for (; stored.count < (size_t)entry.knob_count; stored.count++) {
             const settings_knob_t *knob = &entry.knobs[stored.count];
             settings[stored.count] = (moxie_knob_setting_t){knob->name, knob->value};
@@ -227,6 +235,10 @@ moxie_status_t moxie_group_knob(const moxie_group_t *group, size_t index, moxie_
                          group->backend->knob_count);
     }
     const knob_t *knob = &group->backend->knobs[index];
+    int64_t value_max = knob->value_max;
+    if ((knob->use & MOXIE_KNOB_SMS) != 0 && group->backend->sm_count(group) < value_max) {
+        value_max = group->backend->sm_count(group);
+    }
     const moxie_knob_info_t info = {.size = sizeof(info),
                                     .name = knob->name,
                                     .help = knob->help,
@@ -234,7 +246,8 @@ moxie_status_t moxie_group_knob(const moxie_group_t *group, size_t index, moxie_
                                     .value = group->knobs.value[index],
                                     .value_default = knob->value_default,
                                     .value_min = knob->value_min,
-                                    .value_max = knob->value_max};
+                                    .value_max = value_max,
+                                    .use = knob->use};
     return options_write_checked(out, &info, sizeof(info), "moxie_knob_info_t");
 }
 

@@ -52,19 +52,48 @@ static int take_knob(const char *name, const char *value, settings_entry_t *entr
     return take_text(name, knob->name, sizeof(knob->name)) && take_number(value, &knob->value);
 }
 
+/* "VALUE:LATENCY:SLOPE,…" */
+static int take_model(const char *name, char *text, settings_entry_t *entry)
+{
+    char *rest = NULL;
+    if (entry->model_count >= SETTINGS_KNOB_COUNT_MAX || name[0] == '\0') {
+        return 0;
+    }
+    settings_model_t *model = &entry->models[entry->model_count];
+    entry->model_count++;
+    if (!take_text(name, model->name, sizeof(model->name))) {
+        return 0;
+    }
+    for (char *word = strtok_r(text, ",", &rest); word != NULL; word = strtok_r(NULL, ",", &rest)) {
+        char *latency = strchr(word, ':');
+        char *slope = latency != NULL ? strchr(latency + 1, ':') : NULL;
+        if (slope == NULL || model->point_count >= SETTINGS_POINT_COUNT_MAX) {
+            return 0;
+        }
+        settings_point_t *point = &model->points[model->point_count];
+        model->point_count++;
+        *latency++ = '\0';
+        *slope++ = '\0';
+        if (!take_number(word, &point->value) || !take_number(latency, &point->latency_ns) ||
+            !take_number(slope, &point->ns_per_mb)) {
+            return 0;
+        }
+    }
+    return model->point_count > 0;
+}
+
 /* A key that this version does not know belongs to a later one, and makes the line one of its. */
 static int take_word(char *word, settings_entry_t *entry)
 {
     static const char knob_prefix[] = "knob.";
+    static const char model_prefix[] = "model.";
     settings_key_t *key = &entry->key;
     const struct {
         const char *name;
         int64_t *number;
-    } numbers[] = {{"ranks", &key->ranks},
-                   {"tokens", &key->tokens},
-                   {"hidden", &key->hidden},
-                   {"experts", &key->experts},
-                   {"topk", &key->topk}};
+    } numbers[] = {{"ranks", &key->ranks},   {"tokens", &key->tokens},
+                   {"hidden", &key->hidden}, {"experts", &key->experts},
+                   {"topk", &key->topk},     {"model_error", &entry->model_error}};
     char *value = strchr(word, '=');
     if (value == NULL) {
         return 0;
@@ -72,6 +101,9 @@ static int take_word(char *word, settings_entry_t *entry)
     *value++ = '\0';
     if (strncmp(word, knob_prefix, strlen(knob_prefix)) == 0) {
         return take_knob(word + strlen(knob_prefix), value, entry);
+    }
+    if (strncmp(word, model_prefix, strlen(model_prefix)) == 0) {
+        return take_model(word + strlen(model_prefix), value, entry);
     }
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         if (strcmp(word, numbers[i].name) == 0) {
@@ -119,6 +151,18 @@ int settings_print(const settings_entry_t *entry, FILE *out)
     for (int32_t i = 0; i < entry->knob_count; i++) {
         (void)fprintf(out, " knob.%s=%" PRId64, entry->knobs[i].name, entry->knobs[i].value);
     }
+    if (entry->model_count > 0) {
+        (void)fprintf(out, " model_error=%" PRId64, entry->model_error);
+    }
+    for (int32_t i = 0; i < entry->model_count; i++) {
+        const settings_model_t *model = &entry->models[i];
+        (void)fprintf(out, " model.%s=", model->name);
+        for (int32_t j = 0; j < model->point_count; j++) {
+            const settings_point_t *point = &model->points[j];
+            (void)fprintf(out, "%s%" PRId64 ":%" PRId64 ":%" PRId64, j > 0 ? "," : "", point->value,
+                          point->latency_ns, point->ns_per_mb);
+        }
+    }
     return fputc('\n', out) != EOF;
 }
 
@@ -144,6 +188,48 @@ double settings_distance(const settings_key_t *wanted, const settings_key_t *ent
            factor(wanted->topk, entry->topk) + differs(wanted->variant, entry->variant);
 }
 
+double settings_mb(const settings_key_t *key)
+{
+    const double ranks = (double)key->ranks;
+    if (key->ranks <= 0 || key->topk <= 0) {
+        return 0.0;
+    }
+    const double copies = ranks * (1.0 - pow(1.0 - 1.0 / ranks, (double)key->topk));
+    return (double)key->tokens * (double)key->hidden * 2.0 * copies / 1e6;
+}
+
+static double time_of(const settings_point_t *point, double mb)
+{
+    return (double)point->latency_ns + (double)point->ns_per_mb * mb;
+}
+
+/* The default, unless another value is expected to gain more than the model is wrong by. */
+static int64_t propose(const settings_model_t *model, double mb, int64_t error)
+{
+    const double bound = time_of(&model->points[0], mb) * (1.0 - (double)error / 1000.0);
+    const settings_point_t *best = &model->points[0];
+    for (int32_t i = 1; i < model->point_count; i++) {
+        const double time_ns = time_of(&model->points[i], mb);
+        if (time_ns > 0.0 && time_ns < bound && time_ns < time_of(best, mb)) {
+            best = &model->points[i];
+        }
+    }
+    return best->value;
+}
+
+/* Makes of an entry with models what they propose for another shape. */
+static void propose_all(settings_entry_t *entry, const settings_key_t *wanted)
+{
+    const double mb = settings_mb(wanted);
+    entry->is_proposed = 1;
+    entry->knob_count = entry->model_count;
+    for (int32_t i = 0; i < entry->model_count; i++) {
+        const settings_model_t *model = &entry->models[i];
+        memcpy(entry->knobs[i].name, model->name, sizeof(model->name));
+        entry->knobs[i].value = propose(model, mb, entry->model_error);
+    }
+}
+
 static int is_header(FILE *file)
 {
     char line[64];
@@ -154,7 +240,9 @@ static int find_in(FILE *file, settings_key_t *wanted, settings_entry_t *out)
 {
     char line[SETTINGS_LINE_BYTES];
     double nearest = -1.0;
+    double nearest_model = -1.0;
     settings_entry_t entry;
+    settings_entry_t modelled = {.knob_count = 0};
     while (fgets(line, sizeof(line), file) != NULL) {
         if (!settings_parse(line, &entry) || differs(wanted->backend, entry.key.backend)) {
             continue;
@@ -167,6 +255,16 @@ static int find_in(FILE *file, settings_key_t *wanted, settings_entry_t *out)
             nearest = distance;
             *out = entry;
         }
+        if (distance >= 0.0 && (nearest_model < 0.0 || distance <= nearest_model) &&
+            entry.model_count > 0 && entry.key.ranks == wanted->ranks &&
+            !differs(wanted->variant, entry.key.variant)) {
+            nearest_model = distance;
+            modelled = entry;
+        }
+    }
+    if (nearest > SETTINGS_NEAR && nearest_model >= 0.0 && settings_mb(wanted) > 0.0) {
+        propose_all(&modelled, wanted);
+        *out = modelled;
     }
     return nearest >= 0.0;
 }
@@ -176,20 +274,31 @@ static int64_t known(int64_t wanted, int64_t announced)
     return wanted > 0 ? wanted : announced;
 }
 
-/* What the program said of its shape; nothing, when that makes no sense. */
-static void complete(settings_key_t *key)
+int settings_take_shape(const char *text, settings_key_t *key)
 {
-    char copy[SETTINGS_LINE_BYTES];
+    char copy[512];
     char *rest = NULL;
-    settings_entry_t said = {.knob_count = 0};
-    const char *text = getenv(SETTINGS_SHAPE_VARIABLE);
-    if (text == NULL || !take_text(text, copy, sizeof(copy))) {
-        return;
+    settings_entry_t said = {.key = *key};
+    if (!take_text(text, copy, sizeof(copy))) {
+        return 0;
     }
     for (char *word = strtok_r(copy, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
         if (!take_word(word, &said)) {
-            return;
+            return 0;
         }
+    }
+    *key = said.key;
+    return 1;
+}
+
+/* What the program's environment says of its shape, where the key leaves it open; nothing, when
+ * that makes no sense. */
+static void complete(settings_key_t *key)
+{
+    settings_entry_t said = {.knob_count = 0};
+    const char *text = getenv(SETTINGS_SHAPE_VARIABLE);
+    if (text == NULL || !settings_take_shape(text, &said.key)) {
+        return;
     }
     key->tokens = known(key->tokens, said.key.tokens);
     key->hidden = known(key->hidden, said.key.hidden);

@@ -5,7 +5,12 @@
  *
  *   moxie-tuning 1
  *   backend=shm machine=… mode=standard variant=… ranks=4 tokens=4096 hidden=2048 experts=128
- *   topk=8 knob.spin_count=20 knob.yield_count=100           (all on one line)
+ *   topk=8 knob.spin_count=20 knob.yield_count=100 model_error=31
+ *   model.spin_count=20:52000:9100,0:61000:9050              (all on one line)
+ *
+ * A model tells for values of a knob, the default first and the others as in the entry's run at
+ * their default, the latency in ns and the ns of each further MB that a rank sends: what a call is
+ * expected to take at sizes far from those that were tuned.
  *
  * The folder is $MOXIE_TUNING, else $XDG_DATA_HOME/moxie, else ~/.local/share/moxie;
  * MOXIE_TUNING=off turns stored settings off. A file that cannot be read, or a line that makes no
@@ -24,8 +29,12 @@ enum {
     SETTINGS_KNOB_COUNT_MAX = 16,
     SETTINGS_NAME_BYTES = 32,
     SETTINGS_VARIANT_BYTES = 64,
-    SETTINGS_LINE_BYTES = 2048
+    SETTINGS_POINT_COUNT_MAX = 12,
+    SETTINGS_LINE_BYTES = 16384
 };
+
+/* Beyond this distance a model knows more than an entry. */
+#define SETTINGS_NEAR 2.0
 
 /* What an entry is for. In a question, 0 and "" mean: any. */
 typedef struct settings_key {
@@ -46,10 +55,28 @@ typedef struct settings_knob {
     int64_t value;
 } settings_knob_t;
 
+/* What a call takes with a value of a knob: latency_ns + ns_per_mb · MB, of both calls where the
+ * knob changes both. */
+typedef struct settings_point {
+    int64_t value;
+    int64_t latency_ns;
+    int64_t ns_per_mb;
+} settings_point_t;
+
+typedef struct settings_model {
+    char name[SETTINGS_NAME_BYTES];
+    settings_point_t points[SETTINGS_POINT_COUNT_MAX]; /* the default's first */
+    int32_t point_count;
+} settings_model_t;
+
 typedef struct settings_entry {
     settings_key_t key;
     settings_knob_t knobs[SETTINGS_KNOB_COUNT_MAX];
     int32_t knob_count;
+    settings_model_t models[SETTINGS_KNOB_COUNT_MAX];
+    int32_t model_count;
+    int64_t model_error; /* typical error of the models, in thousandths */
+    int is_proposed;     /* the knobs' values are what models propose, for another shape */
 } settings_entry_t;
 
 /* The folder of the store; returns 0 when stored settings are turned off, or there is no home. */
@@ -71,14 +98,23 @@ int settings_print(const settings_entry_t *entry, FILE *out);
  * file: "tokens=4096 hidden=2048 experts=128 topk=8". */
 #define SETTINGS_SHAPE_VARIABLE "MOXIE_TUNING_SHAPE"
 
+/* Fills in what a text in the words of the file tells of a shape, and leaves the rest of the key;
+ * returns 0, and changes nothing, when it makes no sense. */
+int settings_take_shape(const char *text, settings_key_t *key);
+
 /*
  * How far an entry's shape is from the wanted one: the sum of the factors' logarithms to base 2,
  * and 1 for another variant. Negative: it is for another backend, machine or mode.
  */
 double settings_distance(const settings_key_t *wanted, const settings_key_t *entry);
 
+/* The MB that a rank sends in a call, each token once to each rank that has one of its experts,
+ * when all experts are equally likely and rows are of bf16; 0: the key leaves the shape open. */
+double settings_mb(const settings_key_t *key);
+
 /*
- * The stored entry nearest to what is wanted, the newest of those that are equally near. What
+ * The stored entry nearest to what is wanted, the newest of those that are equally near. Where none
+ * is near, and an entry for as many ranks has models, what those propose for the wanted shape. What
  * `wanted` leaves open of the shape is taken from $MOXIE_TUNING_SHAPE; a machine that it leaves
  * open is this one, found out when there is an entry for the backend.
  *

@@ -11,15 +11,20 @@
 #include <unistd.h>
 
 /* Of the table below, in PRAGMA user_version. */
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 
 static const char schema[] =
     "CREATE TABLE IF NOT EXISTS tuned (id INTEGER PRIMARY KEY AUTOINCREMENT, backend TEXT NOT NULL,"
     " machine TEXT NOT NULL, mode TEXT NOT NULL, variant TEXT NOT NULL, ranks INTEGER NOT NULL,"
     " tokens INTEGER NOT NULL, hidden INTEGER NOT NULL, experts INTEGER NOT NULL,"
     " topk INTEGER NOT NULL, tuned_at TEXT NOT NULL, knobs TEXT NOT NULL, record TEXT NOT NULL,"
+    " model TEXT NOT NULL DEFAULT 'null',"
     " UNIQUE (backend, machine, mode, variant, ranks, tokens, hidden, experts, topk));"
-    "PRAGMA user_version = 1;";
+    "PRAGMA user_version = 2;";
+
+/* Of version 1, which had no models. */
+static const char schema_from_1[] =
+    "ALTER TABLE tuned ADD COLUMN model TEXT NOT NULL DEFAULT 'null'; PRAGMA user_version = 2;";
 
 /* The columns of a key, in the order of bind_key(). */
 #define KEY_COLUMNS "backend, machine, mode, variant, ranks, tokens, hidden, experts, topk"
@@ -80,22 +85,41 @@ static bool make_folder(char *path)
     }
 }
 
-static bool check_version(const database_t *database, failure_t *failure)
+static bool read_version(const database_t *database, int *version, failure_t *failure)
 {
     sqlite3_stmt *statement = NULL;
     if (!prepare(database, "PRAGMA user_version", &statement, failure))
         return false;
-    int version = sqlite3_step(statement) == SQLITE_ROW ? sqlite3_column_int(statement, 0) : -1;
+    *version = sqlite3_step(statement) == SQLITE_ROW ? sqlite3_column_int(statement, 0) : -1;
     (void)sqlite3_finalize(statement);
-    if (version < 0)
-        return refuse(database, failure);
+    return *version >= 0 || refuse(database, failure);
+}
+
+/* Another program may do it at the same time: what there is to do is looked at under the lock. */
+static bool bring_up_to_date(const database_t *database, failure_t *failure)
+{
+    int version = 0;
+    if (!execute(database, "BEGIN IMMEDIATE", failure))
+        return false;
+    if (read_version(database, &version, failure) &&
+        (version != 0 || execute(database, schema, failure)) &&
+        (version != 1 || execute(database, schema_from_1, failure)) &&
+        execute(database, "COMMIT", failure))
+        return true;
+    (void)sqlite3_exec(handle(database), "ROLLBACK", NULL, NULL, NULL);
+    return false;
+}
+
+static bool check_version(const database_t *database, failure_t *failure)
+{
+    int version = 0;
+    if (!read_version(database, &version, failure))
+        return false;
     if (version > SCHEMA_VERSION)
         return failure_set(failure, EXIT_USAGE,
                            "%s: a newer Moxie wrote it (version %d, this one knows %d)",
                            database->path, version, SCHEMA_VERSION);
-    return version == SCHEMA_VERSION ||
-           (execute(database, "BEGIN IMMEDIATE", failure) && execute(database, schema, failure) &&
-            execute(database, "COMMIT", failure));
+    return version == SCHEMA_VERSION || bring_up_to_date(database, failure);
 }
 
 bool database_open(database_t *database, const char *folder, failure_t *failure)
@@ -172,7 +196,10 @@ static json_t *row_json(sqlite3_stmt *statement)
     const char *knobs = (const char *)sqlite3_column_text(statement, count);
     const char *record = (const char *)sqlite3_column_text(statement, count + 1);
     json_object_set_new(row, "knobs", json_loads(knobs == NULL ? "{}" : knobs, 0, NULL));
+    const char *model = (const char *)sqlite3_column_text(statement, count + 2);
     json_object_set_new(row, "record", json_loads(record == NULL ? "{}" : record, 0, NULL));
+    json_object_set_new(row, "model",
+                        json_loads(model == NULL ? "null" : model, JSON_DECODE_ANY, NULL));
     return row;
 }
 
@@ -182,7 +209,7 @@ json_t *database_list(database_t *database, int64_t id, failure_t *failure)
     json_t *list = json_array();
     int result = SQLITE_DONE;
     if (!prepare(database,
-                 "SELECT id, " KEY_COLUMNS ", tuned_at, knobs, record FROM tuned "
+                 "SELECT id, " KEY_COLUMNS ", tuned_at, knobs, record, model FROM tuned "
                  "WHERE ?1 = 0 OR id = ?1 ORDER BY id",
                  &statement, failure)) {
         json_decref(list);
@@ -200,11 +227,16 @@ json_t *database_list(database_t *database, int64_t id, failure_t *failure)
     return list;
 }
 
+static bool take_word(const char *text, char *out, size_t bytes)
+{
+    return text[0] != '\0' && strpbrk(text, " \n\t=") == NULL &&
+           snprintf(out, bytes, "%s", text) < (int)bytes;
+}
+
 static bool take_text(const json_t *json, const char *name, char *out, size_t bytes)
 {
     const char *text = json_string_value(json_object_get(json, name));
-    return text != NULL && text[0] != '\0' && strpbrk(text, " \n\t=") == NULL &&
-           snprintf(out, bytes, "%s", text) < (int)bytes;
+    return text != NULL && take_word(text, out, bytes);
 }
 
 static bool take_number(const json_t *json, const char *name, int64_t *out)
@@ -212,6 +244,46 @@ static bool take_number(const json_t *json, const char *name, int64_t *out)
     const json_t *number = json_object_get(json, name);
     *out = json_integer_value(number);
     return json_is_integer(number) && *out > 0;
+}
+
+static bool take_line(const char *name, const json_t *points, settings_entry_t *out)
+{
+    size_t index;
+    const json_t *json;
+    if (out->model_count == SETTINGS_KNOB_COUNT_MAX || json_array_size(points) < 1 ||
+        json_array_size(points) > SETTINGS_POINT_COUNT_MAX)
+        return false;
+    settings_model_t *line = &out->models[out->model_count++];
+    json_array_foreach(points, index, json)
+    {
+        settings_point_t *point = &line->points[line->point_count++];
+        json_int_t value;
+        json_int_t latency_ns;
+        json_int_t ns_per_mb;
+        if (json_unpack((json_t *)(uintptr_t)json, "[I,I,I]", &value, &latency_ns, &ns_per_mb) != 0)
+            return false;
+        *point = (settings_point_t){value, latency_ns, ns_per_mb};
+    }
+    return take_word(name, line->name, sizeof(line->name));
+}
+
+/* An entry may have no model. */
+static bool take_model(const json_t *json, settings_entry_t *out)
+{
+    const char *name;
+    const json_t *points;
+    const json_t *model = json_object_get(json, "model");
+    const json_t *error = json_object_get(model, "error");
+    json_t *knobs = json_object_get(model, "knobs");
+    if (model == NULL || json_is_null(model))
+        return true;
+    out->model_error = json_integer_value(error);
+    json_object_foreach(knobs, name, points)
+    {
+        if (!take_line(name, points, out))
+            return false;
+    }
+    return json_is_integer(error) && out->model_error >= 0 && out->model_count > 0;
 }
 
 bool database_entry_from_json(const json_t *json, settings_entry_t *out)
@@ -233,12 +305,11 @@ bool database_entry_from_json(const json_t *json, settings_entry_t *out)
     json_object_foreach(knobs, name, value)
     {
         settings_knob_t *knob = &out->knobs[out->knob_count++];
-        if (!json_is_integer(value) || name[0] == '\0' || strpbrk(name, " \n\t=") != NULL ||
-            snprintf(knob->name, sizeof(knob->name), "%s", name) >= (int)sizeof(knob->name))
+        if (!json_is_integer(value) || !take_word(name, knob->name, sizeof(knob->name)))
             return false;
         knob->value = json_integer_value(value);
     }
-    return true;
+    return take_model(json, out);
 }
 
 /* Writes tuning.txt anew: under another name first, so that a reader finds the old or the new. */
@@ -287,39 +358,65 @@ static char *knobs_text(const settings_entry_t *entry)
     return text;
 }
 
-static bool insert(database_t *database, const settings_entry_t *entry, const char *knobs,
-                   const char *record, failure_t *failure)
+/* {"error": 31, "knobs": {"sms": [[16, 52000, 9100], …]}}, the numbers as in the text file; null.
+ */
+static char *model_text(const settings_entry_t *entry)
+{
+    json_t *knobs = json_object();
+    for (int32_t i = 0; i < entry->model_count; i++) {
+        json_t *points = json_array();
+        for (int32_t j = 0; j < entry->models[i].point_count; j++) {
+            const settings_point_t *point = &entry->models[i].points[j];
+            json_array_append_new(points, json_pack("[I,I,I]", (json_int_t)point->value,
+                                                    (json_int_t)point->latency_ns,
+                                                    (json_int_t)point->ns_per_mb));
+        }
+        json_object_set_new(knobs, entry->models[i].name, points);
+    }
+    json_t *model = json_pack("{s:I,s:o}", "error", (json_int_t)entry->model_error, "knobs", knobs);
+    char *text = entry->model_count == 0 ? strdup("null") : json_dumps(model, JSON_COMPACT);
+    json_decref(model);
+    return text;
+}
+
+/* What an entry's columns hold. */
+typedef struct columns {
+    char *knobs;
+    char *record;
+    char *model;
+} columns_t;
+
+static bool insert(database_t *database, const settings_entry_t *entry, const columns_t *columns,
+                   failure_t *failure)
 {
     sqlite3_stmt *statement = NULL;
     /* A new row, not an updated one: the newest are last. */
     if (!prepare(database,
                  "INSERT OR REPLACE INTO tuned (" KEY_COLUMNS
-                 ", tuned_at, knobs, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, "
-                 "strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), ?, ?)",
+                 ", tuned_at, knobs, record, model) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, "
+                 "strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), ?, ?, ?)",
                  &statement, failure))
         return false;
     bind_key(statement, &entry->key);
-    bind_text(statement, KEY_COUNT + 1, knobs);
-    bind_text(statement, KEY_COUNT + 2, record);
+    bind_text(statement, KEY_COUNT + 1, columns->knobs);
+    bind_text(statement, KEY_COUNT + 2, columns->record);
+    bind_text(statement, KEY_COUNT + 3, columns->model);
     return finish(database, statement, failure);
 }
 
 bool database_put(database_t *database, const settings_entry_t *entry, const json_t *record,
                   failure_t *failure)
 {
-    char *knobs = knobs_text(entry);
-    char *text = json_dumps(record, JSON_COMPACT);
-    bool is_ready = (knobs != NULL && text != NULL) ||
-                    failure_set(failure, EXIT_FAILED, "not enough memory for the settings");
-    if (!is_ready || !execute(database, "BEGIN IMMEDIATE", failure)) {
-        free(knobs);
-        free(text);
-        return false;
-    }
-    bool is_changed = insert(database, entry, knobs, text, failure);
-    free(knobs);
-    free(text);
-    return commit(database, is_changed, failure);
+    columns_t columns = {knobs_text(entry), json_dumps(record, JSON_COMPACT), model_text(entry)};
+    bool has_room = columns.knobs != NULL && columns.record != NULL && columns.model != NULL;
+    bool is_ready =
+        (has_room || failure_set(failure, EXIT_FAILED, "not enough memory for the settings")) &&
+        execute(database, "BEGIN IMMEDIATE", failure);
+    bool is_changed = is_ready && insert(database, entry, &columns, failure);
+    free(columns.knobs);
+    free(columns.record);
+    free(columns.model);
+    return is_ready && commit(database, is_changed, failure);
 }
 
 bool database_find(database_t *database, const settings_key_t *key, settings_entry_t *out,
@@ -327,7 +424,7 @@ bool database_find(database_t *database, const settings_key_t *key, settings_ent
 {
     sqlite3_stmt *statement = NULL;
     if (!prepare(database,
-                 "SELECT id, " KEY_COLUMNS ", tuned_at, knobs, record FROM tuned WHERE "
+                 "SELECT id, " KEY_COLUMNS ", tuned_at, knobs, record, model FROM tuned WHERE "
                  "(" KEY_COLUMNS ") = (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                  &statement, failure))
         return false;

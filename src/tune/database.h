@@ -43,7 +43,7 @@ bool database_find(database_t *database, const settings_key_t *key, settings_ent
 /*
  * All entries, the oldest first, as they are exported; `id` > 0: that one. A new reference:
  * [{"id","backend","machine","mode","variant","ranks","tokens","hidden","experts","topk","tuned_at",
- *   "knobs":{},"record":{}}]
+ *   "knobs":{},"record":{},"model":{} or null}]
  */
 json_t *database_list(database_t *database, int64_t id, failure_t *failure);
 

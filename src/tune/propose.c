@@ -2,7 +2,7 @@
 /* Proposals from the space alone, and from a model. */
 #include "tune/propose.h"
 
-#include "tune/model.h"
+#include "moxie/group.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -30,52 +30,70 @@ static int32_t add_probe(search_t *search, const setting_t *setting, int32_t *ou
     return count;
 }
 
-int32_t propose_probes(search_t *search, int32_t *out, int32_t count_max)
+int32_t propose_corners(const space_t *space, setting_t *out)
 {
-    const space_t *space = search->space;
     int32_t count = 0;
-    count_max = count_max < PROPOSE_PROBE_MAX ? count_max : PROPOSE_PROBE_MAX;
-    if (search->previous_index > 0 && count < count_max)
-        out[count++] = search->previous_index;
+    out[count++] = space_default(space);
     for (int32_t i = 0; i < space->knob_count; i++) {
         const space_knob_t *knob = &space->knobs[i];
-        int32_t step = knob->is_choice || knob->value_count < 3 ? 1 : knob->value_count - 1;
-        for (int32_t j = 0; j < knob->value_count; j += step) {
-            setting_t setting = space_default(space);
-            setting.value[i] = knob->values[j];
-            count = add_probe(search, &setting, out, count, count_max);
+        bool is_chosen = (knob->use & MOXIE_KNOB_ZERO_CHOOSES) != 0;
+        int32_t first = space_first_amount(knob);
+        int32_t step = knob->value_count - 1 - first;
+        step = knob->is_choice || step < 1 ? 1 : is_chosen && step > 1 ? step / 2 : step;
+        for (int32_t j = first; j < knob->value_count && count < PROPOSE_PROBE_MAX; j += step) {
+            bool is_last = !knob->is_choice && j + step >= knob->value_count;
+            int64_t value = knob->values[is_last ? knob->value_count - 1 : j];
+            out[count] = out[0];
+            out[count].value[i] = value;
+            count += value != knob->value_default;
         }
     }
     return count;
 }
 
-/* Fits the model to what was measured, each candidate by its ratio. False: no memory. */
-static bool fit(const search_t *search, model_t *model, double *fastest_ratio, int32_t *fastest)
+int32_t propose_probes(search_t *search, int32_t *out, int32_t count_max)
+{
+    setting_t corners[PROPOSE_PROBE_MAX];
+    int32_t corner_count = propose_corners(search->space, corners);
+    int32_t count = 0;
+    count_max = count_max < PROPOSE_PROBE_MAX ? count_max : PROPOSE_PROBE_MAX;
+    if (search->previous_index > 0 && count < count_max)
+        out[count++] = search->previous_index;
+    for (int32_t i = 1; i < corner_count; i++)
+        count = add_probe(search, &corners[i], out, count, count_max);
+    return count;
+}
+
+bool propose_fit(const search_t *search, model_t *model)
 {
     size_t room = (size_t)search->candidate_count;
     setting_t *settings = malloc(room * sizeof(*settings));
     double *costs = malloc(room * sizeof(*costs));
     int32_t count = 0;
     bool has_room = settings != NULL && costs != NULL;
-    *fastest_ratio = 1.0;
-    *fastest = 0;
     for (int32_t i = 0; has_room && i < search->candidate_count; i++) {
         const candidate_t *candidate = &search->candidates[i];
         if (candidate->count == 0 || candidate->error[0] != '\0')
             continue;
         settings[count] = candidate->setting;
-        costs[count] = search_ratio(candidate);
-        if (costs[count] < *fastest_ratio) {
-            *fastest_ratio = costs[count];
-            *fastest = i;
-        }
-        count++;
+        costs[count++] = search_ratio(candidate);
     }
     if (has_room)
         model_fit(model, search->space, settings, costs, count);
     free(settings);
     free(costs);
     return has_room;
+}
+
+/* The fastest candidate so far, which may be the default. */
+static int32_t fastest_of(const search_t *search)
+{
+    int32_t fastest = 0;
+    for (int32_t i = 1; i < search->candidate_count; i++)
+        if (search->candidates[i].count > 0 && search->candidates[i].error[0] == '\0' &&
+            search_ratio(&search->candidates[i]) < search_ratio(&search->candidates[fastest]))
+            fastest = i;
+    return fastest;
 }
 
 /* A value that failed alone fails with others, too, so settings with it are not proposed. */
@@ -148,10 +166,9 @@ static void offer_all(const search_t *search, const model_t *model, choice_t *ch
 int32_t propose_batch(search_t *search, int32_t *out, int32_t count_max)
 {
     model_t model;
-    double fastest_ratio;
-    int32_t fastest;
+    int32_t fastest = fastest_of(search);
     int32_t count = 0;
-    if (!fit(search, &model, &fastest_ratio, &fastest))
+    if (!propose_fit(search, &model))
         return 0;
     while (count < count_max) {
         choice_t choice = {.is_made = false};

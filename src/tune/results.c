@@ -46,6 +46,44 @@ static json_t *numbers_json(const double *numbers, int32_t count)
     return list;
 }
 
+/* {"sms": [{"value","latency_us","us_per_mb"}, …]}; a new reference. */
+static json_t *lines_json(const slope_t *slope)
+{
+    json_t *json = json_object();
+    for (int32_t i = 0; i < slope->line_count; i++) {
+        const settings_model_t *line = &slope->lines[i];
+        json_t *points = json_array();
+        for (int32_t j = 0; j < line->point_count; j++)
+            json_array_append_new(
+                points, json_pack("{s:I,s:f,s:f}", "value", (json_int_t)line->points[j].value,
+                                  "latency_us", (double)line->points[j].latency_ns / 1e3,
+                                  "us_per_mb", (double)line->points[j].ns_per_mb / 1e3));
+        json_object_set_new(json, line->name, points);
+    }
+    return json;
+}
+
+/* What was measured at the smaller size; a new reference. */
+static json_t *probes_json(const slope_t *slope)
+{
+    json_t *probes = json_array();
+    for (int32_t i = 0; i < slope->probe_count; i++)
+        json_array_append_new(
+            probes, json_pack("{s:o,s:o}", "setting",
+                              trial_setting_json(slope->models[SIZE_PART].space, &slope->probes[i]),
+                              "times_us", numbers_json(slope->times_us[i], PROBE_ROUND_COUNT)));
+    return probes;
+}
+
+static json_t *slope_json(const slope_t *slope)
+{
+    if (slope->line_count == 0)
+        return json_null();
+    return json_pack("{s:[f,f],s:f,s:o,s:o}", "mb", slope->mb[SIZE_PART], slope->mb[SIZE_WHOLE],
+                     "error", slope->error, "knobs", lines_json(slope), "probes",
+                     probes_json(slope));
+}
+
 static json_t *candidate_json(const phase_t *phase, int32_t index)
 {
     char fate[512];
@@ -55,6 +93,11 @@ static json_t *candidate_json(const phase_t *phase, int32_t index)
     json_object_set_new(json, "predicted_us",
                         candidate->predicted_us > 0.0 ? json_real(candidate->predicted_us)
                                                       : json_null());
+    json_object_set_new(
+        json, "fitted_us",
+        phase->slope.line_count > 0
+            ? json_real(model_predict(&phase->slope.models[SIZE_WHOLE], &candidate->setting))
+            : json_null());
     json_object_set_new(json, "time_us",
                         candidate->count > 0 ? json_real(search_time_us(candidate)) : json_null());
     json_object_set_new(json, "relative",
@@ -73,13 +116,13 @@ static json_t *phase_json(const phase_t *phase)
     json_t *candidates = json_array();
     for (int32_t i = 0; i < search->candidate_count; i++)
         json_array_append_new(candidates, candidate_json(phase, i));
-    return json_pack("{s:s,s:I,s:I,s:I,s:f,s:b,s:f,s:f,s:i,s:i,s:o}", "name", phase->name,
-                     "settings_in_all", (json_int_t)space_count(&phase->space), "measurements",
-                     (json_int_t)search->measurement_count, "measurements_max",
-                     (json_int_t)search->measurement_count_max, "noise", search->noise, "noisy",
-                     search->is_noisy, "gain", search->gain, "gain_error", search->gain_error,
-                     "fastest", search->fastest_index, "best", search->best_index, "candidates",
-                     candidates);
+    return json_pack(
+        "{s:s,s:o,s:I,s:I,s:I,s:f,s:b,s:f,s:f,s:i,s:i,s:o}", "name", phase->name, "model",
+        slope_json(&phase->slope), "settings_in_all", (json_int_t)space_count(&phase->space),
+        "measurements", (json_int_t)search->measurement_count, "measurements_max",
+        (json_int_t)search->measurement_count_max, "noise", search->noise, "noisy",
+        search->is_noisy, "gain", search->gain, "gain_error", search->gain_error, "fastest",
+        search->fastest_index, "best", search->best_index, "candidates", candidates);
 }
 
 static json_t *figures_json(const trial_t *trial, int call, double time_us)
@@ -104,7 +147,7 @@ static double time_of(const trial_t *trial, const setting_t *setting, int call, 
     int64_t count = 0;
     for (int64_t i = 0; i < trial->outcome_count; i++) {
         const outcome_t *outcome = &trial->outcomes[i];
-        if (outcome->is_used && outcome->error[0] == '\0' &&
+        if (outcome->is_used && !outcome->is_part && outcome->error[0] == '\0' &&
             space_is_equal(trial->space, &outcome->setting, setting))
             scratch[count++] = outcome->time_us[call];
     }
@@ -120,7 +163,7 @@ static void find_ends(const trial_t *trial, int call, double *scratch, json_t *o
     static const char *const names[2] = {"fastest", "worst"};
     for (int64_t i = 0; i < trial->outcome_count; i++) {
         const outcome_t *outcome = &trial->outcomes[i];
-        if (!outcome->is_used || outcome->error[0] != '\0')
+        if (!outcome->is_used || outcome->is_part || outcome->error[0] != '\0')
             continue;
         double time_us = time_of(trial, &outcome->setting, call, scratch);
         if (of[0] == NULL || time_us < ends[0]) {
@@ -187,14 +230,15 @@ json_t *results_json(const tune_t *tune, const json_t *setup, const char *timest
                                       (json_int_t)tune->space.knobs[i].value_min, "max",
                                       (json_int_t)tune->space.knobs[i].value_max, "help",
                                       tune->space.knobs[i].help));
-    return json_pack("{s:s,s:s,s:s,s:O,s:o,s:s,s:b,s:b,s:I,s:I,s:o,s:o,s:o,s:o}", "schema",
-                     "moxie.tune/1", "version", moxie_version_text(), "timestamp", timestamp,
-                     "setup", setup, "knobs", defaults, "verdict", tune->verdict, "stopped",
-                     (int)tune->is_stopped, "noisy", (int)(tune->noise > SEARCH_NOISY), "measured",
-                     (json_int_t)tune->trial.run_count, "resumed",
-                     (json_int_t)tune->trial.logged_count, "noise", json_real(tune->noise),
-                     "optimal_setting", trial_setting_json(&tune->space, &tune->best),
-                     "performance", performance_json(tune), "phases", phases);
+    return json_pack(
+        "{s:s,s:s,s:s,s:O,s:o,s:s,s:b,s:b,s:b,s:I,s:I,s:o,s:o,s:o,s:o}", "schema", "moxie.tune/1",
+        "version", moxie_version_text(), "timestamp", timestamp, "setup", setup, "knobs", defaults,
+        "verdict", tune->verdict, "stopped", (int)tune->is_stopped, "out_of_time",
+        (int)tune->is_out_of_time, "noisy", (int)(tune->noise > SEARCH_NOISY), "measured",
+        (json_int_t)tune->trial.run_count, "resumed", (json_int_t)tune->trial.logged_count, "noise",
+        json_real(tune->noise), "optimal_setting",
+        tune->is_stopped ? json_null() : trial_setting_json(&tune->space, &tune->best),
+        "performance", performance_json(tune), "phases", phases);
 }
 
 json_t *results_summary(const json_t *results)

@@ -39,6 +39,40 @@ static const char *setting_text(const json_t *setting, char *text, size_t bytes)
     return text;
 }
 
+/* What each value is expected to cost at any size, the other knobs at their default. */
+static void print_model(const json_t *model, FILE *out)
+{
+    const char *name;
+    const json_t *points;
+    size_t index;
+    const json_t *point;
+    const json_t *mb = json_object_get(model, "mb");
+    if (!json_is_object(model))
+        return;
+    (void)fprintf(out,
+                  "\nmodel: latency + slope x MB that a rank sends, measured at %.2f and %.2f MB;"
+                  " typical error %.1f%%\n",
+                  json_number_value(json_array_get(mb, 0)),
+                  json_number_value(json_array_get(mb, 1)), 100.0 * number_at(model, "error"));
+    json_object_foreach(json_object_get(model, "knobs"), name, points)
+    {
+        json_array_foreach(points, index, point)
+        {
+            (void)fprintf(out, "%12.1f us + %9.3f us/MB  %s=%" PRId64 "%s\n",
+                          number_at(point, "latency_us"), number_at(point, "us_per_mb"), name,
+                          integer_at(point, "value"), index == 0 ? " (default)" : "");
+        }
+    }
+}
+
+static void print_us(const json_t *candidate, const char *key, char text[32])
+{
+    double us = number_at(candidate, key);
+    (void)snprintf(text, 32, "-");
+    if (us > 0.0)
+        (void)snprintf(text, 32, "%.1f us", us);
+}
+
 static void print_candidates(const json_t *phase, FILE *out)
 {
     size_t index;
@@ -46,24 +80,25 @@ static void print_candidates(const json_t *phase, FILE *out)
     (void)fprintf(out, "\n%s: %" PRId64 " settings in all, %" PRId64 " measurements\n",
                   text_at(phase, "name"), integer_at(phase, "settings_in_all"),
                   integer_at(phase, "measurements"));
-    (void)fprintf(out, "%12s %12s %9s  %s\n", "predicted", "measured", "relative", "setting");
+    (void)fprintf(out, "%12s %12s %12s %9s  %s\n", "predicted", "fitted", "measured", "relative",
+                  "setting");
     json_array_foreach(json_object_get(phase, "candidates"), index, candidate)
     {
-        char predicted[32] = "-";
-        char measured[32] = "-";
+        char predicted[32];
+        char fitted[32];
+        char measured[32];
         char relative[32] = "-";
         char setting[512];
-        if (number_at(candidate, "predicted_us") > 0.0)
-            (void)snprintf(predicted, sizeof(predicted), "%.1f us",
-                           number_at(candidate, "predicted_us"));
-        if (number_at(candidate, "time_us") > 0.0) {
-            (void)snprintf(measured, sizeof(measured), "%.1f us", number_at(candidate, "time_us"));
+        print_us(candidate, "predicted_us", predicted);
+        print_us(candidate, "fitted_us", fitted);
+        print_us(candidate, "time_us", measured);
+        if (number_at(candidate, "time_us") > 0.0)
             (void)snprintf(relative, sizeof(relative), "%.3f", number_at(candidate, "relative"));
-        }
-        (void)fprintf(out, "%12s %12s %9s  %s: %s\n", predicted, measured, relative,
+        (void)fprintf(out, "%12s %12s %12s %9s  %s: %s\n", predicted, fitted, measured, relative,
                       setting_text(json_object_get(candidate, "setting"), setting, sizeof(setting)),
                       text_at(candidate, "fate"));
     }
+    print_model(json_object_get(phase, "model"), out);
 }
 
 /* A row of the comparison: time and rate of one setting. */
@@ -71,7 +106,7 @@ static void print_row(const json_t *figures, const char *name, const char *colum
 {
     const json_t *row = json_object_get(figures, column);
     char setting[512];
-    if (row != NULL)
+    if (row != NULL && json_object_get(figures, "default") != NULL) /* else it was stopped */
         (void)fprintf(out, "%-10s%-10s%12.1f us%10.2f%10.2f  %s\n", name, column,
                       number_at(row, "time_us"), number_at(row, "logical_gbps"),
                       number_at(row, "wire_gbps"),
@@ -94,7 +129,7 @@ void results_print(const json_t *results, bool explains, FILE *out)
     const json_t *setup = json_object_get(results, "setup");
     const json_t *performance = json_object_get(results, "performance");
     static const char *const calls[CALL_COUNT] = {"dispatch", "combine"};
-    static const char *const columns[] = {"optimal", "default", "fastest", "worst"};
+    static const char *const columns[] = {"optimal", "default", "worst"};
     char setting[512];
     (void)fprintf(out,
                   "moxie tune: %s on %" PRId64 " ranks, backend %s, routing %s\n"
@@ -119,9 +154,12 @@ void results_print(const json_t *results, bool explains, FILE *out)
         print_gain(figures, name, "over_previous", "with what was stored before", out);
     }
     (void)fprintf(out, "verdict   %s\n", text_at(results, "verdict"));
-    (void)fprintf(
-        out, "settings  %s\n",
-        setting_text(json_object_get(results, "optimal_setting"), setting, sizeof(setting)));
+    const json_t *optimal = json_object_get(results, "optimal_setting");
+    if (json_is_object(optimal))
+        (void)fprintf(out, "settings  %s\n", setting_text(optimal, setting, sizeof(setting)));
+    if (json_is_true(json_object_get(results, "out_of_time")))
+        (void)fputs("limit     the time limit ended a search: more may be found with more time\n",
+                    out);
     if (json_is_true(json_object_get(results, "noisy")))
         (void)fprintf(out,
                       "noise     this machine is noisy: the default itself varies by %.1f%% from "
@@ -214,6 +252,8 @@ void results_markdown(const json_t *results, FILE *out)
                       "This machine is noisy: the default itself varies by %.1f%% from one "
                       "measurement to the next.\n\n",
                       100.0 * number_at(results, "noise"));
+    if (json_is_true(json_object_get(results, "out_of_time")))
+        (void)fputs("The time limit ended a search: more may be found with more time.\n\n", out);
     write_comparison(json_object_get(results, "performance"), out);
     (void)fputc('\n', out);
     write_knobs(results, out);

@@ -17,6 +17,7 @@ enum {
     FINAL_ROUND_COUNT = 6, /* one finalist goes after every two */
     BATCH_COUNT = 4,       /* settings that the model proposes at a time */
     AUTO_COUNT_MAX = 150,  /* measurements of SEARCH_AUTO, however large the grid */
+    PATIENCE_COUNT = 4,    /* batches in a row that find nothing faster end the proposals */
     SMALL_GRID = 8         /* a grid so small is measured whole */
 };
 
@@ -113,10 +114,18 @@ static bool measure_one(search_t *search, int32_t index)
     return !search->is_stopped;
 }
 
-/* One round: the default, then the others, every other round backwards. */
+static bool is_cut(search_t *search)
+{
+    if (!search->is_final && search->is_late != NULL && search->is_late(search->ctx))
+        search->is_cut = true;
+    return !search->is_final && search->is_cut;
+}
+
+/* One round, or what there is time for: the default, then the others, every other round backwards.
+ */
 static bool measure_round(search_t *search, const int32_t *indices, int32_t count, int32_t round)
 {
-    for (int32_t i = 0; i < count; i++) {
+    for (int32_t i = 0; i < count && !is_cut(search); i++) {
         int32_t index = indices[round % 2 == 0 ? i : count - 1 - i];
         if (i % DEFAULT_PERIOD == 0 && !measure_one(search, 0))
             return false;
@@ -190,6 +199,7 @@ static bool measure_finals(search_t *search, int64_t left)
 {
     finals_t finals;
     bool is_done = true;
+    search->is_final = true;
     finals.count = rank_alive(search, finals.indices, FINALIST_COUNT);
     for (int32_t i = 0; i < finals.count; i++)
         search->candidates[finals.indices[i]].final_first =
@@ -217,7 +227,7 @@ static bool measure_listed(search_t *search)
     bool is_done = indices != NULL;
     for (int32_t i = 0; is_done && i < search->candidate_count; i++)
         indices[i] = i;
-    for (int32_t round = 0; round < ROUND_COUNT && is_done; round++)
+    for (int32_t round = 0; round < ROUND_COUNT && is_done && !search->is_cut; round++)
         is_done = measure_round(search, indices + 1, search->candidate_count - 1, round);
     free(indices);
     return is_done && measure_finals(search, INT64_MAX);
@@ -232,6 +242,15 @@ static int64_t grid_measurement_count(const space_t *space)
                                        FINAL_ROUND_COUNT * (FINALIST_COUNT + 1) / 2;
 }
 
+/* What a batch of proposals must gain to be worth another. */
+#define BATCH_GAIN_MIN 0.005
+
+static double lowest_ratio(const search_t *search)
+{
+    int32_t fastest = 0;
+    return rank_alive(search, &fastest, 1) > 0 ? search_ratio(&search->candidates[fastest]) : 1.0;
+}
+
 static bool measure_auto(search_t *search)
 {
     int64_t budget = grid_measurement_count(search->space) / 4;
@@ -239,12 +258,17 @@ static bool measure_auto(search_t *search)
     search->measurement_count_max = budget = budget < AUTO_COUNT_MAX ? budget : AUTO_COUNT_MAX;
     int64_t final_budget = budget / 3 < 24 ? budget / 3 : 24;
     int32_t count = propose_probes(search, batch, (int32_t)(budget - final_budget) - 1);
+    int32_t patience = PATIENCE_COUNT;
     while (count > 0) {
+        double before = lowest_ratio(search);
         if (!measure_round(search, batch, count, 0))
             return false;
+        bool is_better = lowest_ratio(search) < before * (1.0 - BATCH_GAIN_MIN);
+        patience = is_better ? PATIENCE_COUNT : patience - 1;
         int64_t left = budget - final_budget - search->measurement_count;
         int32_t room = left - 1 < BATCH_COUNT ? (int32_t)left - 1 : BATCH_COUNT;
-        count = room < 1 ? 0 : propose_batch(search, batch, room);
+        bool is_over = room < 1 || patience == 0 || search->is_cut;
+        count = is_over ? 0 : propose_batch(search, batch, room);
     }
     return measure_finals(search, budget - search->measurement_count);
 }

@@ -45,6 +45,7 @@ typedef struct search {
     const space_t *space;
     search_mode_t mode;
     search_measure_t measure;
+    bool (*is_late)(void *ctx); /* true: nothing more is looked at, the final rounds begin; NULL */
     void *ctx;
     const setting_t *previous; /* the setting stored before, measured too; NULL: none */
 
@@ -62,6 +63,8 @@ typedef struct search {
     double noise;                  /* of one measurement of the default, relative */
     bool is_noisy;                 /* so much that small gains cannot be seen */
     bool is_stopped;               /* the caller stopped it: the results so far */
+    bool is_cut;                   /* it was late before all was looked at */
+    bool is_final;                 /* in the final rounds */
     double recent_us[3];           /* the last times of the default */
 } search_t;
 

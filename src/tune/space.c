@@ -2,6 +2,8 @@
 /* Makes, reads and numbers the values that are tried. */
 #include "tune/space.h"
 
+#include "moxie/group.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -40,10 +42,11 @@ static bool add_value(space_knob_t *knob, int64_t value)
     return true;
 }
 
-/* Up and down from the default by a factor, given as a quotient, until `reach` times it. */
-static void spread_by(space_knob_t *knob, int64_t numerator, int64_t denominator, int64_t reach)
+/* Up and down from a value by a factor, given as a quotient, until `reach` times it. */
+static void spread_by(space_knob_t *knob, int64_t from, int64_t numerator, int64_t denominator,
+                      int64_t reach)
 {
-    int64_t from = knob->value_default;
+    (void)add_value(knob, from);
     for (int64_t value = from; value > knob->value_min && value > from / reach;) {
         value = value * denominator / numerator;
         (void)add_value(knob, value > knob->value_min ? value : knob->value_min);
@@ -60,18 +63,27 @@ void space_knob_spread(space_knob_t *knob)
 {
     knob->value_count = 0;
     uint64_t range = (uint64_t)knob->value_max - (uint64_t)knob->value_min;
+    int64_t from = knob->value_default > 0 ? knob->value_default : 1;
     (void)add_value(knob, knob->value_default);
     knob->is_choice = range <= CHOICE_RANGE_MAX;
     if (knob->is_choice) {
         for (int64_t value = knob->value_min; value <= knob->value_max; value++)
             (void)add_value(knob, value);
+    } else if ((knob->use & MOXIE_KNOB_ZERO_CHOOSES) != 0) {
+        spread_by(knob, knob->value_max, 4, 3, 16);
     } else if (range <= SMALL_RANGE_MAX) {
-        spread_by(knob, 4, 3, 8);
+        spread_by(knob, from, 4, 3, 8);
     } else {
-        spread_by(knob, 4, 1, WIDE_REACH);
+        spread_by(knob, from, 4, 1, WIDE_REACH);
         (void)add_value(knob, knob->value_min);
     }
     qsort(knob->values, (size_t)knob->value_count, sizeof(knob->values[0]), compare);
+}
+
+int32_t space_first_amount(const space_knob_t *knob)
+{
+    bool chooses = (knob->use & MOXIE_KNOB_ZERO_CHOOSES) != 0 && knob->values[0] == 0;
+    return chooses && knob->value_count > 1 ? 1 : 0;
 }
 
 /* Reads a number and moves on behind it. */

@@ -19,6 +19,7 @@ typedef struct space_knob {
     int64_t value_max;
     int64_t values[SPACE_VALUE_COUNT_MAX];
     int32_t value_count;
+    uint64_t use;   /* MOXIE_KNOB_… */
     bool is_choice; /* a few values without an order, as kinds of kernels */
 } space_knob_t;
 
@@ -33,8 +34,12 @@ typedef struct setting {
 } setting_t;
 
 /* Gives a described knob the values that are tried when nobody says which: from the default in both
- * directions by a factor, finer where the range is small, and both ends of a small range. */
+ * directions by a factor, finer where the range is small, and both ends of a small range. Where 0
+ * is no amount, 0 and from the largest down. */
 void space_knob_spread(space_knob_t *knob);
+
+/* The index of the first value that is an amount: a 0 by which the library chooses is none. */
+int32_t space_first_amount(const space_knob_t *knob);
 
 /*
  * Reads the values that a person wants tried: "16,24,32", "4:32:2" (from, to, step), or a mixture.

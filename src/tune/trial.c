@@ -4,7 +4,6 @@
 
 #include "bench/aside.h"
 #include "bench/file.h"
-#include "bench/launch.h"
 #include "store/machine_key.h"
 
 #include <errno.h>
@@ -46,6 +45,7 @@ static void look(const void *in, void *out)
         knob->value_default = info.value_default;
         knob->value_min = info.value_min;
         knob->value_max = info.value_max;
+        knob->use = info.use;
         space_knob_spread(knob);
     }
     moxie_group_destroy(group);
@@ -82,7 +82,7 @@ static void write_line(trial_t *trial, json_t *document)
     json_decref(document);
 }
 
-static outcome_t *add_outcome(trial_t *trial, const setting_t *setting)
+static outcome_t *add_outcome(trial_t *trial, bool is_part, const setting_t *setting)
 {
     if (trial->outcome_count == trial->outcome_capacity) {
         int64_t capacity = 2 * trial->outcome_capacity + 64;
@@ -95,7 +95,7 @@ static outcome_t *add_outcome(trial_t *trial, const setting_t *setting)
         trial->outcome_capacity = capacity;
     }
     outcome_t *outcome = &trial->outcomes[trial->outcome_count++];
-    *outcome = (outcome_t){.setting = *setting, .is_used = true};
+    *outcome = (outcome_t){.setting = *setting, .is_part = is_part, .is_used = true};
     return outcome;
 }
 
@@ -113,14 +113,15 @@ static void take_logged(trial_t *trial, const json_t *line)
             return;
         setting.value[i] = json_integer_value(value);
     }
-    outcome_t *outcome = add_outcome(trial, &setting);
+    bool is_part = json_is_true(json_object_get(line, "part"));
+    outcome_t *outcome = add_outcome(trial, is_part, &setting);
     if (outcome == NULL)
         return;
     outcome->is_used = false;
     for (int call = 0; call < CALL_COUNT; call++) {
         const json_t *figures = json_object_get(line, call_names[call]);
         outcome->time_us[call] = json_number_value(json_object_get(figures, "time_us"));
-        if (!json_is_string(error)) {
+        if (!json_is_string(error) && !is_part) {
             trial->logical_bytes[call] =
                 json_number_value(json_object_get(figures, "logical_bytes"));
             trial->wire_bytes[call] = json_number_value(json_object_get(figures, "wire_bytes"));
@@ -201,17 +202,19 @@ void trial_finish(trial_t *trial)
 
 void trial_close(trial_t *trial)
 {
+    launch_close(trial->launch);
     if (trial->log != NULL)
         (void)fclose(trial->log);
     free(trial->outcomes);
     *trial = (trial_t){.plan = NULL};
 }
 
-static const outcome_t *find_logged(trial_t *trial, const setting_t *setting)
+static const outcome_t *find_logged(trial_t *trial, bool is_part, const setting_t *setting)
 {
     for (int64_t i = 0; i < trial->logged_count; i++) {
         outcome_t *outcome = &trial->outcomes[i];
-        if (!outcome->is_used && space_is_equal(trial->space, &outcome->setting, setting)) {
+        if (!outcome->is_used && outcome->is_part == is_part &&
+            space_is_equal(trial->space, &outcome->setting, setting)) {
             outcome->is_used = true;
             return outcome;
         }
@@ -223,6 +226,7 @@ static void log_outcome(trial_t *trial, const outcome_t *outcome)
 {
     json_t *line = json_object();
     json_object_set_new(line, "setting", trial_setting_json(trial->space, &outcome->setting));
+    json_object_set_new(line, "part", json_boolean(outcome->is_part));
     for (int call = 0; call < CALL_COUNT; call++)
         json_object_set_new(line, call_names[call],
                             json_pack("{s:f,s:f,s:f}", "time_us", outcome->time_us[call],
@@ -240,6 +244,8 @@ static void take_record(trial_t *trial, const json_t *record, outcome_t *outcome
         const json_t *figures = json_object_get(record, call_names[call]);
         const json_t *time_us = json_object_get(figures, "time_us");
         outcome->time_us[call] = json_number_value(json_object_get(time_us, "p50"));
+        if (outcome->is_part)
+            continue;
         trial->logical_bytes[call] = json_number_value(json_object_get(figures, "logical_bytes"));
         trial->wire_bytes[call] = json_number_value(json_object_get(figures, "wire_bytes"));
     }
@@ -250,6 +256,7 @@ static bool is_verified(const trial_t *trial, const outcome_t *outcome)
 {
     for (int64_t i = 0; i < trial->outcome_count; i++)
         if (&trial->outcomes[i] != outcome && trial->outcomes[i].error[0] == '\0' &&
+            trial->outcomes[i].is_part == outcome->is_part &&
             space_is_equal(trial->space, &trial->outcomes[i].setting, &outcome->setting))
             return true;
     return false;
@@ -262,12 +269,15 @@ static void run(trial_t *trial, outcome_t *outcome)
     failure_t failure = {.exit_code = EXIT_DONE};
     for (int32_t i = 0; i < trial->space->knob_count; i++)
         knobs[i] = (moxie_knob_setting_t){trial->space->knobs[i].name, outcome->setting.value[i]};
-    trial->plan->knobs = knobs;
-    trial->plan->knob_count = (size_t)trial->space->knob_count;
-    trial->plan->skips_verification = is_verified(trial, outcome);
-    bool is_done = launch_run(trial->plan, &result, &failure);
-    trial->plan->knobs = NULL;
-    trial->plan->knob_count = 0;
+    plan_t *plan = outcome->is_part ? trial->part : trial->plan;
+    plan->knobs = knobs;
+    plan->knob_count = (size_t)trial->space->knob_count;
+    plan->skips_verification = is_verified(trial, outcome);
+    if (trial->launch == NULL)
+        trial->launch = launch_open(trial->plan, &failure);
+    bool is_done = trial->launch != NULL && launch_do(trial->launch, plan, &result, &failure);
+    plan->knobs = NULL;
+    plan->knob_count = 0;
     if (failure.signal != 0)
         trial->stop = failure;
     else if (!is_done)
@@ -277,17 +287,28 @@ static void run(trial_t *trial, outcome_t *outcome)
                        result.mismatch);
     else
         take_record(trial, result.record, outcome);
+    if (!is_done || result.mismatch[0] != '\0') { /* the next one gets new processes */
+        launch_close(trial->launch);
+        trial->launch = NULL;
+    }
     run_result_release(&result);
 }
 
-measured_t trial_measure(trial_t *trial, const setting_t *setting, double time_us[CALL_COUNT],
-                         char error[SEARCH_ERROR_BYTES])
+static bool is_out_of_time(const trial_t *trial)
+{
+    return trial->deadline_ms > 0 && link_now_ms() >= trial->deadline_ms;
+}
+
+measured_t trial_measure(trial_t *trial, bool is_part, const setting_t *setting,
+                         double time_us[CALL_COUNT], char error[SEARCH_ERROR_BYTES])
 {
     if (trial->stop.exit_code != EXIT_DONE)
         return MEASURED_STOP;
-    const outcome_t *outcome = find_logged(trial, setting);
+    const outcome_t *outcome = find_logged(trial, is_part, setting);
+    if (outcome == NULL && is_out_of_time(trial))
+        return MEASURED_STOP;
     if (outcome == NULL) {
-        outcome_t *measured = add_outcome(trial, setting);
+        outcome_t *measured = add_outcome(trial, is_part, setting);
         if (measured == NULL)
             return MEASURED_STOP;
         run(trial, measured);

@@ -10,39 +10,33 @@
 /* Measurements of the default at the end when there is nothing to compare it with. */
 enum { ALONE_COUNT = 3 };
 
-/* Knobs that only one of the calls uses; those that are not here change both. */
-static const struct {
-    const char *name;
-    int call;             /* in forward: the backward of one call moves rows as the other does */
-    bool in_expert_major; /* only there */
-    bool in_update;       /* only where the route is derived anew */
-} knob_calls[] = {
-    {.name = "sms", .call = CALL_DISPATCH},
-    {.name = "duplicate_sms", .call = CALL_DISPATCH, .in_expert_major = true},
-    {.name = "update_sms", .call = CALL_DISPATCH, .in_update = true},
-    {.name = "combine_sms", .call = CALL_COMBINE},
-    {.name = "push_sms", .call = CALL_COMBINE},
-};
+/* What the searches may take of a time limit, and each of its share before its final rounds. */
+enum { SEARCH_SHARE_PERCENT = 85, LOOK_SHARE_PERCENT = 70 };
 
 /* The phase of knobs that change both calls, and that of knobs that change none. */
 enum { CALL_BOTH = CALL_COUNT, CALL_NONE };
 
-static int call_of(const plan_t *plan, const char *name)
+/* The call whose time a knob changes. An update of the route is a part of a fresh dispatch; the
+ * backward of one call moves rows as the other does. */
+static int call_of(const plan_t *plan, uint64_t use)
 {
-    for (size_t i = 0; i < sizeof(knob_calls) / sizeof(knob_calls[0]); i++) {
-        if (strcmp(knob_calls[i].name, name) != 0)
-            continue;
-        if ((knob_calls[i].in_expert_major && plan->layout != MOXIE_LAYOUT_EXPERT_MAJOR) ||
-            (knob_calls[i].in_update && !plan->is_fresh))
-            return CALL_NONE;
-        return plan->is_backward ? CALL_COUNT - 1 - knob_calls[i].call : knob_calls[i].call;
-    }
-    return CALL_BOTH;
+    bool in_dispatch = (use & MOXIE_KNOB_DISPATCH) != 0;
+    bool in_combine = (use & MOXIE_KNOB_COMBINE) != 0;
+    bool in_update = (use & MOXIE_KNOB_UPDATE) != 0 && plan->is_fresh;
+    if ((use & (MOXIE_KNOB_DISPATCH | MOXIE_KNOB_COMBINE | MOXIE_KNOB_UPDATE)) == 0)
+        return CALL_BOTH;
+    if ((use & MOXIE_KNOB_EXPERT_MAJOR) != 0 && plan->layout != MOXIE_LAYOUT_EXPERT_MAJOR)
+        return CALL_NONE;
+    if (in_combine && (in_dispatch || in_update))
+        return CALL_BOTH;
+    if (!in_combine && !in_dispatch)
+        return in_update ? CALL_DISPATCH : CALL_NONE;
+    return in_combine != plan->is_backward ? CALL_COMBINE : CALL_DISPATCH;
 }
 
-bool tune_uses_knob(const tune_t *tune, const char *name)
+bool tune_uses_knob(const tune_t *tune, const space_knob_t *knob)
 {
-    return call_of(tune->trial.plan, name) != CALL_NONE;
+    return call_of(tune->trial.plan, knob->use) != CALL_NONE;
 }
 
 void tune_plan(tune_t *tune)
@@ -56,7 +50,7 @@ void tune_plan(tune_t *tune)
         phase->has_call[CALL_DISPATCH] = order[i] != CALL_COMBINE;
         phase->has_call[CALL_COMBINE] = order[i] != CALL_DISPATCH;
         for (int32_t j = 0; j < tune->space.knob_count; j++) {
-            if (call_of(tune->trial.plan, tune->space.knobs[j].name) != order[i])
+            if (call_of(tune->trial.plan, tune->space.knobs[j].use) != order[i])
                 continue;
             phase->knob_of[phase->space.knob_count] = j;
             phase->previous.value[phase->space.knob_count] = tune->previous.value[j];
@@ -75,18 +69,29 @@ static setting_t whole(const phase_t *phase, const setting_t *part)
     return setting;
 }
 
-static measured_t measure(void *ctx, const setting_t *part, double *time_us,
-                          char error[SEARCH_ERROR_BYTES])
+static measured_t measure_at(tune_t *tune, bool is_part, const setting_t *part, double *time_us,
+                             char error[SEARCH_ERROR_BYTES])
 {
-    tune_t *tune = ctx;
     const phase_t *phase = &tune->phases[tune->phase_at];
     double times_us[CALL_COUNT] = {0.0};
     setting_t setting = whole(phase, part);
-    measured_t measured = trial_measure(&tune->trial, &setting, times_us, error);
+    measured_t measured = trial_measure(&tune->trial, is_part, &setting, times_us, error);
     *time_us = 0.0;
     for (int call = 0; call < CALL_COUNT; call++)
         *time_us += phase->has_call[call] ? times_us[call] : 0.0;
     return measured;
+}
+
+static measured_t measure(void *ctx, const setting_t *part, double *time_us,
+                          char error[SEARCH_ERROR_BYTES])
+{
+    return measure_at(ctx, false, part, time_us, error);
+}
+
+static measured_t measure_part(void *ctx, const setting_t *part, double *time_us,
+                               char error[SEARCH_ERROR_BYTES])
+{
+    return measure_at(ctx, true, part, time_us, error);
 }
 
 static double median(const double *values, int32_t count)
@@ -128,7 +133,7 @@ static bool confirm_one(tune_t *tune, confirmed_t *confirmed)
 {
     double time_us[CALL_COUNT];
     char error[SEARCH_ERROR_BYTES];
-    if (trial_measure(&tune->trial, &confirmed->setting, time_us, error) != MEASURED_TIME)
+    if (trial_measure(&tune->trial, false, &confirmed->setting, time_us, error) != MEASURED_TIME)
         return false;
     for (int call = 0; call < CALL_COUNT; call++) {
         confirmed->times_us[call][confirmed->count] = time_us[call];
@@ -181,29 +186,62 @@ static void decide(tune_t *tune)
         keep_default(tune, "the default is kept: what seemed faster is not surely so");
 }
 
+/* The phases share the time that the limit leaves beside the last comparison; in each some is kept
+ * for the final rounds and the smaller size. */
+static void set_deadline(tune_t *tune, int64_t start_ms)
+{
+    int64_t searches_ms = tune->time_limit_s * SEARCH_SHARE_PERCENT * 10;
+    int64_t now_ms = link_now_ms();
+    if (searches_ms == 0)
+        return;
+    tune->trial.deadline_ms = start_ms + searches_ms * (tune->phase_at + 1) / tune->phase_count;
+    tune->late_ms = now_ms + (tune->trial.deadline_ms - now_ms) * LOOK_SHARE_PERCENT / 100;
+}
+
+static bool is_late(void *ctx)
+{
+    const tune_t *tune = ctx;
+    return tune->late_ms > 0 && link_now_ms() >= tune->late_ms;
+}
+
+/* Searches in a phase, then looks at the smaller size. */
+static bool run_phase(tune_t *tune, phase_t *phase, failure_t *failure)
+{
+    phase->base = tune->best;
+    phase->search = (search_t){.space = &phase->space,
+                               .mode = tune->mode,
+                               .measure = measure,
+                               .is_late = is_late,
+                               .ctx = tune,
+                               .previous = tune->has_previous ? &phase->previous : NULL};
+    if (!search_run(&phase->search, failure))
+        return false;
+    memcpy(phase->slope.mb, tune->mb, sizeof(tune->mb));
+    if (!phase->search.is_stopped && tune->trial.part != NULL)
+        (void)slope_find(&phase->search, measure_part, tune, &phase->slope);
+    tune->noise = fmax(tune->noise, phase->search.noise);
+    tune->best = whole(phase, &phase->search.candidates[phase->search.best_index].setting);
+    tune->is_stopped = tune->trial.stop.exit_code != EXIT_DONE;
+    tune->is_out_of_time |= phase->search.is_cut || (phase->search.is_stopped && !tune->is_stopped);
+    return true;
+}
+
 bool tune_run(tune_t *tune, failure_t *failure)
 {
+    int64_t start_ms = link_now_ms();
     tune->best = space_default(&tune->space);
     tune->by_default = (confirmed_t){.setting = tune->best};
     tune->verdict = "stopped before the end";
     for (int32_t i = 0; i < tune->phase_count; i++) {
-        phase_t *phase = &tune->phases[i];
         tune->phase_at = i;
-        phase->base = tune->best;
-        phase->search = (search_t){.space = &phase->space,
-                                   .mode = tune->mode,
-                                   .measure = measure,
-                                   .ctx = tune,
-                                   .previous = tune->has_previous ? &phase->previous : NULL};
-        if (!search_run(&phase->search, failure))
+        set_deadline(tune, start_ms);
+        if (!run_phase(tune, &tune->phases[i], failure))
             return false;
-        tune->noise = fmax(tune->noise, phase->search.noise);
-        tune->best = whole(phase, &phase->search.candidates[phase->search.best_index].setting);
-        tune->is_stopped = phase->search.is_stopped;
         if (tune->is_stopped)
             return true;
     }
     tune->phase_at = tune->phase_count;
+    tune->trial.deadline_ms = 0;
     bool is_confirmed = confirm(tune);
     tune->is_stopped = tune->trial.stop.exit_code != EXIT_DONE;
     if (is_confirmed)

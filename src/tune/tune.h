@@ -6,7 +6,7 @@
 #ifndef MOXIE_TUNE_TUNE_H
 #define MOXIE_TUNE_TUNE_H
 
-#include "store/settings.h"
+#include "tune/slope.h"
 #include "tune/trial.h"
 
 enum { PHASE_COUNT_MAX = 3, CONFIRM_COUNT = 7 };
@@ -21,6 +21,7 @@ typedef struct phase {
     setting_t base;                        /* of all knobs, while this phase searches */
     setting_t previous;                    /* its knobs in the setting stored before */
     search_t search;
+    slope_t slope; /* no lines: not known */
 } phase_t;
 
 /* Times of a setting in the last comparison. */
@@ -39,7 +40,10 @@ typedef struct tune {
     space_t space; /* all knobs */
     search_mode_t mode;
     bool has_previous;
-    setting_t previous; /* stored before */
+    setting_t previous;    /* stored before */
+    double mb[SIZE_COUNT]; /* that a rank sends, as the store counts it */
+    int64_t late_ms;       /* of link_now_ms(): the search that is under way shall end; 0: never */
+    int64_t time_limit_s;  /* of the measurements, but for the last comparison; 0: none */
 
     /* Results. */
     phase_t phases[PHASE_COUNT_MAX];
@@ -50,12 +54,13 @@ typedef struct tune {
     confirmed_t before; /* count 0: nothing was stored, or it is one of the others */
     double noise;       /* the largest of the phases */
     bool is_stopped;
+    bool is_out_of_time; /* a search ended by the limit */
     const char *verdict; /* what became of it, in a phrase */
     int32_t phase_at;    /* the phase that is under way, for progress */
 } tune_t;
 
 /* Whether a knob changes anything in the runs of the plan. One that does not is not tuned. */
-bool tune_uses_knob(const tune_t *tune, const char *name);
+bool tune_uses_knob(const tune_t *tune, const space_knob_t *knob);
 
 /* Divides the knobs into phases; the plan and the space are known. */
 void tune_plan(tune_t *tune);

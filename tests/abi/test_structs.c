@@ -101,7 +101,7 @@ SIZE(moxie_knob_setting_t, 16);
 OFFSET(moxie_knob_setting_t, name, 0);
 OFFSET(moxie_knob_setting_t, value, 8);
 
-SIZE(moxie_group_options_t, 96);
+SIZE(moxie_group_options_t, 104);
 OFFSET(moxie_group_options_t, size, 0);
 OFFSET(moxie_group_options_t, rank, 8);
 OFFSET(moxie_group_options_t, rank_count, 12);
@@ -116,6 +116,7 @@ OFFSET(moxie_group_options_t, knobs, 72);
 OFFSET(moxie_group_options_t, knob_count, 80);
 OFFSET(moxie_group_options_t, device, 88);
 OFFSET(moxie_group_options_t, reserved, 92);
+OFFSET(moxie_group_options_t, tuning, 96);
 
 SIZE(moxie_group_counters_t, 72);
 OFFSET(moxie_group_counters_t, size, 0);
@@ -136,7 +137,7 @@ OFFSET(moxie_peer_counters_t, slow_count, 24);
 OFFSET(moxie_peer_counters_t, slow_ns, 32);
 OFFSET(moxie_peer_counters_t, work_ns, 40);
 
-SIZE(moxie_knob_info_t, 64);
+SIZE(moxie_knob_info_t, 72);
 OFFSET(moxie_knob_info_t, size, 0);
 OFFSET(moxie_knob_info_t, name, 8);
 OFFSET(moxie_knob_info_t, help, 16);
@@ -145,6 +146,7 @@ OFFSET(moxie_knob_info_t, value, 32);
 OFFSET(moxie_knob_info_t, value_default, 40);
 OFFSET(moxie_knob_info_t, value_min, 48);
 OFFSET(moxie_knob_info_t, value_max, 56);
+OFFSET(moxie_knob_info_t, use, 64);
 
 SIZE(moxie_memory_bytes_t, 32);
 OFFSET(moxie_memory_bytes_t, size, 0);

@@ -4,11 +4,13 @@
 
 #include "tune/database.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -32,7 +34,10 @@ static settings_entry_t entry_of(int64_t tokens, int64_t value)
     settings_entry_t entry = {
         .key = {"shm", "Xeon,2x", "standard", "rank_major/forward", 4, tokens, 2048, 128, 8},
         .knobs = {{"spin_count", value}, {"row_kernels", 0}},
-        .knob_count = 2};
+        .knob_count = 2,
+        .models = {{"spin_count", {{20, 52000, 9100}, {0, 61000, 9050}}, 2}},
+        .model_count = 1,
+        .model_error = 31};
     return entry;
 }
 
@@ -71,7 +76,8 @@ static void check_text(const char *wanted)
 
 #define LINE(tokens, value)                                                                        \
     "backend=shm machine=Xeon,2x mode=standard variant=rank_major/forward ranks=4 tokens=" tokens  \
-    " hidden=2048 experts=128 topk=8 knob.spin_count=" value " knob.row_kernels=0\n"
+    " hidden=2048 experts=128 topk=8 knob.spin_count=" value " knob.row_kernels=0"                 \
+    " model_error=31 model.spin_count=20:52000:9100,0:61000:9050\n"
 
 static void test_entries_come_back_and_the_newest_are_last(void **state)
 {
@@ -166,10 +172,33 @@ static void test_one_of_a_newer_version_is_refused(void **state)
 {
     database_t database = open_own();
     (void)state;
-    assert_int_equal(sqlite3_exec(database.connection, "PRAGMA user_version = 2", NULL, NULL, NULL),
+    assert_int_equal(sqlite3_exec(database.connection, "PRAGMA user_version = 3", NULL, NULL, NULL),
                      SQLITE_OK);
     database_close(&database);
-    expect_refusal(EXIT_USAGE, "a newer Moxie wrote it (version 2, this one knows 1)");
+    expect_refusal(EXIT_USAGE, "a newer Moxie wrote it (version 3, this one knows 2)");
+}
+
+/* As the program before models left it. */
+static void test_one_of_an_older_version_is_brought_up_to_date(void **state)
+{
+    static const char older[] =
+        "ALTER TABLE tuned DROP COLUMN model; PRAGMA user_version = 1;"
+        "INSERT INTO tuned VALUES (1, 'shm', 'Xeon,2x', 'standard', 'rank_major/forward', 4, 64,"
+        " 2048, 128, 8, '2026-11-22T00:00:00Z', '{\"spin_count\": 9}', '{}');";
+    failure_t failure = {.exit_code = EXIT_DONE};
+    settings_entry_t wanted = entry_of(64, 9);
+    settings_entry_t found;
+    database_t database = open_own();
+    (void)state;
+    assert_int_equal(sqlite3_exec(database.connection, older, NULL, NULL, NULL), SQLITE_OK);
+    database_close(&database);
+    database = open_own();
+    assert_true(database_find(&database, &wanted.key, &found, &failure));
+    assert_int_equal(found.knobs[0].value, 9);
+    assert_int_equal(found.model_count, 0);
+    assert_true(put(&database, 64, 10, &failure)); /* and it takes a model now */
+    check_text(SETTINGS_HEADER "\n" LINE("64", "10"));
+    database_close(&database);
 }
 
 static void test_a_folder_that_cannot_be_made_is_refused(void **state)
@@ -256,6 +285,77 @@ static void test_a_full_disk_is_told_and_loses_nothing(void **state)
     database_close(&database);
 }
 
+static bool write_proc(const char *name, const char *text)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/self/%s", name);
+    FILE *file = fopen(path, "w");
+    if (file == NULL)
+        return false;
+    bool is_written = fputs(text, file) >= 0;
+    return fclose(file) == 0 && is_written;
+}
+
+/* A mount namespace of this process, for which others than root need a user namespace. */
+static bool leave_namespaces(void)
+{
+    char users[32];
+    char groups[32];
+    (void)snprintf(users, sizeof(users), "0 %u 1", geteuid());
+    (void)snprintf(groups, sizeof(groups), "0 %u 1", getegid());
+    if (geteuid() == 0)
+        return unshare(CLONE_NEWNS) == 0;
+    return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && write_proc("setgroups", "deny") &&
+           write_proc("uid_map", users) && write_proc("gid_map", groups);
+}
+
+/* A disk of a few pages, which only this process sees. Exit code 77: not allowed here. */
+static void fill_small_disk(void)
+{
+    char text_path[128];
+    int64_t count = 0;
+    failure_t failure = {.exit_code = EXIT_DONE};
+    if (!leave_namespaces() || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("tmpfs", own, "tmpfs", 0, "size=64k") != 0)
+        _exit(77);
+    database_t database = open_own();
+    while (count < 1000 && put(&database, count + 1, 7, &failure))
+        count++;
+    if (count == 0 || count == 1000 || failure.exit_code != EXIT_FAILED ||
+        strstr(failure.sentence, own) == NULL)
+        _exit(2);
+    database_close(&database);
+    database = open_own(); /* all that was said to be stored is, in both files */
+    json_t *list = database_list(&database, 0, &failure);
+    if ((int64_t)json_array_size(list) != count)
+        _exit(3);
+    (void)snprintf(text_path, sizeof(text_path), "%s/" SETTINGS_FILE, own);
+    FILE *file = fopen(text_path, "r");
+    int64_t lines = 0;
+    for (int c = fgetc(file); c != EOF; c = fgetc(file))
+        lines += c == '\n';
+    if (lines != count + 1)
+        _exit(4);
+}
+
+static void test_a_disk_without_room_keeps_what_was_stored(void **state)
+{
+    int status;
+    (void)state;
+    assert_int_equal(mkdir(own, 0700), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        fill_small_disk();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+        print_message("SKIPPED: no file system may be mounted here\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+}
+
 static void test_a_locked_one_is_told(void **state)
 {
     failure_t failure;
@@ -281,9 +381,11 @@ int main(void)
         TEST(test_writers_at_once_lose_nothing),
         TEST(test_what_is_no_database_is_refused),
         TEST(test_one_of_a_newer_version_is_refused),
+        TEST(test_one_of_an_older_version_is_brought_up_to_date),
         TEST(test_a_folder_that_cannot_be_made_is_refused),
         TEST(test_a_read_only_one_is_read),
         TEST(test_a_full_disk_is_told_and_loses_nothing),
+        TEST(test_a_disk_without_room_keeps_what_was_stored),
         TEST(test_a_locked_one_is_told),
     };
     char command[64];

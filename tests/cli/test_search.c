@@ -23,8 +23,20 @@ typedef struct machine {
     uint64_t seed;
 } machine_t;
 
+/* Workers in all, and of these such that send while the others sum: what takes longer counts, and
+ * every worker costs its start. 0: 40, and 4 of 10. */
+static double time_of_two_crews(const setting_t *setting)
+{
+    double all = setting->value[0] > 0 ? (double)setting->value[0] : 40.0;
+    double send = setting->value[1] > 0 ? fmin((double)setting->value[1], all) : 0.4 * all;
+    double sum = fmax(all - send, 0.1 * all);
+    return 40.0 + fmax(1500.0 / send, 3000.0 / sum) + 0.6 * all;
+}
+
 static double true_time(const machine_t *machine, const setting_t *setting)
 {
+    if ((machine->space->knobs[0].use & MOXIE_KNOB_ZERO_CHOOSES) != 0)
+        return time_of_two_crews(setting);
     double a = (double)setting->value[0];
     double sum = 300.0 / a + 0.35 * a;
     if (machine->space->knob_count > 1) {
@@ -144,6 +156,23 @@ static void test_auto_finds_the_best_of_two_knobs(void **state)
     assert_true(count_good(&space, 0.02, 0.001) >= 95);
 }
 
+static void add_choosing_knob(space_t *space, const char *name)
+{
+    space_knob_t *knob = &space->knobs[space->knob_count++];
+    *knob = (space_knob_t){.value_max = 132, .use = MOXIE_KNOB_ZERO_CHOOSES};
+    (void)snprintf(knob->name, sizeof(knob->name), "%s", name);
+    space_knob_spread(knob);
+}
+
+static void test_auto_finds_the_best_of_knobs_that_share(void **state)
+{
+    space_t space = {.knob_count = 0};
+    (void)state;
+    add_choosing_knob(&space, "all");
+    add_choosing_knob(&space, "send");
+    assert_true(count_good(&space, 0.01, 0.0) >= 95);
+}
+
 static void test_auto_finds_the_best_of_three_knobs(void **state)
 {
     space_t space = {.knob_count = 0};
@@ -152,6 +181,84 @@ static void test_auto_finds_the_best_of_three_knobs(void **state)
     add_knob(&space, "spin", 20, 0, 1000000);
     add_knob(&space, "kernels", 0, 0, 3);
     assert_true(count_good(&space, 0.02, 0.0) >= 95);
+}
+
+/* The machine on a call with an eighth of the bytes: the same starts, less to carry. */
+static measured_t measure_eighth(void *ctx, const setting_t *setting, double *time_us,
+                                 char error[SEARCH_ERROR_BYTES])
+{
+    const machine_t *machine = ctx;
+    (void)error;
+    *time_us = 300.0 / 8.0 / (double)setting->value[0] + 0.35 * (double)setting->value[0];
+    return setting->value[0] == machine->failing ? MEASURED_ERROR : MEASURED_TIME;
+}
+
+static void test_latency_and_slope_tell_other_sizes(void **state)
+{
+    space_t space = {.knob_count = 0};
+    slope_t slope = {.mb = {1.0, 8.0}};
+    (void)state;
+    add_knob(&space, "sms", 24, 1, 132);
+    machine_t machine = {.space = &space, .failing = -1};
+    search_t search = run(&machine, SEARCH_AUTO);
+    assert_true(slope_find(&search, measure_eighth, &machine, &slope));
+    assert_int_equal(slope.line_count, 1);
+    assert_true(slope.error < 0.01);
+    const settings_model_t *line = &slope.lines[0];
+    assert_string_equal(line->name, "sms");
+    assert_int_equal(line->points[0].value, 24);
+    assert_in_range(line->point_count, 8, SETTINGS_POINT_COUNT_MAX);
+    for (int32_t i = 0; i < line->point_count; i++)
+        for (double mb = 0.0; mb < 100.0; mb += 13.0) {
+            double a = (double)line->points[i].value;
+            double expected_ns = 1000.0 * (300.0 * mb / 8.0 / a + 0.35 * a);
+            double ns = (double)line->points[i].latency_ns + (double)line->points[i].ns_per_mb * mb;
+            if (fabs(ns - expected_ns) > 0.05 * expected_ns)
+                fail_msg("%.0f SMs, %.0f MB: %.0f ns, it is %.0f", a, mb, ns, expected_ns);
+        }
+    machine.failing = 24; /* the default does not work at that size: nothing is known */
+    slope = (slope_t){.mb = {1.0, 8.0}};
+    assert_false(slope_find(&search, measure_eighth, &machine, &slope));
+    assert_int_equal(slope.line_count, 0);
+    search_release(&search);
+}
+
+/* Only the first and the second kernels work with so few bytes. */
+static measured_t measure_some_kernels(void *ctx, const setting_t *setting, double *time_us,
+                                       char error[SEARCH_ERROR_BYTES])
+{
+    const machine_t *machine = ctx;
+    (void)error;
+    *time_us = true_time(machine, setting) / 4.0;
+    return setting->value[2] > 1 ? MEASURED_ERROR : MEASURED_TIME;
+}
+
+static void test_nothing_is_told_of_what_was_not_measured(void **state)
+{
+    space_t space = {.knob_count = 0};
+    slope_t slope = {.mb = {1.0, 8.0}};
+    (void)state;
+    add_knob(&space, "sms", 24, 1, 132);
+    add_knob(&space, "spin", 20, 0, 1000000);
+    add_knob(&space, "kernels", 0, 0, 3);
+    machine_t machine = {.space = &space, .failing = -1, .noise = 0.01, .seed = 4};
+    search_t search = run(&machine, SEARCH_QUICK); /* fewer settings than a model has terms */
+    assert_false(slope_find(&search, measure_some_kernels, &machine, &slope));
+    search_release(&search);
+    search = run(&machine, SEARCH_AUTO);
+    assert_true(slope_find(&search, measure_some_kernels, &machine, &slope));
+    assert_int_equal(slope.line_count, 3);
+    assert_string_equal(slope.lines[2].name, "kernels");
+    assert_int_equal(slope.lines[2].point_count, 2);
+    assert_int_equal(slope.lines[2].points[1].value, 1);
+    search_release(&search);
+    machine.failing = 132; /* how it goes on up there is not known */
+    search = run(&machine, SEARCH_AUTO);
+    slope = (slope_t){.mb = {1.0, 8.0}};
+    assert_true(slope_find(&search, measure_some_kernels, &machine, &slope));
+    assert_int_equal(slope.line_count, 2);
+    assert_string_equal(slope.lines[0].name, "spin");
+    search_release(&search);
 }
 
 static void test_noise_keeps_the_default(void **state)
@@ -238,6 +345,35 @@ static void test_a_stopped_search_keeps_what_it_has(void **state)
     }
 }
 
+/* Late after so many measurements. */
+static bool is_late(void *ctx)
+{
+    const machine_t *machine = ctx;
+    return machine->count >= 30;
+}
+
+static void test_a_late_search_goes_on_with_the_final_rounds(void **state)
+{
+    space_t space = {.knob_count = 0};
+    failure_t failure;
+    (void)state;
+    add_knob(&space, "sms", 6, 1, 132);
+    add_knob(&space, "chunk", 16, 1, 512);
+    machine_t machine = {.space = &space, .noise = 0.01, .failing = -1, .seed = 2};
+    for (search_mode_t mode = SEARCH_AUTO; mode <= SEARCH_GRID; mode++) {
+        search_t search = {
+            .space = &space, .mode = mode, .measure = measure, .is_late = is_late, .ctx = &machine};
+        machine.count = 0;
+        assert_true(search_run(&search, &failure));
+        assert_false(search.is_stopped);
+        assert_int_equal(search.is_cut, mode != SEARCH_QUICK); /* that was done before */
+        assert_true(machine.count < 60);
+        assert_true(search.candidates[search.fastest_index].final_first >= 0);
+        assert_true(search.candidates[search.fastest_index].count >= 6);
+        search_release(&search);
+    }
+}
+
 static void test_the_setting_stored_before_is_compared(void **state)
 {
     space_t space = {.knob_count = 0};
@@ -318,6 +454,7 @@ static void test_spread_values_are_in_range(void **state)
         bool has_default = false;
         add_knob(&space, "knob", ranges[i][0], ranges[i][1], ranges[i][2]);
         const space_knob_t *knob = &space.knobs[0];
+        assert_true(knob->value_count > 1 || ranges[i][1] == ranges[i][2]);
         for (int32_t j = 0; j < knob->value_count; j++) {
             assert_true(knob->values[j] >= ranges[i][1] && knob->values[j] <= ranges[i][2]);
             assert_true(j == 0 || knob->values[j] > knob->values[j - 1]);
@@ -327,25 +464,51 @@ static void test_spread_values_are_in_range(void **state)
     }
 }
 
+static void test_a_knob_whose_zero_chooses_is_tried_from_the_top(void **state)
+{
+    space_knob_t knob = {.value_max = 132, .use = MOXIE_KNOB_ZERO_CHOOSES};
+    (void)state;
+    space_knob_spread(&knob);
+    assert_in_range(knob.value_count, 8, 16);
+    assert_int_equal(knob.values[0], 0);
+    assert_in_range(knob.values[1], 4, 16); /* the next is no neighbour of 0 */
+    assert_int_equal(knob.values[knob.value_count - 1], 132);
+}
+
 /* Which phase of the plan tunes a knob; "": none does. */
 static const char *phase_of(const plan_t *plan, const char *name)
 {
-    static const char *const names[] = {"sms",      "duplicate_sms", "combine_sms",
-                                        "push_sms", "update_sms",    "spin_count"};
+    static const struct {
+        const char *name;
+        uint64_t use;
+    } knobs[] = {
+        {"send", MOXIE_KNOB_DISPATCH},
+        {"duplicate", MOXIE_KNOB_DISPATCH | MOXIE_KNOB_EXPERT_MAJOR},
+        {"sum", MOXIE_KNOB_COMBINE},
+        {"derive", MOXIE_KNOB_UPDATE},
+        {"derive_and_sum", MOXIE_KNOB_UPDATE | MOXIE_KNOB_COMBINE},
+        {"wait", 0},
+    };
     static tune_t tune;
     plan_t copy = *plan;
+    bool is_used = false;
     tune = (tune_t){.trial = {.plan = &copy}};
-    for (int i = 0; i < 6; i++)
-        add_knob(&tune.space, names[i], 16, 1, 32);
+    for (size_t i = 0; i < sizeof(knobs) / sizeof(knobs[0]); i++) {
+        add_knob(&tune.space, knobs[i].name, 16, 1, 32);
+        tune.space.knobs[i].use = knobs[i].use;
+        is_used |= strcmp(knobs[i].name, name) == 0 && tune_uses_knob(&tune, &tune.space.knobs[i]);
+    }
     tune_plan(&tune);
     for (int32_t i = 0; i < tune.phase_count; i++)
         for (int32_t j = 0; j < tune.phases[i].space.knob_count; j++) {
             const char *knob = tune.phases[i].space.knobs[j].name;
             assert_string_equal(knob, tune.space.knobs[tune.phases[i].knob_of[j]].name);
-            if (strcmp(knob, name) == 0)
+            if (strcmp(knob, name) == 0) {
+                assert_true(is_used);
                 return tune.phases[i].name;
+            }
         }
-    assert_false(tune_uses_knob(&tune, name));
+    assert_false(is_used);
     return "";
 }
 
@@ -353,19 +516,77 @@ static void test_knobs_are_tuned_with_the_call_that_uses_them(void **state)
 {
     plan_t plan = {.layout = MOXIE_LAYOUT_RANK_MAJOR, .is_fresh = true};
     (void)state;
-    assert_string_equal(phase_of(&plan, "sms"), "dispatch");
-    assert_string_equal(phase_of(&plan, "update_sms"), "dispatch");
-    assert_string_equal(phase_of(&plan, "combine_sms"), "combine");
-    assert_string_equal(phase_of(&plan, "push_sms"), "combine");
-    assert_string_equal(phase_of(&plan, "spin_count"), "exchange");
-    assert_string_equal(phase_of(&plan, "duplicate_sms"), "");
+    assert_string_equal(phase_of(&plan, "send"), "dispatch");
+    assert_string_equal(phase_of(&plan, "derive"), "dispatch");
+    assert_string_equal(phase_of(&plan, "sum"), "combine");
+    assert_string_equal(phase_of(&plan, "derive_and_sum"), "exchange");
+    assert_string_equal(phase_of(&plan, "wait"), "exchange");
+    assert_string_equal(phase_of(&plan, "duplicate"), "");
     plan.layout = MOXIE_LAYOUT_EXPERT_MAJOR;
-    assert_string_equal(phase_of(&plan, "duplicate_sms"), "dispatch");
+    assert_string_equal(phase_of(&plan, "duplicate"), "dispatch");
     plan.is_fresh = false;
+    assert_string_equal(phase_of(&plan, "derive"), "");
+    assert_string_equal(phase_of(&plan, "derive_and_sum"), "combine");
     plan.is_backward = true; /* each moves rows as the other does */
-    assert_string_equal(phase_of(&plan, "update_sms"), "");
-    assert_string_equal(phase_of(&plan, "sms"), "combine");
-    assert_string_equal(phase_of(&plan, "combine_sms"), "dispatch");
+    assert_string_equal(phase_of(&plan, "send"), "combine");
+    assert_string_equal(phase_of(&plan, "sum"), "dispatch");
+}
+
+/* Puts so many measurements of every setting into a trial's log: dispatch is fastest with 8 of the
+ * first knob, combine with 4 of the second, each a little off every time. */
+static void fill_log(trial_t *trial, outcome_t *outcomes, int32_t copies)
+{
+    static const double noise[] = {1.0, 1.004, 0.997, 1.002, 0.995};
+    trial->outcomes = outcomes;
+    for (int32_t i = 0; i < 2 * copies; i++)
+        for (int64_t index = 0; index < space_count(trial->space); index++) {
+            outcome_t *outcome = &outcomes[trial->outcome_count++];
+            double factor = noise[(i * 3 + index) % 5];
+            *outcome =
+                (outcome_t){.setting = space_at(trial->space, index), .is_part = i >= copies};
+            double share = outcome->is_part ? 0.125 : 1.0;
+            int64_t a = outcome->setting.value[0];
+            int64_t b = outcome->setting.value[1];
+            outcome->time_us[CALL_DISPATCH] =
+                factor * (share * 800.0 / (double)a + 12.0 * (double)a);
+            outcome->time_us[CALL_COMBINE] =
+                factor * (share * 200.0 / (double)b + 12.0 * (double)b);
+        }
+    trial->logged_count = trial->outcome_count;
+}
+
+static void test_calls_are_tuned_apart(void **state)
+{
+    enum { COPIES = 60 };
+    static tune_t tune;
+    static outcome_t outcomes[16 * 2 * COPIES];
+    plan_t plan = {.layout = MOXIE_LAYOUT_RANK_MAJOR, .is_fresh = true};
+    failure_t failure = {.exit_code = EXIT_DONE};
+    char text[256];
+    (void)state;
+    tune = (tune_t){.mode = SEARCH_GRID, .mb = {1.0, 8.0}};
+    tune.trial = (trial_t){.plan = &plan, .part = &plan, .space = &tune.space};
+    add_knob(&tune.space, "send", 2, 1, 132);
+    add_knob(&tune.space, "sum", 16, 1, 132);
+    tune.space.knobs[0].use = MOXIE_KNOB_DISPATCH;
+    tune.space.knobs[1].use = MOXIE_KNOB_COMBINE;
+    assert_true(space_knob_parse(&tune.space.knobs[0], "2,4,8,16", "send", &failure));
+    assert_true(space_knob_parse(&tune.space.knobs[1], "2,4,8,16", "sum", &failure));
+    fill_log(&tune.trial, outcomes, COPIES);
+    tune_plan(&tune);
+    assert_int_equal(tune.phase_count, 2);
+    assert_true(tune_run(&tune, &failure));
+    assert_false(tune.is_stopped);
+    assert_string_equal(space_text(&tune.space, &tune.best, text, sizeof(text)), "send=8 sum=4");
+    assert_string_equal(tune.verdict, "faster than the default");
+    assert_true(tune.by_default.gain[CALL_DISPATCH] > 0.5);
+    assert_true(tune.by_default.gain[CALL_COMBINE] > 0.5);
+    assert_true(tune.by_default.gain_error[CALL_COUNT] < 0.01);
+    assert_int_equal(tune.phases[0].slope.line_count, 1); /* and each phase has a model */
+    assert_string_equal(tune.phases[1].slope.lines[0].name, "sum");
+    assert_int_equal(tune.trial.run_count, 0);
+    for (int32_t i = 0; i < tune.phase_count; i++)
+        search_release(&tune.phases[i].search);
 }
 
 /* A grid that was measured, as `moxie tune --mode grid` leaves it: the median time of every setting
@@ -481,17 +702,23 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_auto_finds_the_best_of_one_knob),
         cmocka_unit_test(test_auto_finds_the_best_of_two_knobs),
         cmocka_unit_test(test_auto_finds_the_best_of_three_knobs),
+        cmocka_unit_test(test_auto_finds_the_best_of_knobs_that_share),
         cmocka_unit_test(test_auto_finds_the_best_of_a_recorded_grid),
+        cmocka_unit_test(test_latency_and_slope_tell_other_sizes),
+        cmocka_unit_test(test_nothing_is_told_of_what_was_not_measured),
         cmocka_unit_test(test_noise_keeps_the_default),
         cmocka_unit_test(test_a_noisy_machine_is_said_to_be_noisy),
         cmocka_unit_test(test_a_failing_setting_is_recorded_and_left_behind),
         cmocka_unit_test(test_a_default_that_fails_ends_the_search),
         cmocka_unit_test(test_a_stopped_search_keeps_what_it_has),
+        cmocka_unit_test(test_a_late_search_goes_on_with_the_final_rounds),
         cmocka_unit_test(test_the_setting_stored_before_is_compared),
         cmocka_unit_test(test_quick_and_full_measure_about_so_many),
         cmocka_unit_test(test_knobs_are_tuned_with_the_call_that_uses_them),
+        cmocka_unit_test(test_calls_are_tuned_apart),
         cmocka_unit_test(test_values_are_read_and_refused),
         cmocka_unit_test(test_spread_values_are_in_range),
+        cmocka_unit_test(test_a_knob_whose_zero_chooses_is_tried_from_the_top),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

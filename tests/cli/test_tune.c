@@ -186,6 +186,49 @@ static void test_bench_and_info_use_the_nearest_entry(void **state)
     assert_int_equal(unlink("import.json"), 0);
 }
 
+/* Whatever is the best, far from it the model answers, and near it the entry. */
+static void test_far_from_what_was_tuned_the_model_proposes(void **state)
+{
+    int64_t value;
+    (void)state;
+    json_t *results = run_json("tune --json --tokens 256 --output-dir out " SHAPE);
+    const json_t *phase = json_array_get(at(results, "phases"), 0);
+    const json_t *model = at(phase, "model");
+    assert_true(json_array_size(at(at(model, "knobs"), "spin_count")) > 4);
+    assert_true(json_number_value(at(json_array_get(at(phase, "candidates"), 0), "fitted_us")) >
+                0.0);
+    json_decref(results);
+    assert_string_equal(from_of("bench --json " SHAPE "--tokens 200", &value), "stored");
+    assert_string_equal(from_of("bench --json " SHAPE "--tokens 8", &value), "model");
+    json_t *exported = run_json("tune export");
+    json_decref(run_json("tune list --json"));
+    char *text = json_dumps(exported, 0);
+    json_decref(exported);
+    program_write_file("import.json", text, strlen(text));
+    free(text);
+    program_t program = run("tune forget all", 0);
+    program_release(&program);
+    assert_string_equal(from_of("bench --json " SHAPE "--tokens 8", &value), "default");
+    program = run("tune import import.json", 0);
+    program_release(&program);
+    assert_string_equal(from_of("bench --json " SHAPE "--tokens 8", &value), "model");
+    assert_int_equal(unlink("import.json"), 0);
+}
+
+static void test_a_time_limit_ends_the_search_and_keeps_the_best(void **state)
+{
+    (void)state;
+    json_t *results = run_json("tune --mode grid --json --time-limit 1 " SMALL);
+    assert_true(json_is_true(at(results, "out_of_time")));
+    assert_true(json_is_false(at(results, "stopped")));
+    assert_true(json_is_object(at(at(at(results, "performance"), "dispatch"), "default")));
+    assert_true(json_integer_value(at(results, "measured")) > 5);
+    json_decref(results);
+    json_t *entries = run_json("tune list --json");
+    assert_int_equal(json_array_size(at(entries, "entries")), 1);
+    json_decref(entries);
+}
+
 static void test_a_grid_measures_all_and_explains(void **state)
 {
     (void)state;
@@ -270,6 +313,53 @@ static void test_a_stopped_run_goes_on_where_it_was(void **state)
     program_release(&again);
 }
 
+static void test_what_could_not_be_stored_is_stored_later(void **state)
+{
+    static const char arguments[] = "tune --mode quick --json --spin-count 20,40 "
+                                    "--yield-count 100 --stream-min-bytes 4194304 "
+                                    "--row-kernels 0 --store store " SMALL;
+    (void)state;
+    assert_int_equal(mkdir("store", 0700), 0);
+    assert_int_equal(mkdir("store/tuning.txt", 0700), 0); /* where the file would be */
+    program_t failed = run(arguments, 1);
+    assert_non_null(strstr(failed.err, "tuning.txt: cannot be written"));
+    assert_non_null(strstr(failed.err, "--resume goes on"));
+    program_release(&failed);
+    json_t *entries = run_json("tune list --json --store store");
+    assert_int_equal(json_array_size(at(entries, "entries")), 0);
+    json_decref(entries);
+    assert_int_equal(rmdir("store/tuning.txt"), 0);
+    char resumed[400];
+    (void)snprintf(resumed, sizeof(resumed), "%s --resume", arguments);
+    json_t *results = run_json(resumed);
+    assert_true(json_integer_value(at(results, "resumed")) > 0);
+    assert_true(json_integer_value(at(results, "measured")) <
+                json_integer_value(at(results, "resumed")));
+    json_decref(results);
+    entries = run_json("tune list --json --store store");
+    assert_int_equal(json_array_size(at(entries, "entries")), 1);
+    json_decref(entries);
+    assert_int_equal(system("rm -r store"), 0); /* NOLINT(cert-env33-c): our own folder */
+}
+
+static void test_two_tuners_at_once_both_store(void **state)
+{
+    char name[300];
+    (void)state;
+    program_t one = program_start("tune --mode quick --tokens 16 --output-dir out " SHAPE);
+    program_t other = program_start("tune --mode quick --tokens 32 --output-dir out " SHAPE);
+    program_finish(&one);
+    program_finish(&other);
+    if (one.exit_code != 0 || other.exit_code != 0)
+        fail_msg("%s%s", one.err, other.err);
+    program_release(&one);
+    program_release(&other);
+    assert_int_equal(count_files("out/logs", name), 2);
+    json_t *entries = run_json("tune list --json");
+    assert_int_equal(json_array_size(at(entries, "entries")), 2);
+    json_decref(entries);
+}
+
 static void test_a_recorded_routing_can_be_tuned(void **state)
 {
     (void)state;
@@ -299,6 +389,8 @@ static void test_bad_input_is_told(void **state)
         {"tune --spin-count 4:2", 2, "--spin-count: '4:2' is no list of values"},
         {"tune --knob spin_count", 2, "--knob: 'spin_count' is not NAME=VALUES"},
         {"tune --knob row_kernels=9", 2, "--knob row_kernels: 9 is out of range, it can be 0 to 3"},
+        {"tune --time-limit 0", 2, "--time-limit: '0' is no number of seconds from 1 to"},
+        {"tune --time-limit 5m", 2, "--time-limit: '5m' is no number"},
         {"tune --store ''", 2, "--store: must not be empty"},
         {"tune --store /dev/null/x", 2, "/dev/null/x: no such folder can be made"},
         {"tune --output-dir /dev/null/x " SHAPE, 2, "--output-dir: no folder can be made"},
@@ -313,14 +405,21 @@ static void test_bad_input_is_told(void **state)
         {"tune import bad.json", 2, "bad.json:1: "},
         {"tune import other.json", 2, "other.json: no export of a tuning database"},
         {"tune import entry.json", 2, "entry.json: entry 1 makes no sense"},
+        {"tune import model.json", 2, "model.json: entry 1 makes no sense"},
         {"tune list 1 2", 2, "'2' is one argument too many"},
     };
     static const char bad[] = "{";
     static const char other[] = "{\"schema\":\"moxie.bench/1\"}";
     static const char entry[] =
         "{\"schema\":\"moxie.tuning/1\",\"entries\":[{\"backend\":\"a b\"}]}";
+    static const char model[] =
+        "{\"schema\":\"moxie.tuning/1\",\"entries\":[{\"backend\":\"shm\",\"machine\":\"m\","
+        "\"mode\":\"standard\",\"variant\":\"v\",\"ranks\":2,\"tokens\":8,\"hidden\":8,"
+        "\"experts\":2,\"topk\":1,\"knobs\":{\"spin_count\":1},"
+        "\"model\":{\"error\":1,\"knobs\":{\"spin_count\":[[1,2]]}}}]}";
     (void)state;
     program_write_file("bad.json", bad, strlen(bad));
+    program_write_file("model.json", model, strlen(model));
     program_write_file("other.json", other, strlen(other));
     program_write_file("entry.json", entry, strlen(entry));
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -336,9 +435,13 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_a_run_leaves_its_files_and_an_entry, clean),
         cmocka_unit_test_setup(test_bench_and_info_use_the_nearest_entry, clean),
+        cmocka_unit_test_setup(test_far_from_what_was_tuned_the_model_proposes, clean),
+        cmocka_unit_test_setup(test_a_time_limit_ends_the_search_and_keeps_the_best, clean),
         cmocka_unit_test_setup(test_a_grid_measures_all_and_explains, clean),
         cmocka_unit_test_setup(test_a_setting_that_fails_is_recorded, clean),
         cmocka_unit_test_setup(test_a_stopped_run_goes_on_where_it_was, clean),
+        cmocka_unit_test_setup(test_what_could_not_be_stored_is_stored_later, clean),
+        cmocka_unit_test_setup(test_two_tuners_at_once_both_store, clean),
         cmocka_unit_test_setup(test_a_recorded_routing_can_be_tuned, clean),
         cmocka_unit_test_setup(test_bad_input_is_told, clean),
     };

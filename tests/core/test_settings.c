@@ -68,6 +68,44 @@ static void test_a_group_takes_the_newest_of_the_nearest(void **state)
     assert_int_equal(unsetenv(SETTINGS_SHAPE_VARIABLE), 0);
 }
 
+/* An entry of this machine for 100 tokens of 1 KB: a small spin_count is fast, and large calls want
+ * 80. One token sends 1 KB, so that 1000 tokens are 1 MB. */
+static void write_model(int ranks, int error)
+{
+    char text[2048];
+    char machine[MACHINE_KEY_BYTES];
+    machine_key("shm", machine);
+    (void)snprintf(text, sizeof(text),
+                   SETTINGS_HEADER
+                   "\nbackend=shm machine=%s mode=standard variant=v ranks=%d tokens=100 "
+                   "hidden=500 experts=8 topk=1 knob.spin_count=7 model_error=%d "
+                   "model.spin_count=20:10000:100000,5:5000:200000,80:20000:50000\n",
+                   machine, ranks, error);
+    write_file(text);
+}
+
+static int64_t spin_count_for(const char *shape, const char *from)
+{
+    assert_int_equal(setenv(SETTINGS_SHAPE_VARIABLE, shape, 1), 0);
+    int64_t value = spin_count(from);
+    assert_int_equal(unsetenv(SETTINGS_SHAPE_VARIABLE), 0);
+    return value;
+}
+
+static void test_a_model_proposes_where_no_entry_is_near(void **state)
+{
+    (void)state;
+    write_model(1, 30);
+    assert_int_equal(spin_count_for("tokens=120 hidden=500 experts=8 topk=1", "stored"), 7);
+    assert_int_equal(spin_count_for("tokens=1 hidden=500 experts=8 topk=1", "model"), 5);
+    assert_int_equal(spin_count_for("tokens=9000 hidden=500 experts=8 topk=1", "model"), 80);
+    assert_int_equal(spin_count_for("tokens=9000", "stored"), 7); /* of unknown bytes */
+    write_model(1, 600); /* so wrong that nothing is worth leaving the default for */
+    assert_int_equal(spin_count_for("tokens=9000 hidden=500 experts=8 topk=1", "model"), 20);
+    write_model(2, 30); /* of another number of ranks */
+    assert_int_equal(spin_count_for("tokens=9000 hidden=500 experts=8 topk=1", "stored"), 7);
+}
+
 static void test_environment_and_options_win(void **state)
 {
     static const int64_t entries[][3] = {{1, 100, 7}};
@@ -80,6 +118,40 @@ static void test_environment_and_options_win(void **state)
     assert_int_equal(setenv("MOXIE_TUNING", "off", 1), 0);
     assert_int_equal(spin_count("default"), 20);
     assert_int_equal(setenv("MOXIE_TUNING", folder, 1), 0);
+}
+
+static void test_a_group_can_say_what_it_wants(void **state)
+{
+    static const int64_t entries[][3] = {{1, 100, 1}, {1, 1000, 2}};
+    static const struct {
+        const char *tuning;
+        moxie_status_t status;
+        int64_t spin_count;
+    } cases[] = {
+        {NULL, MOXIE_OK, 2},
+        {"off", MOXIE_OK, 20},
+        {"tokens=120", MOXIE_OK, 1},
+        {"tokens=900 topk=2", MOXIE_OK, 2},
+        {"", MOXIE_OK, 2},
+        {"tokens", MOXIE_ERR_ARGUMENT, 0},
+        {"tokens=many", MOXIE_ERR_ARGUMENT, 0},
+        {"speed=5", MOXIE_ERR_ARGUMENT, 0},
+    };
+    (void)state;
+    write_entries(entries, 2);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        moxie_group_options_t options = MOXIE_GROUP_OPTIONS_INIT;
+        moxie_knob_info_t knob = MOXIE_KNOB_INFO_INIT;
+        moxie_group_t *group = NULL;
+        options.rank_count = 1;
+        options.tuning = cases[i].tuning;
+        assert_status(moxie_group_create(&options, &group), cases[i].status);
+        if (group == NULL)
+            continue;
+        assert_status(moxie_group_knob(group, 0, &knob), MOXIE_OK);
+        assert_int_equal(knob.value, cases[i].spin_count);
+        moxie_group_destroy(group);
+    }
 }
 
 static void test_what_makes_no_sense_is_passed_over(void **state)
@@ -102,6 +174,16 @@ static void test_what_makes_no_sense_is_passed_over(void **state)
                    machine);
     write_file(text);
     assert_int_equal(spin_count("default"), 20);
+    static const char *const models[] = {"", "5", "5:1", "5:1:", "5:1:2,", "5:1:x", "5:1:2,6:1"};
+    for (size_t i = 0; i < sizeof(models) / sizeof(models[0]); i++) {
+        (void)snprintf(text, sizeof(text),
+                       SETTINGS_HEADER "\nbackend=shm machine=%s ranks=1 knob.spin_count=5 "
+                                       "model.spin_count=%s\n",
+                       machine, models[i]);
+        write_file(text);
+        assert_int_equal(spin_count(strcmp(models[i], "5:1:2,") == 0 ? "stored" : "default"),
+                         strcmp(models[i], "5:1:2,") == 0 ? 5 : 20);
+    }
     write_file(SETTINGS_HEADER "\nbackend=shm machine=other ranks=1 knob.spin_count=5\n");
     assert_int_equal(spin_count("default"), 20);
 }
@@ -111,7 +193,10 @@ static void test_a_line_comes_back_as_it_was_written(void **state)
     settings_entry_t entry = {
         .key = {"cuda", "H200,4x", "standard", "rank_major", 4, 4096, 2048, 128, 8},
         .knobs = {{"sms", 24}, {"combine_sms", -3}},
-        .knob_count = 2};
+        .knob_count = 2,
+        .models = {{"sms", {{24, 52000, 9100}, {-1, -7, 12}}, 2}, {"push_sms", {{0, 1, 2}}, 1}},
+        .model_count = 2,
+        .model_error = 31};
     settings_entry_t back;
     char line[SETTINGS_LINE_BYTES];
     FILE *stream = fmemopen(line, sizeof(line), "w");
@@ -127,7 +212,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_group_takes_the_newest_of_the_nearest),
+        cmocka_unit_test(test_a_model_proposes_where_no_entry_is_near),
         cmocka_unit_test(test_environment_and_options_win),
+        cmocka_unit_test(test_a_group_can_say_what_it_wants),
         cmocka_unit_test(test_what_makes_no_sense_is_passed_over),
         cmocka_unit_test(test_a_line_comes_back_as_it_was_written),
     };

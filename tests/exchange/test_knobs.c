@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every knob of shm reaches what it is for: the group's counters change with it. Which kernels
- * row_kernels takes no counter tells; the conformance tests run all of them. */
+ * row_kernels takes no counter tells, but the time does: cuda/test_knobs.c. */
 #include "support/check.h"
 #include "support/world.h"
 

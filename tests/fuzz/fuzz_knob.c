@@ -7,12 +7,12 @@
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
     static const knob_t knobs[] = {
-        {"fuzz_small", "a small range", 20, 0, 1000000},
-        {"fuzz_large", "the whole range", 0, INT64_MIN, INT64_MAX},
+        {"fuzz_small", "a small range", 20, 0, 1000000, 0},
+        {"fuzz_large", "the whole range", 0, INT64_MIN, INT64_MAX, 0},
     };
     fuzz_input_t input = {bytes, count};
     moxie_knob_setting_t setting = {"fuzz_small", 0};
-    const knob_stored_t stored = {&setting, 1}; /* of any value and, below, any name */
+    const knob_stored_t stored = {&setting, 1, "stored"}; /* of any value and, below, any name */
     char name[12];
     fuzz_take(&input, name, sizeof(name) - 1);
     name[sizeof(name) - 1] = '\0';

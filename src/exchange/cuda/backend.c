@@ -15,19 +15,23 @@
 #define UPDATE_STATIC_BYTES (4 << 10)
 
 static const knob_t knobs[] = {
-    [CUDA_KNOB_SMS] = {"sms", "SMs that dispatch sends with", 16, 1, 132},
+    [CUDA_KNOB_SMS] = {"sms", "SMs that dispatch sends with", 16, 1, 132,
+                       MOXIE_KNOB_DISPATCH | MOXIE_KNOB_SMS},
     [CUDA_KNOB_DUPLICATE_SMS] = {"duplicate_sms",
                                  "further SMs that copy received rows in expert_major dispatch", 32,
-                                 0, 132},
+                                 0, 132,
+                                 MOXIE_KNOB_DISPATCH | MOXIE_KNOB_EXPERT_MAJOR | MOXIE_KNOB_SMS},
     [CUDA_KNOB_COMBINE_SMS] = {"combine_sms",
                                "SMs that combine may use; 0: 40 in rank_major, 48 in expert_major",
-                               0, 0, CUDA_BLOCK_COUNT_MAX},
+                               0, 0, CUDA_BLOCK_COUNT_MAX,
+                               MOXIE_KNOB_COMBINE | MOXIE_KNOB_SMS | MOXIE_KNOB_ZERO_CHOOSES},
     [CUDA_KNOB_PUSH_SMS] = {"push_sms",
                             "of these, SMs that send partials home; 0: 4 of 10, 11 of 20 "
                             "in expert_major",
-                            0, 0, CUDA_BLOCK_COUNT_MAX},
+                            0, 0, CUDA_BLOCK_COUNT_MAX,
+                            MOXIE_KNOB_COMBINE | MOXIE_KNOB_SMS | MOXIE_KNOB_ZERO_CHOOSES},
     [CUDA_KNOB_UPDATE_SMS] = {"update_sms", "SMs that a route update may use", 24, 1,
-                              CUDA_UPDATE_BLOCKS_MAX},
+                              CUDA_UPDATE_BLOCKS_MAX, MOXIE_KNOB_UPDATE | MOXIE_KNOB_SMS},
 };
 
 static const char *const kernel_names[CUDA_KERNEL_COUNT] = {
@@ -238,6 +242,11 @@ static int32_t device(const moxie_group_t *group)
     return cuda_of(group)->transport->device.ordinal;
 }
 
+static int32_t sm_count(const moxie_group_t *group)
+{
+    return cuda_of(group)->transport->device.sm_count;
+}
+
 static moxie_status_t stream_barrier(moxie_group_t *group, moxie_stream_t stream)
 {
     cuda_exchange_t *exchange = cuda_of(group);
@@ -351,6 +360,7 @@ const backend_t cuda_backend = {
     .barrier = barrier,
     .group_status = group_status,
     .device = device,
+    .sm_count = sm_count,
     .stream_barrier = stream_barrier,
     .counters = counters,
     .peer_counters = peer_counters,

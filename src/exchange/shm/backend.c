@@ -21,15 +21,15 @@ enum {
 
 static const knob_t knobs[] = {
     [KNOB_SPIN_COUNT] = {"spin_count", "pauses a wait spins before it yields the processor", 20, 0,
-                         1000000},
+                         1000000, 0},
     [KNOB_YIELD_COUNT] = {"yield_count", "yields of a wait before it sleeps in the kernel", 100, 0,
-                          1000000},
+                          1000000, 0},
     [KNOB_STREAM_MIN_BYTES] = {"stream_min_bytes",
                                "bytes a rank sends from which rows are written past the caches",
-                               4 << 20, 0, INT64_MAX},
+                               4 << 20, 0, INT64_MAX, 0},
     [KNOB_ROW_KERNELS] = {"row_kernels",
                           "0: the best this processor has, 1: portable, 2: AVX2, 3: AVX-512",
-                          ROWS_BEST, ROWS_BEST, ROWS_AVX512},
+                          ROWS_BEST, ROWS_BEST, ROWS_AVX512, 0},
 };
 
 static void probe(moxie_backend_info_t *out)
