@@ -109,11 +109,12 @@ static moxie_status_t allow_shared_memory(cuda_exchange_t *exchange)
     cuda()->cuDeviceGetAttribute(&optin, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
                                  gpu);
     cuda()->cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, gpu);
+    exchange->update_bytes_max = (uint32_t)optin - UPDATE_STATIC_BYTES;
     exchange->bulk_bytes = major >= 9 ? CUDA_BULK_SHARED_BYTES : 0;
     moxie_status_t status =
         cuda_check(cuda()->cuFuncSetAttribute(exchange->kernels[CUDA_KERNEL_UPDATE],
                                               CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                                              optin - UPDATE_STATIC_BYTES),
+                                              (int)exchange->update_bytes_max),
                    "shared memory of a kernel");
     for (size_t i = 0; i < sizeof(senders) / sizeof(senders[0]) && status == MOXIE_OK; i++) {
         status =

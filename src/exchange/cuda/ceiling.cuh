@@ -9,7 +9,7 @@
 namespace moxie
 {
 
-extern "C" __global__ void __launch_bounds__(CUDA_UPDATE_THREADS)
+extern "C" __global__ void __launch_bounds__(CUDA_BARRIER_THREADS)
     moxie_barrier(const __grid_constant__ cuda_barrier_args_t args)
 {
     __shared__ operation op;

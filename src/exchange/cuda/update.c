@@ -8,12 +8,6 @@
 /* Tokens that make another block worth its share of the exchange of counts. */
 #define TOKENS_PER_BLOCK 64
 
-/* Threads of a block: as many warps as have room for their counts. */
-static uint32_t thread_count(uint32_t column_count)
-{
-    return column_count <= 1024 ? CUDA_UPDATE_THREADS : CUDA_UPDATE_THREADS / 4;
-}
-
 /* What update.cuh lays out: of each warp a stage and its counts, of the block two sums of counts.
  */
 static uint32_t shared_bytes(uint32_t threads, uint32_t column_count)
@@ -21,6 +15,16 @@ static uint32_t shared_bytes(uint32_t threads, uint32_t column_count)
     const uint32_t warps = threads / 32;
     return warps * CUDA_UPDATE_STAGE_BYTES +
            (uint32_t)sizeof(uint32_t) * (warps + 2) * column_count;
+}
+
+/* Threads of a block: as many warps as have room. */
+static uint32_t thread_count(const cuda_exchange_t *exchange, uint32_t column_count)
+{
+    uint32_t threads = CUDA_UPDATE_THREADS;
+    while (threads > 32 && shared_bytes(threads, column_count) > exchange->update_bytes_max) {
+        threads -= 32;
+    }
+    return threads;
 }
 
 static moxie_status_t launch(const moxie_route_t *route, const moxie_routing_t *routing,
@@ -48,7 +52,7 @@ static moxie_status_t launch(const moxie_route_t *route, const moxie_routing_t *
     const cuda_blocks_t blocks =
         cuda_share_blocks(exchange, route->group->knobs.value[CUDA_KNOB_UPDATE_SMS], 0,
                           shape->token_count_max, TOKENS_PER_BLOCK);
-    const uint32_t threads = thread_count(columns);
+    const uint32_t threads = thread_count(exchange, columns);
     return cuda_launch(exchange, CUDA_KERNEL_UPDATE, blocks.total, threads,
                        shared_bytes(threads, columns), &args, stream, CUDA_LAUNCH_BEHIND);
 }

@@ -36,7 +36,7 @@ extern "C" {
 
 /* Threads of a block. */
 #define CUDA_BARRIER_THREADS  128
-#define CUDA_UPDATE_THREADS   512 /* at most */
+#define CUDA_UPDATE_THREADS   704 /* at most */
 #define CUDA_DISPATCH_THREADS 384
 #define CUDA_COMBINE_THREADS  512
 
