@@ -52,6 +52,7 @@ typedef struct launch {
     int signal_fd;
     sigset_t old_signals;
     int64_t gates_passed;
+    int64_t started_ms;
     int64_t failed_ms; /* when the first failure was seen; 0: none */
     failure_t *failure;
     run_result_t *result;
@@ -380,6 +381,19 @@ static void look_for_silence(launch_t *launch)
     }
 }
 
+/* Whoever set the limit wants the machine back: no grace. */
+static void look_at_time_limit(launch_t *launch)
+{
+    int64_t limit_s = launch->plan->time_limit_s;
+    if (limit_s == 0 || launch->failed_ms != 0 ||
+        link_now_ms() - launch->started_ms < limit_s * 1000)
+        return;
+    failure_set(launch->failure, EXIT_FAILED, "the time limit of %lld s has passed",
+                (long long)limit_s);
+    launch->result->is_out_of_time = true;
+    launch->failed_ms = link_now_ms() - GRACE_MS;
+}
+
 static void take_signal(launch_t *launch)
 {
     struct signalfd_siginfo info;
@@ -406,6 +420,7 @@ static void watch_once(launch_t *launch)
         if (launch->poll[rank].revents != 0 && launch->children[rank].fd >= 0)
             read_child(launch, rank);
     look_for_silence(launch);
+    look_at_time_limit(launch);
 }
 
 /* A rank still runs that is not to blame: what it has to say is worth the wait. */
@@ -508,7 +523,11 @@ static void complete_failure(const launch_t *launch)
 
 bool launch_run(const plan_t *plan, run_result_t *out, failure_t *failure)
 {
-    launch_t launch = {.plan = plan, .signal_fd = -1, .failure = failure, .result = out};
+    launch_t launch = {.plan = plan,
+                       .signal_fd = -1,
+                       .started_ms = link_now_ms(),
+                       .failure = failure,
+                       .result = out};
     *out = (run_result_t){.record = NULL};
     (void)fflush(NULL); /* or the children would write it again */
     bool is_started = open_launch(&launch);

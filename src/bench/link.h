@@ -13,6 +13,7 @@
 typedef struct run_result {
     json_t *record;                     /* the document, still without machine and version; owned */
     char mismatch[512];                 /* "": verified */
+    bool is_out_of_time;                /* the plan's time limit ended the run */
     char *flight[MOXIE_RANK_COUNT_MAX]; /* a failed run: the ranks' flight recorders; owned, NULL:
                                            none */
 } run_result_t;

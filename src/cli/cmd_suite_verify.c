@@ -2,6 +2,7 @@
 /* moxie suite verify: every mistake in the files, on standard error or as JSON. */
 #include "bench/record.h"
 #include "cli/cli.h"
+#include "suite/text.h"
 #include "suite/verify.h"
 
 #include <argp.h>
@@ -45,8 +46,8 @@ static void print_json(const sources_t *sources, mistakes_t *mistakes)
     for (size_t i = 0; i < sources->count; i++)
         if (sources->list[i]->is_named)
             json_array_append_new(files,
-                                  json_pack("{s:s,s:s}", "path", sources->list[i]->path, "kind",
-                                            verify_kind_name(sources->list[i]->kind)));
+                                  json_pack("{s:o,s:s}", "path", text_json(sources->list[i]->path),
+                                            "kind", verify_kind_name(sources->list[i]->kind)));
     json_t *document =
         json_pack("{s:s,s:b,s:o,s:o}", "schema", "moxie.suite.verify/1", "ok",
                   mistakes->error_count == 0, "files", files, "mistakes", mistakes_json(mistakes));

@@ -2,6 +2,8 @@
 /* A list of mistakes. */
 #include "suite/mistakes.h"
 
+#include "suite/text.h"
+
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,11 +128,11 @@ json_t *mistakes_json(mistakes_t *mistakes)
     sort(mistakes);
     for (size_t i = 0; i < mistakes->count; i++) {
         const mistake_t *mistake = &mistakes->list[i];
-        json_array_append_new(list,
-                              json_pack("{s:s,s:s,s:i,s:i,s:s,s:s}", "severity",
-                                        severity_names[mistake->severity], "path", mistake->path,
-                                        "line", mistake->line, "column", mistake->column, "key",
-                                        mistake->key, "message", mistake->text));
+        json_array_append_new(
+            list, json_pack("{s:s,s:o,s:i,s:i,s:o,s:o}", "severity",
+                            severity_names[mistake->severity], "path", text_json(mistake->path),
+                            "line", mistake->line, "column", mistake->column, "key",
+                            text_json(mistake->key), "message", text_json(mistake->text)));
     }
     return list;
 }

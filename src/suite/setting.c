@@ -127,6 +127,11 @@ const setting_row_t *setting_row(setting_id_t id)
     return &rows[id];
 }
 
+bool setting_is_of(setting_id_t id, dialect_t dialect)
+{
+    return !rows[id].is_of_moe_only || dialect == DIALECT_MOE_BENCHMARK;
+}
+
 /* The number of a value, or of the word of a choice; false: it has none. */
 static bool read_number(const setting_row_t *row, const toml_node_t *node, int64_t *out)
 {
@@ -214,7 +219,7 @@ static bool find_setting(const char *name, dialect_t dialect, setting_id_t *out)
     for (int i = 0; i < SETTING_COUNT; i++)
         if (strcmp(rows[i].name, name) == 0) {
             *out = (setting_id_t)i;
-            return !rows[i].is_of_moe_only || dialect == DIALECT_MOE_BENCHMARK;
+            return setting_is_of(*out, dialect);
         }
     *out = SETTING_COUNT;
     return false;
@@ -231,7 +236,7 @@ static void refuse_key(const layer_t *layer, const toml_node_t *node, setting_id
         return;
     }
     for (int i = 0; i < SETTING_COUNT; i++)
-        if (!rows[i].is_of_moe_only || dialect == DIALECT_MOE_BENCHMARK)
+        if (setting_is_of((setting_id_t)i, dialect))
             suggestion_offer(&suggestion, rows[i].name);
     if (suggestion.nearest != NULL)
         mistakes_add(mistakes, SEVERITY_ERROR, layer->source, node, prefix,

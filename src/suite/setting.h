@@ -77,6 +77,9 @@ typedef struct setting_row {
 
 const setting_row_t *setting_row(setting_id_t id);
 
+/* Whether a dialect has the key. */
+bool setting_is_of(setting_id_t id, dialect_t dialect);
+
 /* What the files say of a key. */
 typedef struct setting {
     const source_t *source;  /* NULL: nothing, the default holds */
