@@ -259,6 +259,7 @@ static void take_record(launch_t *launch, const json_t *record)
     (void)snprintf(launch->result->mismatch, sizeof(launch->result->mismatch), "%s",
                    mismatch == NULL ? "" : mismatch);
     launch->result->record = json_incref(json_object_get(record, "document"));
+    launch->result->trace = json_incref(json_object_get(record, "trace"));
 }
 
 static void take_message(launch_t *launch, int32_t rank, const char *line, size_t length)
@@ -546,6 +547,7 @@ bool launch_run(const plan_t *plan, run_result_t *out, failure_t *failure)
     else if (is_started && launch.failed_ms == 0)
         return true;
     json_decref(out->record);
-    out->record = NULL;
+    json_decref(out->trace);
+    out->record = out->trace = NULL;
     return false;
 }

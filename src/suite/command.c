@@ -34,7 +34,7 @@ bool command_set_options(const suite_session_t *session, const job_t *job, optio
     if (is_set && session->request->backend != BACKEND_AUTO)
         is_set = option_set_number(options, OPTION_BACKEND, from_suite, session->request->backend,
                                    failure);
-    if (is_set && job_value(job, SETTING_USE_KINETO_PROFILER).number != 0)
+    if (is_set && !session->is_cuda && job_value(job, SETTING_USE_KINETO_PROFILER).number != 0)
         is_set = option_set_text(options, OPTION_TRACE, from_suite, "trace.json", failure);
     return is_set;
 }
@@ -122,6 +122,8 @@ static void append_setting(json_t *keys, const suite_session_t *session, const j
         (void)snprintf(effect, sizeof(effect), "%s",
                        session->is_cuda ? "none: no file gives it, and Moxie's own setting holds"
                                         : "none: ranks on the CPU have no multiprocessors");
+    else if (id == SETTING_USE_KINETO_PROFILER && session->is_cuda)
+        (void)snprintf(effect, sizeof(effect), "none: on cuda the phases of a call cannot be seen");
     else
         (void)snprintf(effect, sizeof(effect), "%s", row->effect);
     append_key(keys, "cmd_args", row->name, value_json(id, &value), setting->source, setting->node,

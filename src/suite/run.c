@@ -5,6 +5,7 @@
 #include "bench/launch.h"
 #include "bench/record.h"
 #include "bench/table.h"
+#include "bench/trace.h"
 #include "moxie/version.h"
 #include "suite/command.h"
 #include "suite/environment.h"
@@ -192,6 +193,16 @@ static bool write_json(const char *folder, const char *name, const json_t *docum
     return tree_close(out, folder, name, failure);
 }
 
+static bool write_trace(const run_t *run, const char *folder, failure_t *failure)
+{
+    static const char name[] = "trace.json";
+    FILE *out = run->result.trace == NULL ? NULL : tree_open(folder, name, failure);
+    if (out == NULL)
+        return run->result.trace == NULL;
+    (void)trace_write(run->result.trace, out);
+    return tree_close(out, folder, name, failure);
+}
+
 /* benchmark_<ranks>_ranks_<time>_<mode>/ */
 static bool write_results(run_t *run, const json_t *list, failure_t *failure)
 {
@@ -202,7 +213,7 @@ static bool write_results(run_t *run, const json_t *list, failure_t *failure)
                    run->plan.rank_count, stamp, job_value(run->job, SETTING_MODE).text);
     (void)snprintf(path, sizeof(path), "%s/%s", run->folder, run->results);
     return tree_make(path, failure) && write_json(path, "results.json", list, failure) &&
-           matrices_write(&run->plan, path, failure);
+           matrices_write(&run->plan, path, failure) && write_trace(run, path, failure);
 }
 
 static bool write_stdout(const run_t *run, const json_t *list, failure_t *failure)
