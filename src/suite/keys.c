@@ -227,7 +227,7 @@ static void refuse_key(const key_table_t *keys, const layer_t *layer, const toml
                        const char *prefix, mistakes_t *mistakes)
 {
     suggestion_t suggestion = {.word = node->key};
-    for (size_t i = 0; i < keys->count; i++)
+    for (size_t i = 0; i < keys->count && !mistakes_are_full(mistakes); i++)
         suggestion_offer(&suggestion, keys->rows[i].name);
     if (suggestion.nearest != NULL)
         mistakes_add(mistakes, SEVERITY_ERROR, layer->source, node, prefix,

@@ -24,6 +24,11 @@ static int compare(const void *one, const void *other)
     return strcmp(a->text, b->text);
 }
 
+bool mistakes_are_full(const mistakes_t *mistakes)
+{
+    return mistakes->count >= MISTAKE_COUNT_MAX;
+}
+
 static bool is_known(const mistakes_t *mistakes, const mistake_t *mistake)
 {
     for (size_t i = 0; i < mistakes->count; i++)
@@ -42,7 +47,8 @@ static void release(mistake_t *mistake)
 /* Takes over what the mistake owns. */
 static void adopt(mistakes_t *mistakes, mistake_t *mistake)
 {
-    bool is_whole = mistake->path != NULL && mistake->key != NULL && mistake->text != NULL;
+    bool is_whole = mistake->path != NULL && mistake->key != NULL && mistake->text != NULL &&
+                    !mistakes_are_full(mistakes);
     mistakes->found_count += mistake->severity == SEVERITY_ERROR;
     if (is_whole && is_known(mistakes, mistake)) {
         release(mistake);
@@ -120,6 +126,9 @@ void mistakes_print(mistakes_t *mistakes, FILE *out)
         (void)fprintf(out, " %s: %s%s%s\n", severity_names[mistake->severity], mistake->key,
                       mistake->key[0] == '\0' ? "" : ": ", mistake->text);
     }
+    if (mistakes->error_count + mistakes->warning_count > mistakes->count)
+        (void)fprintf(out, "and %zu more\n",
+                      mistakes->error_count + mistakes->warning_count - mistakes->count);
 }
 
 json_t *mistakes_json(mistakes_t *mistakes)

@@ -23,11 +23,14 @@ typedef struct mistake {
     char *text;
 } mistake_t;
 
+/* Mistakes that are described at most; the others are counted. */
+enum { MISTAKE_COUNT_MAX = 1000 };
+
 typedef struct mistakes {
     mistake_t *list;
     size_t count;
     size_t capacity;
-    size_t error_count; /* also counts what no memory was left to describe */
+    size_t error_count; /* also counts what is not described */
     size_t warning_count;
     size_t found_count; /* errors, also those that were there already */
 } mistakes_t;
@@ -45,6 +48,9 @@ void mistakes_add(mistakes_t *mistakes, severity_t severity, const source_t *sou
 /* The same for a file that is no source yet. */
 void mistakes_add_file(mistakes_t *mistakes, severity_t severity, const char *path, int32_t line,
                        int32_t column, const char *text);
+
+/* Whether one more would only be counted. */
+bool mistakes_are_full(const mistakes_t *mistakes);
 
 /* One line each, "PATH:LINE:COLUMN: error: KEY: TEXT", by file and place. Sorts them. */
 void mistakes_print(mistakes_t *mistakes, FILE *out);

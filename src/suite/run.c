@@ -76,8 +76,8 @@ static json_t *nodes_json(const suite_session_t *session, const job_t *job)
         json_array_append_new(names, json_string(name));
     }
     return json_pack("{s:i,s:o,s:b,s:i,s:s}", "count", job->node_count, "names", names, "simulated",
-                     1, "ranks_per_node", session->ranks_per_node, "ranks_from",
-                     session->ranks_from);
+                     job->entry->has_nodes || job->node_count > 1, "ranks_per_node",
+                     session->ranks_per_node, "ranks_from", session->ranks_from);
 }
 
 static json_t *dependencies_json(const suite_session_t *session, const entry_t *entry)

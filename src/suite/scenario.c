@@ -131,9 +131,25 @@ static void check_ids(const scenario_t *scenario, mistakes_t *mistakes)
     }
 }
 
+static void check_run_count(const scenario_t *scenario, mistakes_t *mistakes)
+{
+    int64_t count = 0;
+    for (int32_t i = 0; i < scenario->entry_count; i++)
+        count += scenario->entries[i].iterations * entry_step_count(&scenario->entries[i]);
+    if (count > RUN_COUNT_MAX)
+        mistakes_add(mistakes, SEVERITY_ERROR, scenario->source,
+                     toml_find(toml_root(scenario->source->document), "Tests"), NULL,
+                     "iterations and sweeps make more than %d runs", RUN_COUNT_MAX);
+}
+
 static void read_entries(scenario_t *scenario, const toml_node_t *list,
                          const references_t *references, mistakes_t *mistakes)
 {
+    if (list->child_count > ENTRY_COUNT_MAX) {
+        mistakes_add(mistakes, SEVERITY_ERROR, scenario->source, list, NULL,
+                     "a scenario has %d tests at most", ENTRY_COUNT_MAX);
+        return;
+    }
     scenario->entries = calloc((size_t)list->child_count, sizeof(*scenario->entries));
     scenario->order = calloc((size_t)list->child_count, sizeof(*scenario->order));
     if (scenario->entries == NULL || scenario->order == NULL) {
@@ -149,6 +165,7 @@ static void read_entries(scenario_t *scenario, const toml_node_t *list,
     for (int32_t i = 0; i < scenario->entry_count; i++)
         read_dependencies(scenario, i, mistakes);
     find_order(scenario, mistakes);
+    check_run_count(scenario, mistakes);
 }
 
 void scenario_read(const source_t *source, const references_t *references, scenario_t *out,

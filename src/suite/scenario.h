@@ -69,7 +69,7 @@ int32_t entry_node_count(const entry_t *entry, int32_t index);
 /* Runs of one iteration: 1, or the values of all sweeps multiplied. */
 int64_t entry_step_count(const entry_t *entry);
 
-/* Runs of a sweep at most. */
-enum { STEP_COUNT_MAX = 1000 };
+/* Tests of a scenario, runs of a sweep, and runs of all tests at most. */
+enum { ENTRY_COUNT_MAX = 4096, STEP_COUNT_MAX = 1000, RUN_COUNT_MAX = 100000 };
 
 #endif

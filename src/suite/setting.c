@@ -235,7 +235,7 @@ static void refuse_key(const layer_t *layer, const toml_node_t *node, setting_id
                      dialect_names[DIALECT_MOE_BENCHMARK], dialect_names[dialect]);
         return;
     }
-    for (int i = 0; i < SETTING_COUNT; i++)
+    for (int i = 0; i < SETTING_COUNT && !mistakes_are_full(mistakes); i++)
         if (setting_is_of((setting_id_t)i, dialect))
             suggestion_offer(&suggestion, rows[i].name);
     if (suggestion.nearest != NULL)

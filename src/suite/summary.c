@@ -24,18 +24,30 @@ static long long integer_at(const json_t *object, const char *key)
     return json_integer_value(json_object_get(object, key));
 }
 
+/* Whether a scenario speaks of other nodes than this one. */
+static bool has_simulated_nodes(const scenario_t *scenario)
+{
+    for (int32_t i = 0; i < scenario->entry_count; i++) {
+        const entry_t *entry = &scenario->entries[i];
+        for (int32_t at = 0; at < entry_node_count_values(entry); at++)
+            if (entry->has_nodes || entry_node_count(entry, at) > 1)
+                return true;
+    }
+    return false;
+}
+
 /* What a reader should know before he compares. */
 static json_t *notes_json(const suite_session_t *session)
 {
     json_t *notes = json_array();
     json_array_append_new(
-        notes, json_sprintf("the nodes are simulated: all ranks run on %s, %d a node (%s)",
-                            session->host, session->ranks_per_node, session->ranks_from));
+        notes, json_sprintf("%d ranks a node: %s", session->ranks_per_node, session->ranks_from));
+    if (has_simulated_nodes(&session->scenario))
+        json_array_append_new(
+            notes, json_sprintf("the nodes are simulated: all ranks run on %s", session->host));
     if (session->system != NULL)
         json_array_append_new(notes, json_string("the system file says slurm, but nothing is "
                                                  "submitted: the tests run on this machine"));
-    json_array_append_new(notes, json_string("one test runs at a time, in the order that the "
-                                             "dependencies leave; none is ended by another's end"));
     return notes;
 }
 
@@ -112,6 +124,7 @@ void summary_close(json_t *summary, time_t end)
     tree_stamp(end, stamp);
     json_object_set_new(summary, "ended", json_string(stamp));
     json_object_set_new(summary, "passed", json_integer(count_status(summary, "passed")));
+    json_object_set_new(summary, "planned", json_integer(count_status(summary, "planned")));
     json_object_set_new(summary, "failed", json_integer(summary_failed_count(summary)));
     json_object_set_new(summary, "not_run", json_integer(left));
     json_object_set_new(summary, "complete", json_boolean(left == 0));
@@ -187,7 +200,11 @@ void summary_print_end(const json_t *summary, const char *folder, FILE *out)
     const json_t *baseline = json_object_get(summary, "baseline");
     if (json_is_object(baseline))
         print_baseline(baseline, out);
-    (void)fprintf(out, "\n%lld passed, %lld failed, %lld not run\nresults   are in %s\n",
-                  integer_at(summary, "passed"), integer_at(summary, "failed"),
-                  integer_at(summary, "not_run"), folder);
+    if (json_is_true(json_object_get(summary, "dry_run")))
+        (void)fprintf(out, "\n%lld planned, %lld that cannot run\nfiles     are in %s\n",
+                      integer_at(summary, "planned"), integer_at(summary, "failed"), folder);
+    else
+        (void)fprintf(out, "\n%lld passed, %lld failed, %lld not run\nresults   are in %s\n",
+                      integer_at(summary, "passed"), integer_at(summary, "failed"),
+                      integer_at(summary, "not_run"), folder);
 }

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Variables of a table at most. */
+enum { VARIABLE_COUNT_MAX = 1000 };
+
 static bool is_name(const char *text)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_";
@@ -25,7 +28,10 @@ static void check_value(const layer_t *layer, const toml_node_t *value, const to
 
 void variables_check(const layer_t *layer, const char *prefix, bool may_sweep, mistakes_t *mistakes)
 {
-    for (int32_t i = 0; i < layer->table->child_count; i++) {
+    if (layer->table->child_count > VARIABLE_COUNT_MAX)
+        mistakes_add(mistakes, SEVERITY_ERROR, layer->source, layer->table, NULL,
+                     "it has more than %d variables", VARIABLE_COUNT_MAX);
+    for (int32_t i = 0; i < layer->table->child_count && i < VARIABLE_COUNT_MAX; i++) {
         const toml_node_t *node = &layer->table->children[i];
         if (!is_name(node->key))
             mistakes_add(mistakes, SEVERITY_ERROR, layer->source, node, prefix,
@@ -59,7 +65,7 @@ bool variables_add(variables_t *variables, const layer_t *layer)
     if (grown == NULL)
         return false;
     variables->list = grown;
-    for (int32_t i = 0; i < layer->table->child_count; i++) {
+    for (int32_t i = 0; i < layer->table->child_count && i < VARIABLE_COUNT_MAX; i++) {
         const toml_node_t *node = &layer->table->children[i];
         variable_t *known = find(variables, node->key);
         variable_t *variable = known == NULL ? &variables->list[variables->count++] : known;
