@@ -119,8 +119,8 @@ bool system_add_group(const source_t *source, const node_want_t *want, node_list
     const toml_node_t *partition = find_named(partitions, want->partition);
     const toml_node_t *group = find_named(toml_find(partition, "groups"), want->group);
     const toml_node_t *nodes = toml_find(group, "nodes");
-    bool is_added = group != NULL;
-    for (int32_t i = 0; i < value_text_count(nodes) && is_added; i++)
-        is_added = value_text(nodes, i) != NULL && nodes_add_hosts(list, value_text(nodes, i), why);
-    return is_added;
+    for (int32_t i = 0; i < value_text_count(nodes); i++)
+        if (value_text(nodes, i) != NULL)
+            (void)nodes_add_hosts(list, value_text(nodes, i), why);
+    return group != NULL;
 }

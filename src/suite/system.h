@@ -15,7 +15,8 @@ const char *system_text(const source_t *source, const char *key);
 /* Ranks of a node, or 0 when the file does not say; `source` may be NULL. */
 int32_t system_ranks_per_node(const source_t *source);
 
-/* Adds the nodes of a group. False: there is no such group, or its list is wrong. */
+/* Adds the nodes of a group; what is wrong with their names system_check() tells. False: there is
+ * no such group. */
 bool system_add_group(const source_t *source, const node_want_t *want, node_list_t *list);
 
 #endif

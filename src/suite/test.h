@@ -30,7 +30,7 @@ void test_read(const layer_t *layers, int32_t layer_count, bool is_strict, test_
 
 void test_release(test_t *test);
 
-/* The text of one of its keys in the last layer that has it; `*layer` is that layer; NULL: none. */
+/* One of its keys in the last layer that has it, which `*layer` becomes; NULL: none has it. */
 const toml_node_t *test_find(const test_t *test, const char *key, const layer_t **layer);
 
 #endif
