@@ -142,10 +142,9 @@ json_t *command_parameters(const job_t *job)
     return parameters;
 }
 
-/* Any value, as a person would write it. */
-static json_t *node_json(const toml_node_t *node)
+/* A value that is no list and no table; of these only what they are. */
+static json_t *plain_json(const toml_node_t *node)
 {
-    json_t *json = NULL;
     switch (node->kind) {
     case TOML_KIND_STRING:
         return json_string(node->string);
@@ -155,19 +154,24 @@ static json_t *node_json(const toml_node_t *node)
         return json_real(node->fraction);
     case TOML_KIND_BOOLEAN:
         return json_boolean(node->integer);
-    case TOML_KIND_ARRAY:
-        json = json_array();
-        for (int32_t i = 0; i < node->child_count; i++)
-            json_array_append_new(json, node_json(&node->children[i]));
-        return json;
-    case TOML_KIND_TABLE:
-        json = json_object();
-        for (int32_t i = 0; i < node->child_count; i++)
-            json_object_set_new(json, node->children[i].key, node_json(&node->children[i]));
-        return json;
     default:
         return json_string(node->kind_name);
     }
+}
+
+/* Any value, with what is in a list or a table. */
+static json_t *node_json(const toml_node_t *node)
+{
+    if (node->kind != TOML_KIND_ARRAY && node->kind != TOML_KIND_TABLE)
+        return plain_json(node);
+    json_t *json = node->kind == TOML_KIND_ARRAY ? json_array() : json_object();
+    for (int32_t i = 0; i < node->child_count; i++) {
+        if (node->kind == TOML_KIND_ARRAY)
+            json_array_append_new(json, plain_json(&node->children[i]));
+        else
+            json_object_set_new(json, node->children[i].key, plain_json(&node->children[i]));
+    }
+    return json;
 }
 
 /* Keys of a table, but those that have rows of their own. */

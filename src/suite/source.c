@@ -5,8 +5,7 @@
 #include "bench/file.h"
 #include "suite/mistakes.h"
 
-#include <dirent.h>
-#include <errno.h>
+#include <fts.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,7 +13,7 @@
 /* These files are small; anything larger is something else. */
 #define SOURCE_BYTES_MAX ((size_t)1 << 20)
 
-/* Folders in folders: more is a loop of links. */
+/* Folders in folders that are looked into. */
 enum { FOLDER_DEPTH_MAX = 16 };
 
 static source_kind_t kind_of(const toml_node_t *root)
@@ -51,6 +50,7 @@ static bool keep(sources_t *sources, source_t *source)
 {
     if (sources->count == sources->capacity) {
         size_t capacity = 2 * sources->capacity + 16;
+        /* NOLINTNEXTLINE(bugprone-sizeof-expression): a list of pointers, which stay valid */
         source_t **grown = realloc((void *)sources->list, capacity * sizeof(*grown));
         if (grown == NULL)
             return false;
@@ -117,37 +117,42 @@ static bool ends_in_toml(const char *name)
     return length > 5 && strcmp(name + length - 5, ".toml") == 0;
 }
 
-static bool read_folder(sources_t *sources, const char *path, int depth, bool is_named,
-                        struct mistakes *mistakes)
+static int compare_names(const FTSENT **one, const FTSENT **other)
 {
-    struct dirent **entries = NULL;
-    int count = scandir(path, &entries, NULL, alphasort);
-    if (count < 0) {
-        mistakes_add_file(mistakes, SEVERITY_ERROR, path, 0, 0, strerror(errno));
-        return false;
-    }
-    for (int i = 0; i < count; i++) {
-        char *inside = NULL;
-        struct stat stat_of;
-        bool is_hidden = entries[i]->d_name[0] == '.';
-        if (!is_hidden && asprintf(&inside, "%s/%s", path, entries[i]->d_name) >= 0 &&
-            stat(inside, &stat_of) == 0) {
-            if (S_ISDIR(stat_of.st_mode) && depth > 0)
-                (void)read_folder(sources, inside, depth - 1, is_named, mistakes);
-            else if (!S_ISDIR(stat_of.st_mode) && ends_in_toml(inside))
-                (void)sources_read(sources, inside, is_named, mistakes);
-        }
-        free(is_hidden ? NULL : inside);
-        free(entries[i]);
-    }
-    free((void *)entries);
-    return true;
+    return strcmp((*one)->fts_name, (*other)->fts_name);
+}
+
+/* A folder or a file on the way. */
+static void take(sources_t *sources, FTS *walk, FTSENT *at, int depth_max, bool is_named,
+                 struct mistakes *mistakes)
+{
+    bool is_hidden = at->fts_level > FTS_ROOTLEVEL && at->fts_name[0] == '.';
+    if (at->fts_info == FTS_D && (is_hidden || at->fts_level >= depth_max))
+        (void)fts_set(walk, at, FTS_SKIP);
+    else if (at->fts_info == FTS_DNR)
+        mistakes_add_file(mistakes, SEVERITY_ERROR, at->fts_path, 0, 0, strerror(at->fts_errno));
+    else if (at->fts_info != FTS_D && at->fts_info != FTS_DP && at->fts_info != FTS_DC &&
+             !is_hidden && ends_in_toml(at->fts_name))
+        (void)sources_read(sources, at->fts_path, is_named, mistakes);
 }
 
 bool sources_read_folder(sources_t *sources, const char *path, bool is_deep, bool is_named,
                          struct mistakes *mistakes)
 {
-    return read_folder(sources, path, is_deep ? FOLDER_DEPTH_MAX : 0, is_named, mistakes);
+    char *copy = strdup(path);
+    char *paths[] = {copy, NULL};
+    struct stat stat_of;
+    FTS *walk = NULL;
+    if (copy != NULL && stat(path, &stat_of) == 0 && S_ISDIR(stat_of.st_mode))
+        walk = fts_open(paths, FTS_LOGICAL | FTS_NOCHDIR, compare_names);
+    if (walk == NULL)
+        mistakes_add_file(mistakes, SEVERITY_ERROR, path, 0, 0,
+                          copy == NULL ? "not enough memory" : "it is no folder");
+    for (FTSENT *at; walk != NULL && (at = fts_read(walk)) != NULL;)
+        take(sources, walk, at, is_deep ? FOLDER_DEPTH_MAX : 1, is_named, mistakes);
+    bool is_read = walk != NULL && fts_close(walk) == 0;
+    free(copy);
+    return is_read;
 }
 
 layer_t source_layer(const source_t *source)

@@ -103,6 +103,7 @@ static void check(const source_t *source, size_t index, const references_t *refe
 void verify_files(const verify_t *verify, sources_t *sources, mistakes_t *mistakes)
 {
     read_paths(verify, sources, mistakes);
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): a list of pointers */
     const source_t **systems = calloc(sources->count + 1, sizeof(*systems));
     references_t references = {
         .sources = sources, .systems = systems, .is_strict = verify->is_strict};

@@ -86,6 +86,7 @@ bool is_too_deep(std::string_view text, int32_t *line)
     return false;
 }
 
+/* Makes nodes of a document from those of toml++. */
 class Builder
 {
   public:
@@ -94,85 +95,95 @@ class Builder
     }
 
     /* `key` is NULL for what has none. */
-    toml_node_t build(const toml::node &node, const toml::key *key)
-    {
-        toml_node_t out = {};
-        const toml::source_position place =
-            key != nullptr ? key->source().begin : node.source().begin;
-        out.line = static_cast<int32_t>(place.line);
-        out.column = static_cast<int32_t>(place.column);
-        out.kind_name = name_of(node.type());
-        out.kind = TOML_KIND_OTHER;
-        if (key != nullptr) {
-            if (key->str().find('\0') != std::string_view::npos)
-                throw toml::parse_error("a key must not have a NUL in it", key->source());
-            out.key = keep(key->str());
-        }
-        if (const auto *table = node.as_table())
-            build_table(*table, &out);
-        else if (const auto *array = node.as_array())
-            build_array(*array, &out);
-        else
-            build_value(node, &out);
-        return out;
-    }
+    toml_node_t build(const toml::node &node, const toml::key *key);
 
   private:
     toml_document &document_;
 
-    const char *keep(std::string_view text)
-    {
-        return document_.texts.emplace_back(text).c_str();
-    }
-
-    void adopt(std::vector<toml_node_t> &&children, toml_node_t *out)
-    {
-        const auto &kept = document_.arrays.emplace_back(std::move(children));
-        out->children = kept.data();
-        out->child_count = static_cast<int32_t>(kept.size());
-    }
-
-    void build_table(const toml::table &table, toml_node_t *out)
-    {
-        std::vector<toml_node_t> children;
-        for (const auto &[key, node] : table)
-            children.push_back(build(node, &key));
-        std::stable_sort(children.begin(), children.end(),
-                         [](const toml_node_t &a, const toml_node_t &b) {
-                             return a.line != b.line ? a.line < b.line : a.column < b.column;
-                         });
-        out->kind = TOML_KIND_TABLE;
-        adopt(std::move(children), out);
-    }
-
-    void build_array(const toml::array &array, toml_node_t *out)
-    {
-        std::vector<toml_node_t> children;
-        for (const toml::node &node : array)
-            children.push_back(build(node, nullptr));
-        out->kind = TOML_KIND_ARRAY;
-        adopt(std::move(children), out);
-    }
-
-    void build_value(const toml::node &node, toml_node_t *out)
-    {
-        if (const auto *string = node.as_string()) {
-            const bool has_nul = string->get().find('\0') != std::string::npos;
-            out->kind = has_nul ? TOML_KIND_OTHER : TOML_KIND_STRING;
-            out->kind_name = has_nul ? "a string with a NUL in it" : out->kind_name;
-            out->string = has_nul ? nullptr : keep(string->get());
-        } else if (const auto *integer = node.as_integer()) {
-            out->kind = TOML_KIND_INTEGER;
-            out->integer = integer->get();
-        } else if (const auto *fraction = node.as_floating_point()) {
-            out->kind = TOML_KIND_FRACTION;
-            out->fraction = fraction->get();
-        } else if (const auto *boolean = node.as_boolean()) {
-            out->kind = TOML_KIND_BOOLEAN;
-            out->integer = boolean->get() ? 1 : 0;
-        }
-    }
+    const char *keep(std::string_view text);
+    void adopt(std::vector<toml_node_t> &&children, toml_node_t *out);
+    void build_table(const toml::table &table, toml_node_t *out);
+    void build_array(const toml::array &array, toml_node_t *out);
+    void build_value(const toml::node &node, toml_node_t *out);
 };
+
+// NOLINTBEGIN(misc-no-recursion): as deep as the document, which toml++ and is_too_deep() bound
+toml_node_t Builder::build(const toml::node &node, const toml::key *key)
+{
+    toml_node_t out = {};
+    const toml::source_position place = key != nullptr ? key->source().begin : node.source().begin;
+    out.line = static_cast<int32_t>(place.line);
+    out.column = static_cast<int32_t>(place.column);
+    out.kind_name = name_of(node.type());
+    out.kind = TOML_KIND_OTHER;
+    if (key != nullptr) {
+        if (key->str().find('\0') != std::string_view::npos)
+            throw toml::parse_error("a key must not have a NUL in it", key->source());
+        out.key = keep(key->str());
+    }
+    if (const auto *table = node.as_table())
+        build_table(*table, &out);
+    else if (const auto *array = node.as_array())
+        build_array(*array, &out);
+    else
+        build_value(node, &out);
+    return out;
+}
+
+const char *Builder::keep(std::string_view text)
+{
+    return document_.texts.emplace_back(text).c_str();
+}
+
+void Builder::adopt(std::vector<toml_node_t> &&children, toml_node_t *out)
+{
+    const auto &kept = document_.arrays.emplace_back(std::move(children));
+    out->children = kept.data();
+    out->child_count = static_cast<int32_t>(kept.size());
+}
+
+void Builder::build_table(const toml::table &table, toml_node_t *out)
+{
+    std::vector<toml_node_t> children;
+    for (const auto &[key, node] : table)
+        children.push_back(build(node, &key));
+    std::stable_sort(children.begin(), children.end(),
+                     [](const toml_node_t &a, const toml_node_t &b) {
+                         return a.line != b.line ? a.line < b.line : a.column < b.column;
+                     });
+    out->kind = TOML_KIND_TABLE;
+    adopt(std::move(children), out);
+}
+
+void Builder::build_array(const toml::array &array, toml_node_t *out)
+{
+    std::vector<toml_node_t> children;
+    for (const toml::node &node : array)
+        children.push_back(build(node, nullptr));
+    out->kind = TOML_KIND_ARRAY;
+    adopt(std::move(children), out);
+}
+
+// NOLINTEND(misc-no-recursion)
+
+void Builder::build_value(const toml::node &node, toml_node_t *out)
+{
+    if (const auto *string = node.as_string()) {
+        const bool has_nul = string->get().find('\0') != std::string::npos;
+        out->kind = has_nul ? TOML_KIND_OTHER : TOML_KIND_STRING;
+        out->kind_name = has_nul ? "a string with a NUL in it" : out->kind_name;
+        out->string = has_nul ? nullptr : keep(string->get());
+    } else if (const auto *integer = node.as_integer()) {
+        out->kind = TOML_KIND_INTEGER;
+        out->integer = integer->get();
+    } else if (const auto *fraction = node.as_floating_point()) {
+        out->kind = TOML_KIND_FRACTION;
+        out->fraction = fraction->get();
+    } else if (const auto *boolean = node.as_boolean()) {
+        out->kind = TOML_KIND_BOOLEAN;
+        out->integer = boolean->get() ? 1 : 0;
+    }
+}
 
 void say(toml_error_t *error, std::string_view what)
 {
