@@ -245,8 +245,9 @@ static bool judge(const suite_t *suite, failure_t *failure)
         return failure_set(failure, EXIT_FAILED, "%lld of %d runs failed", (long long)failed_count,
                            suite->jobs.count);
     if (slower_count > 0)
-        return failure_set(failure, EXIT_FAILED, "%lld calls are slower than %g times %s",
-                           (long long)slower_count, request->fail_below, request->baseline_dir);
+        return failure_set(failure, EXIT_FAILED, "%lld call%s slower than %g times %s",
+                           (long long)slower_count, slower_count == 1 ? " is" : "s are",
+                           request->fail_below, request->baseline_dir);
     if (request->fail_below > 0.0 && json_integer_value(json_object_get(baseline, "compared")) == 0)
         return failure_set(failure, EXIT_FAILED, "nothing could be compared with %s",
                            request->baseline_dir);
