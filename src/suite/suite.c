@@ -25,6 +25,9 @@
 /* Where results go when nobody says. */
 static const char default_folder[] = "results";
 
+/* The rows of all runs. */
+static const char csv_name[] = "suite.csv";
+
 /* A suite from beginning to end. */
 typedef struct suite {
     suite_session_t session;
@@ -32,7 +35,7 @@ typedef struct suite {
     jobs_t jobs;
     json_t *earlier; /* the record to compare with; NULL: none */
     json_t *summary;
-    json_t *records; /* of the runs so far */
+    FILE *csv; /* suite.csv, a row for each operation that was run */
     FILE *out;
 } suite_t;
 
@@ -87,9 +90,10 @@ static bool choose_place(suite_session_t *session, failure_t *failure)
 {
     options_t options;
     plan_t plan = {.options = &options, .launcher = session->launcher};
-    bool is_chosen = options_init(&options);
+    if (!options_init(&options))
+        return failure_set(failure, EXIT_FAILED, "not enough memory for options");
     options.backend = session->request->backend;
-    is_chosen = is_chosen && place_choose(&plan, failure);
+    bool is_chosen = place_choose(&plan, failure);
     session->is_cuda = plan.place.is_cuda;
     session->ranks_per_node = system_ranks_per_node(session->system);
     session->ranks_from = "gpus_per_node of the system file";
@@ -144,9 +148,11 @@ static bool prepare(suite_t *suite, FILE *told, failure_t *failure)
     if (!choose_place(session, failure) || !make_folder(session, now, failure))
         return false;
     describe_machine(session);
-    suite->summary = summary_make(session, now);
-    suite->records = json_array();
-    return true;
+    suite->summary = summary_make(session, suite->jobs.count, now);
+    suite->csv = tree_open(session->folder, csv_name, failure);
+    if (suite->csv != NULL)
+        figures_csv_head(suite->csv);
+    return suite->csv != NULL;
 }
 
 /* A file that is always whole, even if somebody pulls the plug. */
@@ -161,27 +167,13 @@ static bool write_summary(const suite_t *suite, failure_t *failure)
     return output_file_commit(&file, failure);
 }
 
-static bool write_csv(const suite_t *suite, failure_t *failure)
-{
-    size_t index;
-    const json_t *record;
-    FILE *out = tree_open(suite->session.folder, "suite.csv", failure);
-    if (out == NULL)
-        return false;
-    figures_csv_head(out);
-    json_array_foreach(suite->records, index, record)
-    {
-        figures_csv_rows(suite->session.scenario.name, record, out);
-    }
-    return tree_close(out, suite->session.folder, "suite.csv", failure);
-}
-
-static bool keep(suite_t *suite, json_t *record, failure_t *failure)
+static bool keep(suite_t *suite, const json_t *record, failure_t *failure)
 {
     summary_add(suite->summary, record);
-    json_array_append_new(suite->records, record);
+    figures_csv_rows(suite->session.scenario.name, record, suite->csv);
+    (void)fflush(suite->csv);
     summary_close(suite->summary, time(NULL));
-    return write_summary(suite, failure) && write_csv(suite, failure);
+    return write_summary(suite, failure);
 }
 
 /* A stop signal that came while no ranks ran to be stopped. */
@@ -206,6 +198,7 @@ static bool run_one(suite_t *suite, const job_t *job, failure_t *failure)
         summary_print_run(record, suite->out);
         if (!keep(suite, record, &kept) && is_done)
             *failure = kept;
+        json_decref(record);
     }
     int number = pending_signal();
     if (is_done && number != 0) {
@@ -264,7 +257,8 @@ static bool finish(suite_t *suite, bool is_complete, failure_t *failure)
                             compare_runs(suite->earlier, request->baseline_dir, suite->summary,
                                          request->fail_below));
     summary_close(suite->summary, time(NULL));
-    bool is_written = write_summary(suite, &written);
+    bool is_written = tree_close(suite->csv, suite->session.folder, csv_name, &written);
+    is_written = write_summary(suite, &written) && is_written;
     summary_print_end(suite->summary, suite->session.folder, suite->out);
     if (is_complete && !is_written)
         *failure = written;
@@ -279,7 +273,6 @@ static void release(suite_t *suite)
     json_decref(suite->session.machine);
     json_decref(suite->earlier);
     json_decref(suite->summary);
-    json_decref(suite->records);
     sources_release(&suite->sources);
 }
 

@@ -51,7 +51,7 @@ static json_t *notes_json(const suite_session_t *session)
     return notes;
 }
 
-json_t *summary_make(const suite_session_t *session, time_t start)
+json_t *summary_make(const suite_session_t *session, int32_t run_count, time_t start)
 {
     char stamp[STAMP_BYTES];
     const suite_request_t *request = session->request;
@@ -59,12 +59,13 @@ json_t *summary_make(const suite_session_t *session, time_t start)
     tree_stamp(start, stamp);
     for (int32_t i = 0; i < request->argument_count; i++)
         json_array_append_new(arguments, text_json(request->arguments[i]));
-    return json_pack("{s:s,s:s,s:{s:o,s:o,s:o},s:o,s:s,s:b,s:o,s:O,s:s,s:[],s:n}", "schema",
+    return json_pack("{s:s,s:s,s:{s:o,s:o,s:o},s:o,s:s,s:b,s:i,s:o,s:O,s:s,s:[],s:n}", "schema",
                      "moxie.suite/1", "scenario", session->scenario.name, "files", "scenario",
                      text_json(request->scenario_path), "tests_dir", text_json(request->tests_dir),
                      "system", text_json(request->system_path), "command", arguments, "started",
-                     stamp, "dry_run", request->is_dry, "notes", notes_json(session), "machine",
-                     session->machine, "version", moxie_version_text(), "tests", "baseline");
+                     stamp, "dry_run", request->is_dry, "runs", run_count, "notes",
+                     notes_json(session), "machine", session->machine, "version",
+                     moxie_version_text(), "tests", "baseline");
 }
 
 /* The figures of a call that are compared and shown. */
@@ -120,7 +121,8 @@ int64_t summary_failed_count(const json_t *summary)
 void summary_close(json_t *summary, time_t end)
 {
     char stamp[STAMP_BYTES];
-    int64_t left = count_status(summary, "not_run");
+    int64_t left = integer_at(summary, "runs") + count_status(summary, "not_run") -
+                   (int64_t)json_array_size(json_object_get(summary, "tests"));
     tree_stamp(end, stamp);
     json_object_set_new(summary, "ended", json_string(stamp));
     json_object_set_new(summary, "passed", json_integer(count_status(summary, "passed")));

@@ -9,13 +9,13 @@
 #include <stdio.h>
 #include <time.h>
 
-/* A record with no runs yet; a new reference. */
-json_t *summary_make(const suite_session_t *session, time_t start);
+/* A record of `run_count` runs that are still to be made; a new reference. */
+json_t *summary_make(const suite_session_t *session, int32_t run_count, time_t start);
 
 /* Adds a run by its record. */
 void summary_add(json_t *summary, const json_t *record);
 
-/* Counts, and says whether every run was come to. */
+/* Counts the runs so far, and says whether these are all. */
 void summary_close(json_t *summary, time_t end);
 
 /* Runs that neither passed nor, in a dry run, could be planned. */
