@@ -433,6 +433,26 @@ static void test_an_interrupted_suite_keeps_what_is_finished(void **state)
     program_release(&program);
 }
 
+/* A test whose rank is killed is lost, and the next one runs. */
+static void test_a_killed_rank_is_told(void **state)
+{
+    (void)state;
+    write_files(SMALL, "name = 'killed'\n"
+                       "[[Tests]]\nid = 'long'\ntest_name = 'small'\n"
+                       "cmd_args = {tokens = 2048, hidden_size = 2048, num_iterations = 1000000}\n"
+                       "[[Tests]]\nid = 'next'\ntest_name = 'small'\n");
+    program_t program = program_start(RUN);
+    assert_int_equal(kill(program_child(&program, 3), SIGKILL), 0);
+    program_finish(&program);
+    assert_int_equal(program.exit_code, 1);
+    program_check_clean(&program);
+    json_t *suite = load("out/*/suite.json");
+    check_status(suite, "long/0", "lost", "signal 9");
+    check_status(suite, "next/0", "passed", "");
+    json_decref(suite);
+    program_release(&program);
+}
+
 static void test_nothing_runs_when_a_file_is_wrong(void **state)
 {
     (void)state;
@@ -477,6 +497,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_profile_is_a_timeline),
         cmocka_unit_test(test_a_regression_fails),
         cmocka_unit_test(test_an_interrupted_suite_keeps_what_is_finished),
+        cmocka_unit_test(test_a_killed_rank_is_told),
         cmocka_unit_test(test_nothing_runs_when_a_file_is_wrong),
         cmocka_unit_test_prestate(test_a_mismatch_fails, preload),
     };
