@@ -7,22 +7,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Remembers what a variable was. False: no memory. */
+static bool remember(environment_t *environment, const char *name)
+{
+    const char *before = getenv(name);
+    environment_change_t *grown =
+        realloc(environment->changes, (environment->count + 1) * sizeof(*grown));
+    if (grown == NULL)
+        return false;
+    environment->changes = grown;
+    environment_change_t *change = &environment->changes[environment->count];
+    *change = (environment_change_t){strdup(name), before == NULL ? NULL : strdup(before)};
+    if (change->name != NULL && (before == NULL || change->before != NULL)) {
+        environment->count++;
+        return true;
+    }
+    free(change->name);
+    free(change->before);
+    return false;
+}
+
 static void set_variable(void *ctx, const char *name, const char *value)
 {
     environment_t *environment = ctx;
-    const char *before = getenv(name);
-    environment_change_t change = {strdup(name), before == NULL ? NULL : strdup(before)};
-    environment_change_t *grown =
-        realloc(environment->changes, (environment->count + 1) * sizeof(*grown));
-    environment->changes = grown == NULL ? environment->changes : grown;
-    if (grown == NULL || change.name == NULL || (before != NULL && change.before == NULL) ||
-        setenv(name, value, 1) != 0) {
+    if (!remember(environment, name) || setenv(name, value, 1) != 0)
         environment->is_out_of_memory = true;
-        free(change.name);
-        free(change.before);
-        return;
-    }
-    environment->changes[environment->count++] = change;
 }
 
 bool environment_enter(environment_t *environment, const suite_session_t *session, const job_t *job)

@@ -44,6 +44,19 @@ static void release(mistake_t *mistake)
     free(mistake->text);
 }
 
+static bool make_room(mistakes_t *mistakes)
+{
+    if (mistakes->count < mistakes->capacity)
+        return true;
+    size_t capacity = 2 * mistakes->capacity + 16;
+    mistake_t *grown = realloc(mistakes->list, capacity * sizeof(*grown));
+    if (grown == NULL)
+        return false;
+    mistakes->list = grown;
+    mistakes->capacity = capacity;
+    return true;
+}
+
 /* Takes over what the mistake owns. */
 static void adopt(mistakes_t *mistakes, mistake_t *mistake)
 {
@@ -56,14 +69,7 @@ static void adopt(mistakes_t *mistakes, mistake_t *mistake)
     }
     mistakes->error_count += mistake->severity == SEVERITY_ERROR;
     mistakes->warning_count += mistake->severity == SEVERITY_WARNING;
-    if (is_whole && mistakes->count == mistakes->capacity) {
-        size_t capacity = 2 * mistakes->capacity + 16;
-        mistake_t *grown = realloc(mistakes->list, capacity * sizeof(*grown));
-        is_whole = grown != NULL;
-        mistakes->list = is_whole ? grown : mistakes->list;
-        mistakes->capacity = is_whole ? capacity : mistakes->capacity;
-    }
-    if (is_whole)
+    if (is_whole && make_room(mistakes))
         mistakes->list[mistakes->count++] = *mistake;
     else
         release(mistake);

@@ -17,6 +17,19 @@ static bool is_known(const node_list_t *list, const char *name)
     return false;
 }
 
+static bool append(node_list_t *list, const char *name)
+{
+    char **grown = realloc((void *)list->names, ((size_t)list->count + 1) * sizeof(*grown));
+    if (grown == NULL)
+        return false;
+    list->names = grown;
+    list->names[list->count] = strdup(name);
+    if (list->names[list->count] == NULL)
+        return false;
+    list->count++;
+    return true;
+}
+
 static bool add(node_list_t *list, const char *name, char why[NODES_WHY_BYTES])
 {
     static const char allowed[] =
@@ -33,14 +46,10 @@ static bool add(node_list_t *list, const char *name, char why[NODES_WHY_BYTES])
         (void)snprintf(why, NODES_WHY_BYTES, "it names more than %d nodes", NODE_COUNT_MAX);
         return false;
     }
-    char **grown = realloc((void *)list->names, ((size_t)list->count + 1) * sizeof(*grown));
-    char *copy = grown == NULL ? NULL : strdup(name);
-    list->names = grown == NULL ? list->names : grown;
-    if (copy == NULL) {
+    if (!append(list, name)) {
         (void)snprintf(why, NODES_WHY_BYTES, "not enough memory");
         return false;
     }
-    list->names[list->count++] = copy;
     return true;
 }
 
