@@ -32,8 +32,8 @@ bool trace_check(const plan_t *plan, failure_t *failure)
 {
     return plan->options->trace == NULL || !plan->place.is_cuda ||
            failure_set(failure, EXIT_UNAVAILABLE,
-                       "%s: on cuda the phases of a call pass on the GPU, where no clock of the "
-                       "ranks sees them; --backend shm has them",
+                       "%s: on cuda the phases of a call pass on the GPU: how long they took is in "
+                       "the record (phases_us), but not when; --backend shm has them",
                        plan->where[OPTION_TRACE]);
 }
 

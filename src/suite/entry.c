@@ -54,6 +54,15 @@ static void check_in_place(const layer_t *layer, mistakes_t *mistakes)
     }
 }
 
+/* Overrides of a test that is not there are checked by themselves. */
+static void check_overrides(const layer_t *layer, mistakes_t *mistakes)
+{
+    setting_t settings[SETTING_COUNT];
+    layer_t table = {layer->source, toml_find(layer->table, "cmd_args")};
+    if (table.table != NULL && table.table->kind == TOML_KIND_TABLE)
+        settings_read(&table, 1, DIALECT_MOE_BENCHMARK, settings, mistakes);
+}
+
 static void read_test(const layer_t *layer, const references_t *references, entry_t *entry,
                       mistakes_t *mistakes)
 {
@@ -66,8 +75,10 @@ static void read_test(const layer_t *layer, const references_t *references, entr
     const source_t *base = test_name->kind == TOML_KIND_STRING
                                ? find_test(references, layer->source, test_name, mistakes)
                                : NULL;
-    if (base == NULL)
+    if (base == NULL) {
+        check_overrides(layer, mistakes);
         return;
+    }
     layer_t layers[TEST_LAYER_COUNT_MAX] = {source_layer(base), *layer};
     keys_check(&keys_of_test, &layers[0], NULL, true, mistakes);
     test_read(layers, 2, references->is_strict, &entry->test, mistakes);
