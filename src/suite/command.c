@@ -123,7 +123,8 @@ static void append_setting(json_t *keys, const suite_session_t *session, const j
                        session->is_cuda ? "none: no file gives it, and Moxie's own setting holds"
                                         : "none: ranks on the CPU have no multiprocessors");
     else if (id == SETTING_USE_KINETO_PROFILER && session->is_cuda)
-        (void)snprintf(effect, sizeof(effect), "none: on cuda the phases of a call cannot be seen");
+        (void)snprintf(effect, sizeof(effect),
+                       "none: on cuda nobody knows when the phases of a call pass");
     else
         (void)snprintf(effect, sizeof(effect), "%s", row->effect);
     append_key(keys, "cmd_args", row->name, value_json(id, &value), setting->source, setting->node,
