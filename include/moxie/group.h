@@ -188,6 +188,45 @@ MOXIE_API moxie_status_t moxie_group_peer_counters(const moxie_group_t *group, i
                                                    moxie_peer_counters_t *out);
 
 /**
+ * One operation as the group's flight recorder remembers it. Times are of CLOCK_MONOTONIC in
+ * nanoseconds, so those of ranks on one host can be compared; 0: it did not get that far.
+ */
+typedef struct moxie_operation {
+    size_t size;           /**< sizeof(moxie_operation_t), set by the caller */
+    uint64_t op;           /**< its number in the group, from 1 on */
+    uint64_t route_id;     /**< 0: it is on no route */
+    const char *name;      /**< "dispatch". Static. */
+    uint64_t begin_ns;     /**< called */
+    uint64_t post_ns;      /**< this rank had said what it wants */
+    uint64_t met_ns;       /**< and heard it of all peers */
+    uint64_t finish_ns;    /**< its part of the payload was done */
+    uint64_t leave_ns;     /**< and that of all peers */
+    uint64_t late_ns;      /**< by how much `late_rank` came later than the last but one */
+    uint64_t slow_ns;      /**< by how much longer than the next slowest `slow_rank` took */
+    int32_t late_rank;     /**< the last one to call; -1: unknown */
+    int32_t slow_rank;     /**< which took longest over its payload; -1: unknown */
+    moxie_status_t status; /**< how it ended */
+    int32_t reserved;      /**< 0 */
+} moxie_operation_t;
+
+/** Initialiser of a ::moxie_operation_t. */
+#define MOXIE_OPERATION_INIT                                                                       \
+    {                                                                                              \
+        .size = sizeof(moxie_operation_t)                                                          \
+    }
+
+/**
+ * Reads one of the last operations from the flight recorder, which remembers some dozens. Local;
+ * works on a failed group too.
+ *
+ * @param op  its number; 0: the last one
+ * @return MOXIE_OK; MOXIE_ERR_ARGUMENT when it is not remembered; MOXIE_ERR_UNSUPPORTED on a
+ *         device, whose calls no recorder sees
+ */
+MOXIE_API moxie_status_t moxie_group_operation(const moxie_group_t *group, uint64_t op,
+                                               moxie_operation_t *out);
+
+/**
  * Writes the group's flight recorder as text: its last operations with phases and times, who was
  * late or slow in each, and what every rank has cost. Works on a failed group too. Local. With the
  * environment variable MOXIE_LOG set, a failing call does it by itself, to standard error.

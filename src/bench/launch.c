@@ -64,6 +64,7 @@ struct launch {
     int signal_fd;
     sigset_t old_signals;
     int64_t gates_passed;
+    int64_t started_ms;
     int64_t failed_ms; /* when the first failure was seen; 0: none */
     failure_t *failure;
     run_result_t *result;
@@ -290,6 +291,7 @@ static void take_record(launch_t *launch, const json_t *record)
     (void)snprintf(launch->result->mismatch, sizeof(launch->result->mismatch), "%s",
                    mismatch == NULL ? "" : mismatch);
     launch->result->record = json_incref(json_object_get(record, "document"));
+    launch->result->trace = json_incref(json_object_get(record, "trace"));
 }
 
 static void take_message(launch_t *launch, int32_t rank, const char *line, size_t length)
@@ -414,6 +416,19 @@ static void look_for_silence(launch_t *launch)
     }
 }
 
+/* Whoever set the limit wants the machine back: no grace. */
+static void look_at_time_limit(launch_t *launch)
+{
+    int64_t limit_s = launch->plan->time_limit_s;
+    if (limit_s == 0 || launch->failed_ms != 0 ||
+        link_now_ms() - launch->started_ms < limit_s * 1000)
+        return;
+    failure_set(launch->failure, EXIT_FAILED, "the time limit of %lld s has passed",
+                (long long)limit_s);
+    launch->result->is_out_of_time = true;
+    launch->failed_ms = link_now_ms() - GRACE_MS;
+}
+
 static void take_signal(launch_t *launch)
 {
     struct signalfd_siginfo info;
@@ -440,6 +455,7 @@ static void watch_once(launch_t *launch)
         if (launch->poll[rank].revents != 0 && launch->children[rank].fd >= 0)
             read_child(launch, rank);
     look_for_silence(launch);
+    look_at_time_limit(launch);
 }
 
 /* A rank still runs that is not to blame: what it has to say is worth the wait. */
@@ -613,6 +629,7 @@ bool launch_do(launch_t *launch, const plan_t *plan, run_result_t *out, failure_
     launch->failure = failure;
     launch->result = out;
     launch->gates_passed = 0;
+    launch->started_ms = link_now_ms();
     *out = (run_result_t){.record = NULL};
     if (!meeting_open(&launch->meeting, failure))
         return false;
@@ -625,7 +642,8 @@ bool launch_do(launch_t *launch, const plan_t *plan, run_result_t *out, failure_
     if (launch->failed_ms == 0)
         failure_set(failure, EXIT_FAILED, "the ranks ended without a result");
     json_decref(out->record);
-    out->record = NULL;
+    json_decref(out->trace);
+    out->record = out->trace = NULL;
     return false;
 }
 

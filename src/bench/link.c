@@ -128,12 +128,14 @@ void link_progress(link_t *link, const char *what, int64_t done, int64_t count)
                     json_pack("[s,I,I]", what, (json_int_t)done, (json_int_t)count));
 }
 
-bool link_report(link_t *link, json_t *document, const char *mismatch)
+bool link_report(link_t *link, json_t *document, json_t *trace, const char *mismatch)
 {
     if (link->fd >= 0) {
         return link_send(link, "record",
-                         json_pack("{s:o,s:s}", "document", document, "mismatch", mismatch));
+                         json_pack("{s:o,s:s,s:o*}", "document", document, "mismatch", mismatch,
+                                   "trace", trace));
     }
+    link->result->trace = trace;
     (void)snprintf(link->result->mismatch, sizeof(link->result->mismatch), "%s", mismatch);
     link->result->record = document;
     return true;
@@ -200,6 +202,7 @@ void link_failure_from_json(const json_t *json, failure_t *failure)
 void run_result_release(run_result_t *result)
 {
     json_decref(result->record);
+    json_decref(result->trace);
     for (int32_t rank = 0; rank < MOXIE_RANK_COUNT_MAX; rank++) {
         free(result->flight[rank]);
     }

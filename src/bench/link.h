@@ -12,7 +12,9 @@
 /* Result of a run. */
 typedef struct run_result {
     json_t *record;                     /* the document, still without machine and version; owned */
+    json_t *trace;                      /* a timeline, when one was asked for; owned */
     char mismatch[512];                 /* "": verified */
+    bool is_out_of_time;                /* the plan's time limit ended the run */
     char *flight[MOXIE_RANK_COUNT_MAX]; /* a failed run: the ranks' flight recorders; owned, NULL:
                                            none */
 } run_result_t;
@@ -62,8 +64,8 @@ void link_alive(link_t *link);
 /* Says how far it is. */
 void link_progress(link_t *link, const char *what, int64_t done, int64_t count);
 
-/* Rank 0: hands over the result; takes over the reference to `document`. */
-bool link_report(link_t *link, json_t *document, const char *mismatch);
+/* Rank 0: hands over the result; takes over the references. `trace` may be NULL. */
+bool link_report(link_t *link, json_t *document, json_t *trace, const char *mismatch);
 
 /*
  * Waits until every rank is here. Unlike the group's barrier it has no deadline of its own: one

@@ -142,8 +142,8 @@ static const option_row_t table[OPTION_COUNT] = {
          .help = "Deadline of a call; the first one and the start have ten times as long"},
     [OPTION_TRACE] = {.name = "trace",
                       TEXT(trace, "FILE"),
-                      .is_later = true,
-                      .help = "Write a timeline of one iteration"},
+                      .help = "Write a timeline of some more iterations for chrome://tracing or "
+                              "Perfetto: a track a rank, a span a phase; not on cuda"},
     [OPTION_OUTPUT_DIR] = {.name = "output-dir",
                            TEXT(output_dir, "DIR"),
                            .help = "Write bench.json and bench.txt into a new folder in DIR"},

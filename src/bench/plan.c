@@ -7,6 +7,7 @@
 #include "bench/place.h"
 #include "bench/recording.h"
 #include "bench/shape.h"
+#include "bench/trace.h"
 #include "bench/tuned.h"
 
 #include <inttypes.h>
@@ -206,11 +207,11 @@ bool plan_make(plan_t *plan, const options_t *options, const launcher_t *launche
     for (option_id_t id = 0; id < OPTION_COUNT; id++)
         option_where(options, id, plan->where[id]);
     bool is_made = options_check_built(options, failure) && decide_shape(plan, failure) &&
-                   place_choose(plan, failure) && decide_ranks(plan, failure) &&
-                   decide_route(plan, failure) && decide_routing(plan, failure) &&
-                   place_check_ranks(plan, failure) && count_rows(plan, failure) &&
-                   check_capacity(plan, failure) && baseline_check(plan, failure) &&
-                   memory_check_plan(plan, failure);
+                   place_choose(plan, failure) && trace_check(plan, failure) &&
+                   decide_ranks(plan, failure) && decide_route(plan, failure) &&
+                   decide_routing(plan, failure) && place_check_ranks(plan, failure) &&
+                   count_rows(plan, failure) && check_capacity(plan, failure) &&
+                   baseline_check(plan, failure) && memory_check_plan(plan, failure);
     if (is_made)
         tuned_describe(plan);
     return is_made;

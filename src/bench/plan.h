@@ -41,6 +41,7 @@ typedef struct plan {
     bool is_fresh;                                /* the timed dispatch derives its route */
     bool skips_verification;                      /* a tuner measures what it has verified again */
     bool has_progress;                            /* somebody looks at a progress bar */
+    int64_t time_limit_s;                         /* the run is ended after it; 0: none */
     char where[OPTION_COUNT][OPTION_WHERE_BYTES]; /* names of options, for messages */
     routing_set_t routing;
     moxie_placement_t *placement;

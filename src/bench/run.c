@@ -6,6 +6,7 @@
 #include "bench/ceiling.h"
 #include "bench/record.h"
 #include "bench/timing.h"
+#include "bench/trace.h"
 #include "bench/verify.h"
 
 #include <stdlib.h>
@@ -19,6 +20,7 @@ typedef struct findings {
     char mismatch[VERIFY_TEXT_BYTES]; /* "": none */
     ceiling_t ceiling;
     timing_t timing;
+    json_t *trace; /* NULL: none is asked for, or another rank has it */
 } findings_t;
 
 static void tell(const session_t *session, const char *what)
@@ -102,7 +104,8 @@ static bool measure(session_t *session, findings_t *findings, failure_t *failure
     if (!ceiling_init(&findings->ceiling, session, CEILING_COUNT))
         return failure_set(failure, EXIT_USAGE, "rank %d: not enough memory", session->rank);
     return ceiling_measure(session, &findings->ceiling, 0, 1, failure) && /* warms up */
-           timing_measure(session, &findings->ceiling, &findings->timing, failure);
+           timing_measure(session, &findings->ceiling, &findings->timing, failure) &&
+           trace_measure(session, &findings->trace, failure);
 }
 
 /* Every rank learns of every rank's mismatch; rank 0 hands over the record, with the first one. */
@@ -124,8 +127,8 @@ static bool report(session_t *session, findings_t *findings, failure_t *failure)
         bool is_equal = first == rank_count;
         bool is_verified = is_equal && !session->plan->skips_verification;
         json_t *record = record_make(session, &findings->timing, &findings->ceiling, is_verified);
-        is_done =
-            record != NULL && link_report(session->link, record, is_equal ? "" : mismatches[first]);
+        is_done = record != NULL && link_report(session->link, record, json_incref(findings->trace),
+                                                is_equal ? "" : mismatches[first]);
         if (!is_done) {
             failure_set(failure, EXIT_FAILED, "rank 0: the record could not be sent");
         }
@@ -146,6 +149,7 @@ bool run_rank(const plan_t *plan, moxie_group_t *group, link_t *link, failure_t 
         verify_after(&session, &findings, failure) && report(&session, &findings, failure);
     ceiling_release(&findings.ceiling);
     timing_release(&findings.timing);
+    json_decref(findings.trace);
     leave(&session, is_done);
     return is_done;
 }

@@ -9,6 +9,11 @@ int cmd_bench(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_tune(int argc, char **argv);
 
+/* moxie suite, and its verify and run. */
+int cmd_suite(int argc, char **argv);
+int cmd_suite_verify(int argc, char **argv);
+int cmd_suite_run(int argc, char **argv);
+
 /* moxie tune list | show | export | import | forget. */
 int cmd_tuning(int argc, char **argv);
 

@@ -12,6 +12,7 @@
 #include "bench/recording.h"
 #include "bench/stopping.h"
 #include "bench/table.h"
+#include "bench/trace.h"
 #include "bench/watchdog.h"
 #include "cli/cli.h"
 #include "cli/config.h"
@@ -26,6 +27,7 @@
 typedef struct outputs {
     output_folder_t folder;
     output_file_t recording;
+    output_file_t trace;
 } outputs_t;
 
 static bool open_outputs(outputs_t *outputs, const plan_t *plan, failure_t *failure)
@@ -34,15 +36,18 @@ static bool open_outputs(outputs_t *outputs, const plan_t *plan, failure_t *fail
     if (options->output_dir != NULL && !output_folder_open(&outputs->folder, options->output_dir,
                                                            plan->where[OPTION_OUTPUT_DIR], failure))
         return false;
-    return options->record_routing == NULL ||
-           output_file_open(&outputs->recording, options->record_routing,
-                            plan->where[OPTION_RECORD_ROUTING], failure);
+    return (options->record_routing == NULL ||
+            output_file_open(&outputs->recording, options->record_routing,
+                             plan->where[OPTION_RECORD_ROUTING], failure)) &&
+           (options->trace == NULL ||
+            output_file_open(&outputs->trace, options->trace, plan->where[OPTION_TRACE], failure));
 }
 
 static void discard_outputs(outputs_t *outputs)
 {
     output_folder_discard(&outputs->folder);
     output_file_discard(&outputs->recording);
+    output_file_discard(&outputs->trace);
 }
 
 static bool write_recording(outputs_t *outputs, const plan_t *plan, failure_t *failure)
@@ -55,6 +60,14 @@ static bool write_recording(outputs_t *outputs, const plan_t *plan, failure_t *f
     (void)fwrite(bytes.bytes, 1, bytes.count, outputs->recording.stream);
     file_release(&bytes);
     return output_file_commit(&outputs->recording, failure);
+}
+
+static bool write_trace(outputs_t *outputs, const json_t *trace, failure_t *failure)
+{
+    if (outputs->trace.stream == NULL)
+        return true;
+    (void)trace_write(trace, outputs->trace.stream);
+    return output_file_commit(&outputs->trace, failure);
 }
 
 /* "<what>_<shape>_<routing>": of a routing's file only the name, and no characters that a shell or
@@ -143,7 +156,7 @@ static bool publish(outputs_t *outputs, const plan_t *plan, const run_result_t *
     if (plan->place.is_cuda) { /* the ranks have ended: this process may look at GPUs itself */
         json_object_set_new(json_object_get(result->record, "machine"), "gpus", gpus_json());
     }
-    if (!write_recording(outputs, plan, failure) ||
+    if (!write_recording(outputs, plan, failure) || !write_trace(outputs, result->trace, failure) ||
         !write_folder(outputs, plan, result->record, failure))
         return false;
     if (plan->options->json) {

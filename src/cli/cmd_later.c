@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* report and suite: named by the contract, not built yet. */
+/* report: named by the contract, not built yet. */
 #include "cli/cli.h"
 
 #include <stdio.h>

@@ -4,7 +4,7 @@
 
 #include "bench/file.h"
 #include "bench/suggest.h"
-#include "cli/toml_shim.h"
+#include "toml/toml.h"
 
 #include <string.h>
 
@@ -16,7 +16,7 @@ typedef struct reading {
     failure_t *failure;
 } reading_t;
 
-static bool refuse_key(const reading_t *reading, const toml_entry_t *entry)
+static bool refuse_key(const reading_t *reading, const toml_node_t *entry)
 {
     char keys[OPTION_COUNT][OPTION_KEY_BYTES];
     suggestion_t suggestion = {.word = entry->key};
@@ -29,8 +29,7 @@ static bool refuse_key(const reading_t *reading, const toml_entry_t *entry)
                        is_near ? "'?" : "");
 }
 
-static bool refuse_type(const reading_t *reading, const toml_entry_t *entry,
-                        const option_row_t *row)
+static bool refuse_type(const reading_t *reading, const toml_node_t *entry, const option_row_t *row)
 {
     static const char *const names[] = {
         [OPTION_TYPE_NUMBER] = "a whole number",
@@ -43,7 +42,7 @@ static bool refuse_type(const reading_t *reading, const toml_entry_t *entry,
                        entry->kind_name);
 }
 
-static bool set_entry(const reading_t *reading, const toml_entry_t *entry, option_id_t id)
+static bool set_entry(const reading_t *reading, const toml_node_t *entry, option_id_t id)
 {
     option_origin_t origin = {ORIGIN_FILE, entry->line};
     switch (option_row(id)->type) {
@@ -64,9 +63,8 @@ static bool set_entry(const reading_t *reading, const toml_entry_t *entry, optio
     return refuse_type(reading, entry, option_row(id));
 }
 
-static int take_entry(void *ctx, const toml_entry_t *entry)
+static bool take_entry(const reading_t *reading, const toml_node_t *entry)
 {
-    const reading_t *reading = ctx;
     char key[OPTION_KEY_BYTES];
     for (option_id_t id = 0; id < OPTION_COUNT; id++) {
         if (id == OPTION_CONFIG || strcmp(option_key(id, key), entry->key) != 0)
@@ -75,7 +73,7 @@ static int take_entry(void *ctx, const toml_entry_t *entry)
             return set_entry(reading, entry, id);
         options_t checked; /* a flag wins, but what the file says must make sense all the same */
         if (!options_init(&checked))
-            return 0;
+            return failure_set(reading->failure, EXIT_FAILED, "not enough memory");
         checked.config = strdup(reading->options->config);
         const reading_t check = {&checked, reading->failure};
         bool makes_sense = set_entry(&check, entry, id);
@@ -85,21 +83,26 @@ static int take_entry(void *ctx, const toml_entry_t *entry)
     return refuse_key(reading, entry);
 }
 
+static bool take_entries(const reading_t *reading, const toml_node_t *table)
+{
+    for (int32_t i = 0; i < table->child_count; i++)
+        if (!take_entry(reading, &table->children[i]))
+            return false;
+    return true;
+}
+
 bool config_read(options_t *options, failure_t *failure)
 {
     file_bytes_t file;
-    char message[256] = "";
-    int32_t line = 0;
+    toml_error_t error;
     reading_t reading = {options, failure};
     if (!file_read(options->config, "--config", CONFIG_BYTES_MAX, &file, failure))
         return false;
-    failure->exit_code = EXIT_DONE;
-    int is_read =
-        toml_read(file.bytes, file.count, take_entry, &reading, &line, message, sizeof(message));
+    toml_document_t *document = toml_parse(file.bytes, file.count, &error);
     file_release(&file);
-    if (is_read)
-        return true;
-    if (failure->exit_code == EXIT_DONE)
-        failure_set(failure, EXIT_USAGE, "%s:%d: %s", options->config, line, message);
-    return false;
+    bool is_read = document == NULL ? failure_set(failure, EXIT_USAGE, "%s:%d: %s", options->config,
+                                                  error.line, error.message)
+                                    : take_entries(&reading, toml_root(document));
+    toml_release(document);
+    return is_read;
 }

@@ -21,7 +21,7 @@ static const command_t commands[] = {
     {"bench", "Measure dispatch and combine, verified against the reference", cmd_bench},
     {"tune", "Find the settings that are fastest here, and keep them", cmd_tune},
     {"report", "Make a report of results (not built yet)", cmd_later},
-    {"suite", "Run a suite of benchmarks, under Slurm too (not built yet)", cmd_later},
+    {"suite", "Check and run suites of benchmarks that are written for CloudAI", cmd_suite},
 };
 
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };

@@ -14,6 +14,8 @@
 #include "moxie/exchange.h"
 #include "moxie/quote.h"
 
+#include <stdbool.h>
+
 typedef struct backend {
     const char *name;
     uint32_t capabilities; /* MOXIE_CAP_* */
@@ -38,6 +40,8 @@ typedef struct backend {
     void (*counters)(const moxie_group_t *group, moxie_group_counters_t *out);
     void (*peer_counters)(const moxie_group_t *group, int32_t rank, moxie_peer_counters_t *out);
     void (*dump)(const moxie_group_t *group, int fd);
+    /* False: it is not remembered. NULL on a device, where the host sees no phases. */
+    bool (*operation)(const moxie_group_t *group, uint64_t op, moxie_operation_t *out);
     moxie_status_t (*allgather)(moxie_group_t *group, const void *in, size_t bytes, void *out);
 
     moxie_status_t (*window_allocate)(moxie_group_t *group, size_t bytes, moxie_window_t **out);

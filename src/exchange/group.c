@@ -224,6 +224,25 @@ moxie_status_t moxie_group_dump(const moxie_group_t *group, int fd)
     return status;
 }
 
+moxie_status_t moxie_group_operation(const moxie_group_t *group, uint64_t op,
+                                     moxie_operation_t *out)
+{
+    const moxie_status_t status = check_group(group);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    if (group->backend->operation == NULL) {
+        return error_set(MOXIE_ERR_UNSUPPORTED, "backend %s remembers no phases of operations",
+                         group->backend->name);
+    }
+    moxie_operation_t operation = MOXIE_OPERATION_INIT;
+    if (!group->backend->operation(group, op, &operation)) {
+        return error_set(MOXIE_ERR_ARGUMENT, "operation %llu is not remembered",
+                         (unsigned long long)op);
+    }
+    return options_write_checked(out, &operation, sizeof(operation), "moxie_operation_t");
+}
+
 moxie_status_t moxie_group_knob(const moxie_group_t *group, size_t index, moxie_knob_info_t *out)
 {
     const moxie_status_t status = check_group(group);

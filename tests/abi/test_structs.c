@@ -137,6 +137,23 @@ OFFSET(moxie_peer_counters_t, slow_count, 24);
 OFFSET(moxie_peer_counters_t, slow_ns, 32);
 OFFSET(moxie_peer_counters_t, work_ns, 40);
 
+SIZE(moxie_operation_t, 104);
+OFFSET(moxie_operation_t, size, 0);
+OFFSET(moxie_operation_t, op, 8);
+OFFSET(moxie_operation_t, route_id, 16);
+OFFSET(moxie_operation_t, name, 24);
+OFFSET(moxie_operation_t, begin_ns, 32);
+OFFSET(moxie_operation_t, post_ns, 40);
+OFFSET(moxie_operation_t, met_ns, 48);
+OFFSET(moxie_operation_t, finish_ns, 56);
+OFFSET(moxie_operation_t, leave_ns, 64);
+OFFSET(moxie_operation_t, late_ns, 72);
+OFFSET(moxie_operation_t, slow_ns, 80);
+OFFSET(moxie_operation_t, late_rank, 88);
+OFFSET(moxie_operation_t, slow_rank, 92);
+OFFSET(moxie_operation_t, status, 96);
+OFFSET(moxie_operation_t, reserved, 100);
+
 SIZE(moxie_knob_info_t, 72);
 OFFSET(moxie_knob_info_t, size, 0);
 OFFSET(moxie_knob_info_t, name, 8);

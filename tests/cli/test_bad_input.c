@@ -51,7 +51,14 @@ static void test_commands(void **state)
         {"bench --nonsense", 2, "--nonsense"},
         {"bench --tokens", 2, "requires an argument"},
         {"report --json", 77, "moxie report: not built yet"},
-        {"suite", 77, "moxie suite: not built yet"},
+        {"suite", 2, "Usage"},
+        {"suite verfy x.toml", 2, "is it 'verify'?"},
+        {"suite verify", 2, "name files or folders"},
+        {"suite run", 2, "--test-scenario FILE is missing"},
+        {"suite run --test-scenario missing.toml", 2, "missing.toml: "},
+        {"suite run --test-scenario x --fail-below 0.9", 2, "--fail-below needs --baseline"},
+        {"suite run --test-scenario x --baseline b --fail-below 2", 2, "no number above 0"},
+        {"suite run --test-scenario x --backend tpu", 2, "'tpu' is none of auto|shm|cuda"},
     };
     CHECK_ALL(cases);
 }
@@ -93,11 +100,11 @@ static void test_later(void **state)
         {"bench --mode low_latency", 77, "--mode low_latency is not built yet"},
         {"bench --dtype fp8", 77, "--dtype fp8 is not built yet"},
         {"bench --quantize ahead", 77, "--quantize ahead is not built yet"},
-        {"bench --trace t.json", 77, "--trace is not built yet"},
         {"bench --layer", 77, "--layer is not built yet"},
         {"bench --backend tpu", 2, "'tpu' is none of"},
         {"bench --mode fast", 2, "'fast' is none of"},
         {"bench --sms 0", 2, "--sms: 0 is out of range"},
+        {"bench --trace no/such/folder/t.json --tokens 4", 2, "no/such/folder/t.json cannot be"},
         {"bench --trace ''", 2, "--trace: must not be empty"},
     };
     CHECK_ALL(cases);
@@ -203,6 +210,9 @@ static void test_config_files(void **state)
         {"routing = ['uniform']\n", "c.toml:1: routing: must be a string, not an array"},
         {"output_dir = \"a\\u0000b\"\n", "c.toml:1: output_dir: must be a string, not a string"},
         {"config = 'other.toml'\n", "c.toml:1: there is no key 'config'"},
+        {"a = '...........................................'\n", "there is no key 'a'"},
+        {"a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a = 1\n",
+         "c.toml:1: a key must not have more than 32 parts"},
         {"ranks = 2\nranks = 3\n", "c.toml:2: "},
         {"ranks = \n", "c.toml:1: "},
         {"ranks = 99999999999999999999\n", "c.toml:1: "},

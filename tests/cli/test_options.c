@@ -89,8 +89,10 @@ static void test_what_is_not_built_says_so(void **state)
         option_id_t id;
         const char *text;
     } later[] = {
-        {OPTION_MODE, "low_latency"}, {OPTION_DTYPE, "fp8"},    {OPTION_QUANTIZE, "ahead"},
-        {OPTION_QUANTIZE, "fused"},   {OPTION_TRACE, "t.json"},
+        {OPTION_MODE, "low_latency"},
+        {OPTION_DTYPE, "fp8"},
+        {OPTION_QUANTIZE, "ahead"},
+        {OPTION_QUANTIZE, "fused"},
     };
     for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
         options_t options;

@@ -64,8 +64,8 @@ static void check_near(double value, double wanted)
 
 static void check_call(const json_t *call, const json_t *record)
 {
-    CHECK_KEYS(call, "time_us", "wait_us", "logical_bytes", "wire_bytes", "logical_gbps",
-               "wire_gbps", "ceiling_share", "per_rank");
+    CHECK_KEYS(call, "time_us", "wait_us", "phases_us", "logical_bytes", "wire_bytes",
+               "logical_gbps", "wire_gbps", "ceiling_share", "per_rank");
     check_stats(json_object_get(call, "time_us"), 0.1);
     check_stats(json_object_get(call, "wait_us"), 0.0);
     double p50 = number_at(json_object_get(call, "time_us"), "p50");

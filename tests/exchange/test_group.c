@@ -190,6 +190,39 @@ static void test_a_refused_ceiling_is_refused_on_every_rank(void **state)
     run(play_ceiling_refused);
 }
 
+/* The last operation is the barrier that was made; its phases follow each other. A device's are not
+ * seen. */
+static void play_operation(world_rank_t *self)
+{
+    moxie_group_t *group = world_group(self, "operation");
+    if (group == NULL)
+        return;
+    moxie_operation_t last = MOXIE_OPERATION_INIT;
+    moxie_operation_t before = MOXIE_OPERATION_INIT;
+    if (strcmp(moxie_group_backend(group), "cuda") == 0) {
+        world_expect(self, "operation", moxie_group_operation(group, 0, &last),
+                     MOXIE_ERR_UNSUPPORTED);
+        moxie_group_destroy(group);
+        return;
+    }
+    world_expect(self, "barrier", moxie_group_barrier(group), MOXIE_OK);
+    world_expect(self, "last", moxie_group_operation(group, 0, &last), MOXIE_OK);
+    world_expect(self, "by number", moxie_group_operation(group, last.op, &before), MOXIE_OK);
+    if (strcmp(last.name, "barrier") != 0 || before.begin_ns != last.begin_ns)
+        world_fail(self, "the last operation is %s", last.name);
+    if (last.begin_ns == 0 || last.post_ns < last.begin_ns || last.met_ns < last.post_ns)
+        world_fail(self, "the phases of the barrier do not follow each other");
+    world_expect(self, "the future", moxie_group_operation(group, last.op + 1, &last),
+                 MOXIE_ERR_ARGUMENT);
+    moxie_group_destroy(group);
+}
+
+static void test_an_operation_can_be_read_with_its_phases(void **state)
+{
+    (void)state;
+    run(play_operation);
+}
+
 int main(void)
 {
     device_prepare_process();
@@ -206,6 +239,7 @@ int main(void)
         cmocka_unit_test(test_barrier_and_allgather_keep_ranks_in_step),
         cmocka_unit_test(test_counters_count_operations),
         cmocka_unit_test(test_the_ceiling_copies_every_row_to_every_rank),
+        cmocka_unit_test(test_an_operation_can_be_read_with_its_phases),
         cmocka_unit_test(test_a_refused_ceiling_is_refused_on_every_rank),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

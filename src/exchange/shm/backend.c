@@ -105,6 +105,11 @@ static void dump(const moxie_group_t *group, int fd)
     recorder_dump(&shm_of(group)->transport->recorder, group->rank, group->rank_count, fd);
 }
 
+static bool operation(const moxie_group_t *group, uint64_t op, moxie_operation_t *out)
+{
+    return recorder_read(&shm_of(group)->transport->recorder, op, out);
+}
+
 static moxie_status_t barrier(moxie_group_t *group)
 {
     return shm_barrier(shm_of(group)->transport);
@@ -146,6 +151,7 @@ const backend_t shm_backend = {
     .group_status = group_status,
     .peer_counters = peer_counters,
     .dump = dump,
+    .operation = operation,
     .allgather = allgather,
     .window_allocate = window_allocate,
     .window_register = window_register,

@@ -68,6 +68,30 @@ void recorder_note_work(recorder_t *recorder, const uint64_t *work_ns, int32_t r
     recorder->peers[entry->slow_rank].slow_ns += entry->slow_ns;
 }
 
+bool recorder_read(const recorder_t *recorder, uint64_t op, moxie_operation_t *out)
+{
+    const uint64_t wanted = op == 0 ? recorder->op_count : op;
+    const recorder_entry_t *entry = &recorder->entries[wanted % RECORDER_ENTRY_COUNT];
+    if (wanted == 0 || entry->op != wanted) {
+        return false;
+    }
+    *out = (moxie_operation_t){.size = sizeof(*out),
+                               .op = entry->op,
+                               .route_id = entry->route_id,
+                               .name = entry->name,
+                               .begin_ns = entry->begin_ns,
+                               .post_ns = entry->post_ns,
+                               .met_ns = entry->met_ns,
+                               .finish_ns = entry->finish_ns,
+                               .leave_ns = entry->leave_ns,
+                               .late_ns = entry->late_ns,
+                               .slow_ns = entry->slow_ns,
+                               .late_rank = entry->late_rank,
+                               .slow_rank = entry->slow_rank,
+                               .status = entry->status};
+    return true;
+}
+
 /* A span in microseconds; "-" when its end was not reached. */
 static const char *span(char *text, size_t bytes, uint64_t from_ns, uint64_t to_ns)
 {

@@ -9,6 +9,8 @@
 
 #include "moxie/group.h"
 
+#include <stdbool.h>
+
 /* Operations that are remembered. */
 #define RECORDER_ENTRY_COUNT 64
 
@@ -46,6 +48,9 @@ void recorder_note_posts(recorder_t *recorder, const uint64_t *post_ns, int32_t 
 
 /* How long each rank worked: finds the slowest. */
 void recorder_note_work(recorder_t *recorder, const uint64_t *work_ns, int32_t rank_count);
+
+/* Reads an operation by its number, 0 being the last one; false: it is not remembered. */
+bool recorder_read(const recorder_t *recorder, uint64_t op, moxie_operation_t *out);
 
 /* Writes the entries, oldest first, and the peers' counters as text. */
 void recorder_dump(const recorder_t *recorder, int32_t rank, int32_t rank_count, int fd);

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writes TOML about nodes, tests and jobs. */
+#include "suite/metadata.h"
+
+#include "suite/quote.h"
+#include "suite/tree.h"
+
+#include <inttypes.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+/* What is not known, as CloudAI writes it. */
+static const char unknown[] = "null";
+
+static void write_text(FILE *out, const char *key, const char *text)
+{
+    (void)fprintf(out, "%s = ", key);
+    quote_string(out, text == NULL || text[0] == '\0' ? unknown : text);
+    (void)fputc('\n', out);
+}
+
+static void write_number(FILE *out, const char *key, int64_t number)
+{
+    (void)fprintf(out, "%s = %" PRId64 "\n", key, number);
+}
+
+static const char *text_at(const json_t *object, const char *key)
+{
+    return json_string_value(json_object_get(object, key));
+}
+
+static void write_system(FILE *out, const suite_session_t *session)
+{
+    const json_t *gpu = json_array_get(json_object_get(session->request->gpus, "devices"), 0);
+    struct utsname name;
+    (void)fputs("\n[system]\n", out);
+    bool is_named = uname(&name) == 0;
+    write_text(out, "os_type", is_named ? name.sysname : NULL);
+    write_text(out, "os_version", text_at(session->machine, "os"));
+    write_text(out, "linux_kernel_version", text_at(session->machine, "kernel"));
+    write_text(out, "gpu_arch_type", text_at(gpu, "name"));
+    write_text(out, "cpu_model_name", text_at(session->machine, "cpu"));
+    write_text(out, "cpu_arch_type", is_named ? name.machine : NULL);
+}
+
+static void write_node(FILE *out, const suite_session_t *session, const job_t *job)
+{
+    char ranks[32];
+    char nodes[32];
+    const struct passwd *user = getpwuid(geteuid());
+    (void)snprintf(nodes, sizeof(nodes), "%d", job->node_count);
+    (void)snprintf(ranks, sizeof(ranks), "%d", job->node_count * session->ranks_per_node);
+    write_text(out, "user", user == NULL ? NULL : user->pw_name);
+    write_system(out, session);
+    (void)fputs("\n[cuda]\n", out);
+    write_text(out, "cuda_build_version", NULL);
+    write_text(out, "cuda_runtime_version", NULL);
+    write_text(out, "cuda_driver_version", text_at(session->request->gpus, "driver"));
+    (void)fputs("\n[network]\n", out);
+    write_text(out, "nics", NULL);
+    write_text(out, "switch_type", NULL);
+    write_text(out, "network_name", NULL);
+    write_text(out, "mofed_version", NULL);
+    write_text(out, "libfabric_version", NULL);
+    (void)fputs("\n[nccl]\n", out);
+    write_text(out, "version", NULL);
+    write_text(out, "commit_sha", NULL);
+    (void)fputs("\n[slurm]\n", out);
+    write_text(out, "cluster_name", NULL);
+    write_text(out, "node_list", session->host);
+    write_text(out, "num_nodes", nodes);
+    write_text(out, "ntasks_per_node", NULL);
+    write_text(out, "ntasks", ranks);
+    write_text(out, "job_id", NULL);
+}
+
+bool metadata_write_node(const suite_session_t *session, const job_t *job, const char *folder,
+                         failure_t *failure)
+{
+    char path[PATH_MAX + 128];
+    char name[HOST_NAME_MAX + 32];
+    (void)snprintf(path, sizeof(path), "%s/metadata", folder);
+    (void)snprintf(name, sizeof(name), "node-%s.toml", session->host);
+    FILE *out = tree_make(path, failure) ? tree_open(path, name, failure) : NULL;
+    if (out == NULL)
+        return false;
+    write_node(out, session, job);
+    return tree_close(out, path, name, failure);
+}
+
+static void write_list(FILE *out, const toml_node_t *list)
+{
+    (void)fputc('[', out);
+    for (int32_t i = 0; list != NULL && i < list->child_count; i++) {
+        (void)fputs(i == 0 ? "" : ", ", out);
+        quote_string(out, list->children[i].string);
+    }
+    (void)fputs("]\n", out);
+}
+
+static void write_setting(FILE *out, const job_t *job, setting_id_t id)
+{
+    const setting_row_t *row = setting_row(id);
+    setting_value_t value = job_value(job, id);
+    if (!setting_is_of(id, job->entry->test.dialect))
+        return;
+    switch (row->type) {
+    case SETTING_TYPE_NUMBER:
+        write_number(out, row->name, value.number);
+        break;
+    case SETTING_TYPE_SWITCH:
+        (void)fprintf(out, "%s = %s\n", row->name, value.number != 0 ? "true" : "false");
+        break;
+    case SETTING_TYPE_TEXTS:
+        (void)fprintf(out, "%s = ", row->name);
+        write_list(out, value.list);
+        break;
+    default:
+        if (value.text != NULL)
+            write_text(out, row->name, value.text);
+    }
+}
+
+static void write_definition(FILE *out, const job_t *job)
+{
+    const test_t *test = &job->entry->test;
+    (void)fputs("\n[test_definition]\n", out);
+    write_text(out, "name", test->name);
+    write_text(out, "description", test->description);
+    write_text(out, "test_template_name", dialect_name(test->dialect));
+    (void)fputs("\n[test_definition.cmd_args]\n", out);
+    for (int i = 0; i < SETTING_COUNT; i++)
+        write_setting(out, job, (setting_id_t)i);
+    (void)fputs("\n[test_definition.extra_env_vars]\n", out);
+    for (int32_t i = 0; i < test->variables.count; i++)
+        write_text(out, test->variables.list[i].node->key, job_variable(job, i));
+}
+
+static void write_nodes(FILE *out, const job_t *job)
+{
+    (void)fputs("nodes = [", out);
+    for (int32_t i = 0; i < job->entry->nodes.count; i++) {
+        (void)fputs(i == 0 ? "" : ", ", out);
+        quote_string(out, job->entry->nodes.names[i]);
+    }
+    (void)fputs("]\n", out);
+}
+
+bool metadata_write_test(const job_t *job, const char *folder, const char *command,
+                         failure_t *failure)
+{
+    static const char name[] = "test-run.toml";
+    FILE *out = tree_open(folder, name, failure);
+    if (out == NULL)
+        return false;
+    write_text(out, "name", job->entry->id);
+    write_number(out, "nnodes", job->node_count);
+    write_nodes(out, job);
+    write_text(out, "output_path", folder);
+    write_number(out, "iterations", job->entry->iterations);
+    write_number(out, "current_iteration", job->iteration);
+    write_number(out, "step", job->step);
+    write_text(out, "test_cmd", command);
+    write_text(out, "full_cmd", "sh cloudai_sbatch_script.sh");
+    write_definition(out, job);
+    return tree_close(out, folder, name, failure);
+}
+
+static void write_time(FILE *out, const char *key, time_t when)
+{
+    char text[32] = "";
+    struct tm local;
+    if (localtime_r(&when, &local) != NULL)
+        (void)strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &local);
+    write_text(out, key, text);
+}
+
+bool metadata_write_job(const job_t *job, const char *folder, const char *command,
+                        const metadata_end_t *end, failure_t *failure)
+{
+    static const char name[] = "slurm-job.toml";
+    FILE *out = tree_open(folder, name, failure);
+    if (out == NULL)
+        return false;
+    write_number(out, "job_id", getpid());
+    write_text(out, "name", job->entry->id);
+    write_text(out, "state", end->state);
+    write_time(out, "start_time", end->start);
+    write_time(out, "end_time", end->end);
+    write_number(out, "elapsed_time_sec", (int64_t)(end->end - end->start));
+    write_number(out, "exit_code", end->exit_code);
+    write_text(out, "srun_cmd", NULL);
+    write_text(out, "test_cmd", command);
+    (void)fputs("job_steps = []\n", out);
+    return tree_close(out, folder, name, failure);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A system file: where results go, and which nodes there are. */
+#ifndef MOXIE_SUITE_SYSTEM_H
+#define MOXIE_SUITE_SYSTEM_H
+
+#include "suite/mistakes.h"
+#include "suite/nodes.h"
+
+/* Checks everything in it. */
+void system_check(const source_t *source, mistakes_t *mistakes);
+
+/* The text of a key, or NULL. */
+const char *system_text(const source_t *source, const char *key);
+
+/* Ranks of a node, or 0 when the file does not say; `source` may be NULL. */
+int32_t system_ranks_per_node(const source_t *source);
+
+/* Adds the nodes of a group; what is wrong with their names system_check() tells. False: there is
+ * no such group. */
+bool system_add_group(const source_t *source, const node_want_t *want, node_list_t *list);
+
+#endif

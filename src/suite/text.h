@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Texts of any origin as JSON. */
+#ifndef MOXIE_SUITE_TEXT_H
+#define MOXIE_SUITE_TEXT_H
+
+#include <jansson.h>
+
+/* A string, or null for NULL; bytes that are no UTF-8, as paths may have, become '?'. A new
+ * reference. */
+json_t *text_json(const char *text);
+
+#endif

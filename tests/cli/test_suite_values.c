@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a value in the files of a suite means: times, nodes, numbers, names; and how values are
+ * quoted where they are written. */
+#include "support/check.h"
+
+#include "suite/keys.h"
+#include "suite/name.h"
+#include "suite/nodes.h"
+#include "suite/quote.h"
+#include "suite/time_limit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void test_time_limits(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t seconds; /* 0: it is no time */
+    } cases[] = {{"00:30:00", 1800},
+                 {"1:30", 5400},
+                 {"2-03:04:05", 183845},
+                 {"30m", 1800},
+                 {"90s", 90},
+                 {"2h", 7200},
+                 {"1d", 86400},
+                 {"1w", 604800},
+                 {"366d", 31622400},
+                 {"", 0},
+                 {"30", 0},
+                 {"1:60", 0},
+                 {"1:00:60", 0},
+                 {"1:2:3:4", 0},
+                 {"-1:00", 0},
+                 {"0s", 0},
+                 {"367d", 0},
+                 {"1-", 0},
+                 {"1-2", 0},
+                 {"30 m", 0},
+                 {"1:", 0},
+                 {"9999999999s", 0}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        int64_t seconds = 0;
+        bool is_read = time_limit_read(cases[i].text, &seconds);
+        if (is_read != (cases[i].seconds != 0) || (is_read && seconds != cases[i].seconds))
+            fail_msg("'%s': %lld", cases[i].text, (long long)seconds);
+    }
+}
+
+/* The names with a space behind each; "" when the text is refused. */
+static void expand(const char *text, char *out, size_t size)
+{
+    char why[NODES_WHY_BYTES] = "";
+    node_list_t list = {0};
+    size_t used = 0;
+    bool is_read = nodes_add_hosts(&list, text, why);
+    out[0] = '\0';
+    for (int32_t i = 0; i < list.count && is_read; i++)
+        used += (size_t)snprintf(out + used, size - used, "%s ", list.names[i]);
+    assert_int_equal(is_read, why[0] == '\0' || strcmp(why, "not enough memory") == 0);
+    nodes_release(&list);
+}
+
+static void test_hosts(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"n7", "n7 "},
+        {"n[0-2,8]", "n0 n1 n2 n8 "},
+        {"n[08-11]-gpu", "n08-gpu n09-gpu n10-gpu n11-gpu "},
+        {"a,b[1-2],c", "a b1 b2 c "},
+        {"n[3-1]", ""},
+        {"n[1", ""},
+        {"n1]", ""},
+        {"n[]", ""},
+        {"n[1-2][3-4]", ""},
+        {"", ""},
+        {"a,,b", ""},
+        {"a b", ""},
+        {"$(reboot)", ""},
+        {"-n", ""},
+        {"n1,n1", ""},
+        {"n[1-2,2]", ""},
+        {"n[0-999999999]", ""},
+        {"n[99999999999]", ""},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char names[256];
+        expand(cases[i][0], names, sizeof(names));
+        if (strcmp(names, cases[i][1]) != 0)
+            fail_msg("'%s': '%s'", cases[i][0], names);
+    }
+}
+
+static void test_groups(void **state)
+{
+    (void)state;
+    char why[NODES_WHY_BYTES];
+    node_want_t want;
+    assert_true(nodes_is_group("P:g:2") && !nodes_is_group("n[1-2]"));
+    assert_true(nodes_read_group("P:g:2", &want, why));
+    assert_string_equal(want.partition, "P");
+    assert_string_equal(want.group, "g");
+    assert_int_equal(want.count, 2);
+    assert_true(nodes_read_group("P:g:max_avail", &want, why));
+    assert_int_equal(want.count, 0);
+    static const char *const wrong[] = {"P:g",    ":g:2",   "P::2",    "P:g:0",
+                                        "P:g:2x", "P:g:-1", "P:g:2:3", "P:g:9999"};
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        assert_false(nodes_read_group(wrong[i], &want, why));
+}
+
+/* The first value of a document. */
+static toml_document_t *parse(const char *text, const toml_node_t **node)
+{
+    toml_error_t error;
+    toml_document_t *document = toml_parse(text, strlen(text), &error);
+    assert_non_null(document);
+    *node = &toml_root(document)->children[0];
+    return document;
+}
+
+static void test_numbers_and_switches(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int is_number;
+        int64_t number;
+        int is_switch;
+        int64_t on;
+    } cases[] = {{"a = 1024", 1, 1024, 0, 0},
+                 {"a = '1024'", 1, 1024, 0, 0},
+                 {"a = 1024.0", 1, 1024, 0, 0},
+                 {"a = '7.00'", 1, 7, 0, 0},
+                 {"a = 1.5", 0, 0, 0, 0},
+                 {"a = '7.5'", 0, 0, 0, 0},
+                 {"a = ''", 0, 0, 0, 0},
+                 {"a = nan", 0, 0, 0, 0},
+                 {"a = 1e300", 0, 0, 0, 0},
+                 {"a = '0x10'", 0, 0, 0, 0},
+                 {"a = true", 0, 0, 1, 1},
+                 {"a = 1", 1, 1, 1, 1},
+                 {"a = 'Yes'", 0, 0, 1, 1},
+                 {"a = 'off'", 0, 0, 1, 0},
+                 {"a = 'maybe'", 0, 0, 0, 0},
+                 {"a = 0.0", 1, 0, 1, 0},
+                 {"a = [1]", 0, 0, 0, 0},
+                 {"a = '-3'", 1, -3, 0, 0},
+                 {"a = '99999999999999999999'", 0, 0, 0, 0}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const toml_node_t *node;
+        int64_t value = 0;
+        toml_document_t *document = parse(cases[i].text, &node);
+        if (value_number(node, &value) != cases[i].is_number ||
+            (cases[i].is_number && value != cases[i].number))
+            fail_msg("%s is the number %lld", cases[i].text, (long long)value);
+        if (value_switch(node, &value) != cases[i].is_switch ||
+            (cases[i].is_switch && value != cases[i].on))
+            fail_msg("%s is the switch %lld", cases[i].text, (long long)value);
+        toml_release(document);
+    }
+}
+
+static void test_names_of_folders(void **state)
+{
+    (void)state;
+    char why[NAME_WHY_BYTES];
+    static const char *const wrong[] = {"", ".", "..", "../up", "/root", "a/b", "a\nb", ".hidden"};
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        assert_false(name_check(wrong[i], why));
+    assert_true(name_check("Tests.1 with $(words) and \"quotes\"", why));
+}
+
+static char *quoted(void (*quote)(FILE *, const char *), const char *text)
+{
+    char *out = NULL;
+    size_t bytes = 0;
+    FILE *stream = open_memstream(&out, &bytes);
+    assert_non_null(stream);
+    quote(stream, text);
+    assert_int_equal(fclose(stream), 0);
+    return out;
+}
+
+static void test_quotes(void **state)
+{
+    (void)state;
+    static const struct {
+        void (*quote)(FILE *, const char *);
+        const char *text;
+        const char *quoted;
+    } cases[] = {
+        {quote_shell, "a \"b\" $(c) `d` \\ 'e'", "\"a \\\"b\\\" \\$(c) \\`d\\` \\\\ 'e'\""},
+        {quote_word, "plain-1.2", "plain-1.2"},
+        {quote_word, "two words", "\"two words\""},
+        {quote_word, "", "\"\""},
+        {quote_string, "a\"b\\c\nd\x7f", "\"a\\\"b\\\\c\\u000ad\\u007f\""},
+        {quote_csv, "plain", "plain"},
+        {quote_csv, "a,\"b\"\n", "\"a,\"\"b\"\"\n\""},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char *out = quoted(cases[i].quote, cases[i].text);
+        assert_string_equal(out, cases[i].quoted);
+        free(out);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_time_limits),      cmocka_unit_test(test_hosts),
+        cmocka_unit_test(test_groups),           cmocka_unit_test(test_numbers_and_switches),
+        cmocka_unit_test(test_names_of_folders), cmocka_unit_test(test_quotes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
