@@ -51,15 +51,25 @@ typedef struct moxie_row_source {
 
 /** What a rank sends in dispatch. */
 typedef struct moxie_dispatch_in {
-    size_t size;         /**< sizeof(moxie_dispatch_in_t) */
-    const void *x;       /**< [T, H] rows, any memory */
-    moxie_dtype_t dtype; /**< bf16 or fp32; rows are copied bit by bit */
+    size_t size;   /**< sizeof(moxie_dispatch_in_t) */
+    const void *x; /**< [T, H] rows, any memory */
+    moxie_dtype_t
+        dtype; /**< of `x`: bf16, fp32 or fp8; the same on all ranks, as the types below */
+    /** where `x` is fp8: [T, moxie_scale_words()] their scales, any memory; copied bit by bit */
+    const void *x_scales;
+    /** of the rows on the way and in `recv_x`. 0, or that of `x`: they are copied bit by bit. fp8
+     *  where `x` is bf16: they are quantised on the way, as ::moxie_scale_type_t says */
+    moxie_dtype_t wire_dtype;
+    moxie_scale_type_t scale_type;     /**< fp8 rows: how they are scaled */
+    moxie_scale_layout_t scale_layout; /**< fp8 rows: of `recv_scales` */
+    int32_t reserved;                  /**< 0 */
 } moxie_dispatch_in_t;
 
-/** Initialiser of a ::moxie_dispatch_in_t with bf16 rows. */
+/** Initialiser of a ::moxie_dispatch_in_t with bf16 rows; fp8 ones have fp32 scales, row-major. */
 #define MOXIE_DISPATCH_IN_INIT                                                                     \
     {                                                                                              \
-        .size = sizeof(moxie_dispatch_in_t), .dtype = MOXIE_DTYPE_BF16                             \
+        .size = sizeof(moxie_dispatch_in_t), .dtype = MOXIE_DTYPE_BF16,                            \
+        .scale_type = MOXIE_SCALE_FP32, .scale_layout = MOXIE_SCALES_ROW_MAJOR                     \
     }
 
 /** Where a rank receives in dispatch. Optional buffers may be NULL; each rank chooses for itself.
@@ -76,6 +86,10 @@ typedef struct moxie_dispatch_out {
     moxie_row_source_t *row_source; /**< expert_major: [row_capacity]; on shm in a window */
     int64_t *expert_count;          /**< [local experts] rows of each local expert, any memory */
     int64_t *expert_start; /**< expert_major: [local experts + 1] block starts, any memory */
+    /** fp8 rows, and then not optional: their scales, in a window, 4-byte aligned. Row-major:
+     *  [row_capacity][moxie_scale_words()]; column-major: [moxie_scale_words()][row_capacity], of
+     *  which the first recv_row_count are written. Padding rows have scales of all bits zero */
+    void *recv_scales;
 } moxie_dispatch_out_t;
 
 /** Initialiser of a ::moxie_dispatch_out_t. */

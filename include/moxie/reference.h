@@ -56,10 +56,35 @@ MOXIE_API moxie_status_t moxie_reference_check(const moxie_world_t *world);
 MOXIE_API moxie_status_t moxie_reference_recv_rows(const moxie_world_t *world, int32_t rank,
                                                    int64_t *row_count);
 
-/** What moxie_dispatch() delivers to `rank`; `x` is read by (rank, token). Any memory. */
+/** What moxie_dispatch() delivers to `rank`; `x` is read by (rank, token). Any memory. Without
+ *  `recv_scales`: see moxie_reference_dispatch_fp8(). */
 MOXIE_API moxie_status_t moxie_reference_dispatch(const moxie_world_t *world, int32_t rank,
                                                   const moxie_row_reader_t *x,
                                                   const moxie_dispatch_out_t *out);
+
+/**
+ * What moxie_dispatch() delivers to `rank` where rows arrive as fp8, scales included.
+ *
+ * @param x        read by (rank, token): bf16, to be quantised, or fp8
+ * @param x_scales read by (rank, token), where `x` is fp8: moxie_scale_words() words; its dtype is
+ *                 not looked at
+ * @param in       its `scale_type` and `scale_layout`; pointers and dtypes are not used
+ */
+MOXIE_API moxie_status_t moxie_reference_dispatch_fp8(const moxie_world_t *world, int32_t rank,
+                                                      const moxie_row_reader_t *x,
+                                                      const moxie_row_reader_t *x_scales,
+                                                      const moxie_dispatch_in_t *in,
+                                                      const moxie_dispatch_out_t *out);
+
+/**
+ * Quantises a row of bf16, as ::moxie_scale_type_t says. Needs no group.
+ *
+ * @param[out] fp8   [hidden]
+ * @param[out] words [moxie_scale_words()]
+ */
+MOXIE_API moxie_status_t moxie_reference_quantise(const uint16_t *x, int64_t hidden,
+                                                  moxie_scale_type_t type, uint8_t *fp8,
+                                                  uint32_t *words);
 
 /** What moxie_combine() delivers to `rank`; `y` is read by (rank, row). `in->y` is not used. */
 MOXIE_API moxie_status_t moxie_reference_combine(const moxie_world_t *world, int32_t rank,

@@ -2,6 +2,7 @@
 /* The reference: what dispatch and the backward of combine, which both deliver rows to the experts,
  * give to one rank. */
 #include "core/error.h"
+#include "core/options.h"
 #include "core/reference_walk.h"
 
 #include <math.h>
@@ -138,19 +139,20 @@ static void deliver_all(reference_walk_t *walk, int32_t rank, const moxie_row_re
 
 moxie_status_t moxie_reference_dispatch(const moxie_world_t *world, int32_t rank,
                                         const moxie_row_reader_t *x,
-                                        const moxie_dispatch_out_t *out)
+                                        const moxie_dispatch_out_t *callers)
 {
-    if (out == NULL || out->size < sizeof(*out)) {
-        return error_set(MOXIE_ERR_ARGUMENT, "reference: dispatch has no outputs");
+    moxie_dispatch_out_t ours = MOXIE_DISPATCH_OUT_INIT;
+    moxie_status_t status =
+        options_read(&ours, callers, sizeof(ours), "reference: dispatch output");
+    if (status != MOXIE_OK) {
+        return status;
     }
-    moxie_status_t status = MOXIE_OK;
-    if (out->recv_x != NULL) {
-        status = reference_check_reader(x, x == NULL ? MOXIE_DTYPE_BF16 : x->dtype, "rows of x");
+    const moxie_dispatch_out_t *out = &ours;
+    if (out->recv_x != NULL && (x == NULL || x->row == NULL || moxie_dtype_bytes(x->dtype) == 0)) {
+        return error_set(MOXIE_ERR_ARGUMENT, "reference: no reader for rows of x");
     }
     reference_walk_t walk;
-    if (status == MOXIE_OK) {
-        status = reference_walk_begin(&walk, world, rank);
-    }
+    status = reference_walk_begin(&walk, world, rank);
     if (status != MOXIE_OK) {
         return status;
     }

@@ -22,13 +22,26 @@
         }                                                                                          \
     } while (0)
 
+/* A backend that moves no fp8 rows need not know of them. All ranks have the same backend. */
+static moxie_status_t check_fp8(const backend_t *backend, const moxie_dispatch_in_t *in)
+{
+    const int has_fp8 = in->dtype == MOXIE_DTYPE_FP8_E4M3 || in->wire_dtype == MOXIE_DTYPE_FP8_E4M3;
+    if (has_fp8 && (backend->capabilities & MOXIE_CAP_FP8) == 0) {
+        return error_set(MOXIE_ERR_UNSUPPORTED, "backend %s dispatches no rows of fp8",
+                         backend->name);
+    }
+    return MOXIE_OK;
+}
+
 moxie_status_t moxie_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in,
                               const moxie_dispatch_out_t *out, moxie_stream_t stream)
 {
     moxie_dispatch_in_t ours_in = MOXIE_DISPATCH_IN_INIT;
     moxie_dispatch_out_t ours_out = MOXIE_DISPATCH_OUT_INIT;
     READ_PAIR(route, in, out, ours_in, ours_out, "dispatch");
-    return route->group->backend->dispatch(route, &ours_in, &ours_out, stream);
+    const moxie_status_t status = check_fp8(route->group->backend, &ours_in);
+    return status != MOXIE_OK ? status
+                              : route->group->backend->dispatch(route, &ours_in, &ours_out, stream);
 }
 
 moxie_status_t moxie_combine(moxie_route_t *route, const moxie_combine_in_t *in,

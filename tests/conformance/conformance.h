@@ -29,6 +29,8 @@ extern const struct CMUnitTest shape_tests[];
 extern const size_t shape_test_count;
 extern const struct CMUnitTest value_tests[];
 extern const size_t value_test_count;
+extern const struct CMUnitTest fp8_tests[];
+extern const size_t fp8_test_count;
 extern const struct CMUnitTest route_tests[];
 extern const size_t route_test_count;
 extern const struct CMUnitTest refusal_tests[];

@@ -67,6 +67,21 @@ scenario_t scenario_random(uint64_t seed, int64_t token_count_max, int64_t hidde
     return scenario;
 }
 
+scenario_t scenario_random_fp8(uint64_t seed, int64_t token_count_max, int64_t hidden_max)
+{
+    scenario_t scenario = scenario_random(seed, token_count_max, hidden_max);
+    scenario.quantised = choose(seed, 30, 2) == 0;
+    scenario.x_dtype = scenario.quantised ? MOXIE_DTYPE_BF16 : MOXIE_DTYPE_FP8_E4M3;
+    scenario.scale_type = (moxie_scale_type_t)(MOXIE_SCALE_FP32 + choose(seed, 31, 3));
+    scenario.scale_layout = (moxie_scale_layout_t)(MOXIE_SCALES_ROW_MAJOR + choose(seed, 32, 2));
+    return scenario;
+}
+
+bool scenario_has_scales(const scenario_t *scenario)
+{
+    return scenario->quantised || scenario->x_dtype == MOXIE_DTYPE_FP8_E4M3;
+}
+
 static moxie_dtype_t or_bf16(moxie_dtype_t dtype)
 {
     return dtype == 0 ? MOXIE_DTYPE_BF16 : dtype;
@@ -78,6 +93,8 @@ scenario_t scenario_complete(const scenario_t *scenario)
     full.alignment = full.alignment == 0 ? 1 : full.alignment;
     full.layout = full.layout == 0 ? MOXIE_LAYOUT_RANK_MAJOR : full.layout;
     full.x_dtype = or_bf16(full.x_dtype);
+    full.scale_type = full.scale_type == 0 ? MOXIE_SCALE_FP32 : full.scale_type;
+    full.scale_layout = full.scale_layout == 0 ? MOXIE_SCALES_ROW_MAJOR : full.scale_layout;
     full.y_dtype = or_bf16(full.y_dtype);
     full.wire_dtype = or_bf16(full.wire_dtype);
     full.out_dtype = or_bf16(full.out_dtype);
@@ -297,7 +314,7 @@ void scenario_describe(const scenario_t *scenario, char *text, size_t bytes)
     snprintf(
         text, bytes,
         "seed %llu.%llu %s T<=%lld H %lld E %d K %d align %lld tokens %d routing %d placement %d "
-        "weights %d ids %d dtypes %s,%s,%s,%s%s%s%s%s%s%s",
+        "weights %d ids %d dtypes %s,%s,%s,%s%s scales %d,%d%s%s%s%s%s%s",
         (unsigned long long)scenario->seed, (unsigned long long)scenario->variant,
         scenario->layout == MOXIE_LAYOUT_RANK_MAJOR ? "rank_major" : "expert_major",
         (long long)scenario->token_count_max, (long long)scenario->hidden, scenario->expert_count,
@@ -305,8 +322,10 @@ void scenario_describe(const scenario_t *scenario, char *text, size_t bytes)
         (int)scenario->routing, (int)scenario->placement, (int)scenario->weights,
         (int)scenario->ids, moxie_dtype_name(scenario->x_dtype),
         moxie_dtype_name(scenario->y_dtype), moxie_dtype_name(scenario->wire_dtype),
-        moxie_dtype_name(scenario->out_dtype), scenario->unweighted ? " unweighted" : "",
-        scenario->special ? " special" : "", scenario->null_outputs ? " null_outputs" : "",
-        scenario->own_state ? " own_state" : "", scenario->aligned ? " aligned" : "",
-        scenario->odd_fenv ? " odd_fenv" : "");
+        moxie_dtype_name(scenario->out_dtype), scenario->quantised ? " quantised" : "",
+        scenario_has_scales(scenario) ? (int)scenario->scale_type : 0,
+        scenario_has_scales(scenario) ? (int)scenario->scale_layout : 0,
+        scenario->unweighted ? " unweighted" : "", scenario->special ? " special" : "",
+        scenario->null_outputs ? " null_outputs" : "", scenario->own_state ? " own_state" : "",
+        scenario->aligned ? " aligned" : "", scenario->odd_fenv ? " odd_fenv" : "");
 }

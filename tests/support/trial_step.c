@@ -18,7 +18,7 @@
 #define MXCSR_MODES 0xFFC0u
 
 /* Regions of the arenas of dispatch: rows, and counts. */
-enum { RECV_X, RECV_IDX, RECV_WEIGHTS, ROW_WEIGHT = RECV_IDX, ROW_SOURCE };
+enum { RECV_X, RECV_IDX, RECV_WEIGHTS, RECV_SCALES, ROW_WEIGHT = RECV_IDX, ROW_SOURCE };
 enum { EXPERT_COUNT, EXPERT_START };
 
 bool trial_expect(trial_t *trial, const char *what, moxie_status_t status)
@@ -88,12 +88,17 @@ static bool leaves_out(const trial_t *trial, int32_t rank, uint64_t output)
            payload_hash(trial->scenario.seed, 79, (uint64_t)rank, output) % 3 == 0;
 }
 
+static moxie_dtype_t recv_dtype(const scenario_t *scenario)
+{
+    return scenario->quantised ? MOXIE_DTYPE_FP8_E4M3 : scenario->x_dtype;
+}
+
 void trial_plan_dispatch(const trial_t *trial, arena_t *arena)
 {
     const scenario_t *scenario = &trial->scenario;
     *arena = (arena_t){.region_count = 0};
-    arena_add(arena, salt(trial), "recv_x", moxie_dtype_bytes(scenario->x_dtype), scenario->hidden,
-              trial->row_capacity);
+    arena_add(arena, salt(trial), "recv_x", moxie_dtype_bytes(recv_dtype(scenario)),
+              scenario->hidden, trial->row_capacity);
     if (is_expert_major(trial)) {
         arena_add(arena, salt(trial), "row_weight", sizeof(float), 1, trial->row_capacity);
         arena_add(arena, salt(trial), "row_source", sizeof(int32_t), 3, trial->row_capacity);
@@ -102,6 +107,12 @@ void trial_plan_dispatch(const trial_t *trial, arena_t *arena)
                   trial->row_capacity);
         arena_add(arena, salt(trial), "recv_topk_weights", sizeof(float), scenario->topk,
                   trial->row_capacity);
+    }
+    if (scenario_has_scales(scenario)) {
+        const bool by_row = scenario->scale_layout == MOXIE_SCALES_ROW_MAJOR;
+        const int64_t words = moxie_scale_words(scenario->scale_type, scenario->hidden);
+        arena_add(arena, salt(trial), "recv_scales", sizeof(uint32_t),
+                  by_row ? words : trial->row_capacity, by_row ? trial->row_capacity : words);
     }
     arena_finish(arena);
 }
@@ -227,6 +238,9 @@ static void point_dispatch(const trial_t *trial, const arena_t *arena, void *bas
     *out = (moxie_dispatch_out_t)MOXIE_DISPATCH_OUT_INIT;
     out->row_capacity = trial->row_capacity;
     out->recv_x = arena_at(arena, RECV_X, base);
+    if (scenario_has_scales(&trial->scenario)) {
+        out->recv_scales = arena_at(arena, RECV_SCALES, base);
+    }
     if (!leaves_out(trial, rank, 1)) {
         out->expert_count = arena_at(counts_arena, EXPERT_COUNT, counts);
     }
@@ -250,46 +264,101 @@ static void point_dispatch(const trial_t *trial, const arena_t *arena, void *bas
     }
 }
 
+/* The rows of x and, where they are fp8, their scales. */
+typedef struct home_rows {
+    payload_t x;
+    payload_t scales; /* column_count 0: none */
+} home_rows_t;
+
+static home_rows_t home_rows(const trial_t *trial, uint64_t round)
+{
+    const scenario_t *scenario = &trial->scenario;
+    home_rows_t rows = {.x = payload_of(trial, PAYLOAD_X, scenario->x_dtype, round),
+                        .scales = payload_of(trial, PAYLOAD_X_SCALES, MOXIE_DTYPE_FP32, round)};
+    rows.scales.column_count = scenario->x_dtype == MOXIE_DTYPE_FP8_E4M3
+                                   ? moxie_scale_words(scenario->scale_type, scenario->hidden)
+                                   : 0;
+    return rows;
+}
+
+static moxie_dispatch_in_t dispatch_in(const scenario_t *scenario)
+{
+    moxie_dispatch_in_t in = MOXIE_DISPATCH_IN_INIT;
+    in.dtype = scenario->x_dtype;
+    in.wire_dtype = scenario->quantised ? MOXIE_DTYPE_FP8_E4M3 : 0;
+    in.scale_type = scenario->scale_type;
+    in.scale_layout = scenario->scale_layout;
+    return in;
+}
+
+static moxie_status_t run_reference(trial_t *trial, const home_rows_t *rows,
+                                    const moxie_dispatch_out_t *out)
+{
+    payload_reader_t x, scales;
+    payload_reader_open(&x, &rows->x);
+    payload_reader_open(&scales, &rows->scales);
+    const moxie_dispatch_in_t in = dispatch_in(&trial->scenario);
+    const moxie_status_t status =
+        scenario_has_scales(&trial->scenario)
+            ? moxie_reference_dispatch_fp8(&trial->world.world, trial->self->rank, &x.reader,
+                                           &scales.reader, &in, out)
+            : moxie_reference_dispatch(&trial->world.world, trial->self->rank, &x.reader, out);
+    payload_reader_close(&x);
+    payload_reader_close(&scales);
+    return status;
+}
+
 /* Runs the reference into a second piece of memory and compares. */
 static bool check_dispatch(trial_t *trial, const piece_t *outputs, const piece_t *counts,
-                           const payload_t *x)
+                           const home_rows_t *rows)
 {
     void *expected = arena_allocate(outputs->arena);
     void *expected_counts = arena_allocate(counts->arena);
     moxie_dispatch_out_t out;
     point_dispatch(trial, outputs->arena, expected, counts->arena, expected_counts, &out);
-    payload_reader_t reader;
-    payload_reader_open(&reader, x);
     const bool good =
-        trial_expect(trial, "reference_dispatch",
-                     moxie_reference_dispatch(&trial->world.world, trial->self->rank,
-                                              &reader.reader, &out)) &&
-        compare(trial, "dispatch", outputs->arena, outputs->host, expected, x) &&
+        trial_expect(trial, "reference_dispatch", run_reference(trial, rows, &out)) &&
+        compare(trial, "dispatch", outputs->arena, outputs->host, expected,
+                trial->scenario.quantised ? NULL : &rows->x) &&
         compare(trial, "dispatch", counts->arena, counts->host, expected_counts, NULL);
-    payload_reader_close(&reader);
     free(expected);
     free(expected_counts);
     return good;
 }
 
+static void plan_home_rows(const trial_t *trial, const home_rows_t *rows, arena_t *arena)
+{
+    *arena = (arena_t){.region_count = 0};
+    arena_add(arena, salt(trial), "x", moxie_dtype_bytes(rows->x.dtype), rows->x.column_count,
+              trial->token_count);
+    if (rows->scales.column_count > 0) {
+        arena_add(arena, salt(trial), "x_scales", sizeof(uint32_t), rows->scales.column_count,
+                  trial->token_count);
+    }
+    arena_finish(arena);
+}
+
 bool trial_dispatch(trial_t *trial, uint64_t round)
 {
     device_t *device = trial->self->device;
-    const payload_t payload = payload_of(trial, PAYLOAD_X, trial->scenario.x_dtype, round);
+    const home_rows_t rows = home_rows(trial, round);
+    const bool has_x = trial->token_count > 0 || !trial->scenario.null_outputs;
     arena_t arena, home, counts_arena;
     trial_plan_dispatch(trial, &arena);
     plan_counts(trial, &counts_arena);
-    plan_home(trial, "x", trial->scenario.x_dtype, NULL, &home);
+    plan_home_rows(trial, &rows, &home);
     piece_t outputs = piece_in_window(device, &arena, trial->memory.outputs);
     piece_t counts = piece_at_home(device, &counts_arena);
     piece_t x = piece_at_home(device, &home);
-    payload_fill_rows(&payload, trial->self->rank, trial->token_count, piece_host(&x, 0));
+    moxie_dispatch_in_t in = dispatch_in(&trial->scenario);
+    payload_fill_rows(&rows.x, trial->self->rank, trial->token_count, piece_host(&x, 0));
+    in.x = has_x ? arena_at(&home, 0, x.given) : NULL;
+    if (rows.scales.column_count > 0) {
+        payload_fill_rows(&rows.scales, trial->self->rank, trial->token_count, piece_host(&x, 1));
+        in.x_scales = has_x ? arena_at(&home, 1, x.given) : NULL;
+    }
     piece_upload(&x);
 
-    moxie_dispatch_in_t in = MOXIE_DISPATCH_IN_INIT;
-    in.x = trial->token_count == 0 && trial->scenario.null_outputs ? NULL
-                                                                   : arena_at(&home, 0, x.given);
-    in.dtype = trial->scenario.x_dtype;
     moxie_dispatch_out_t out;
     point_dispatch(trial, &arena, outputs.given, &counts_arena, counts.given, &out);
     const trial_fenv_t fenv = trial_fenv_enter(trial);
@@ -300,7 +369,7 @@ bool trial_dispatch(trial_t *trial, uint64_t round)
     piece_download(&outputs);
     piece_download(&counts);
     const bool good = kept && trial_expect(trial, "dispatch", status) &&
-                      check_dispatch(trial, &outputs, &counts, &payload);
+                      check_dispatch(trial, &outputs, &counts, &rows);
     piece_free(&outputs);
     piece_free(&counts);
     piece_free(&x);

@@ -139,7 +139,7 @@ static moxie_status_t window_register(moxie_group_t *group, const moxie_memory_t
 const backend_t shm_backend = {
     .name = "shm",
     .capabilities = MOXIE_CAP_STANDARD | MOXIE_CAP_BACKWARD | MOXIE_CAP_RANK_MAJOR |
-                    MOXIE_CAP_EXPERT_MAJOR | MOXIE_CAP_REGISTER_MEMORY,
+                    MOXIE_CAP_EXPERT_MAJOR | MOXIE_CAP_FP8 | MOXIE_CAP_REGISTER_MEMORY,
     .knobs = knobs,
     .knob_count = sizeof(knobs) / sizeof(knobs[0]),
     .probe = probe,

@@ -110,13 +110,14 @@ moxie_status_t shm_combine(moxie_route_t *route, const moxie_combine_in_t *in,
     }
     if (status == MOXIE_OK) {
         op.offer->unweighted = in->unweighted != 0;
-        status =
-            offer_name(&op, (offer_buffer_t[]){{in->y, row_bytes_of(route, in->dtype), "y"}}, 1);
+        const offer_buffer_t y = {
+            .pointer = in->y, .row_bytes = row_bytes_of(route, in->dtype), .name = "y"};
+        status = offer_name(&op, &y, 1);
     }
     status = offer_meet(&op, status);
     char *bases[MOXIE_RANK_COUNT_MAX];
     if (status == MOXIE_OK) {
-        status = offer_map(&op, 0, bases);
+        status = offer_map(&op, 0, bases, NULL);
     }
     if (status != MOXIE_OK) {
         return status;
@@ -172,9 +173,12 @@ static moxie_status_t offer_gradients(shm_exchange_op_t *op, const moxie_dispatc
     }
     const route_shape_t *shape = &op->route->state->shape;
     const int64_t weight_count = shape->layout == MOXIE_LAYOUT_RANK_MAJOR ? shape->topk : 1;
-    const offer_buffer_t buffers[] = {
-        {in->d_recv_x, row_bytes_of(op->route, in->dtype), "d_recv_x"},
-        {in->d_recv_weights, weight_count * (int64_t)sizeof(float), "d_recv_weights"}};
+    const offer_buffer_t buffers[] = {{.pointer = in->d_recv_x,
+                                       .row_bytes = row_bytes_of(op->route, in->dtype),
+                                       .name = "d_recv_x"},
+                                      {.pointer = in->d_recv_weights,
+                                       .row_bytes = weight_count * (int64_t)sizeof(float),
+                                       .name = "d_recv_weights"}};
     op->offer->wants_gradient = out->d_topk_weights != NULL;
     return offer_name(op, buffers, 2);
 }
@@ -192,7 +196,7 @@ moxie_status_t shm_dispatch_backward(moxie_route_t *route, const moxie_dispatch_
     status = offer_meet(&op, offer_gradients(&op, in, out));
     char *bases[2][MOXIE_RANK_COUNT_MAX];
     for (int32_t i = 0; i < 2 && status == MOXIE_OK; i++) {
-        status = offer_map(&op, i, bases[i]);
+        status = offer_map(&op, i, bases[i], NULL);
     }
     if (status != MOXIE_OK) {
         return status;
