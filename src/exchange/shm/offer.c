@@ -14,7 +14,7 @@ moxie_status_t offer_begin(moxie_route_t *route, shm_op_kind_t kind, shm_exchang
     memset(op, 0, sizeof(*op));
     op->route = route;
     op->transport = shm_of(route->group)->transport;
-    const moxie_status_t status = signal_begin(op->transport, kind, route->id, &message);
+    const moxie_status_t status = signal_begin(&op->transport->group_channel, kind, route->id, &message);
     if (status != MOXIE_OK) {
         return status;
     }

@@ -118,7 +118,7 @@ moxie_status_t shm_route_update(moxie_route_t *route, const moxie_routing_t *rou
     (void)stream; /* the processor has none */
     shm_transport_t *transport = shm_of(route->group)->transport;
     shm_message_t *message;
-    moxie_status_t status = signal_begin(transport, SHM_OP_UPDATE, route->id, &message);
+    moxie_status_t status = signal_begin(&transport->group_channel, SHM_OP_UPDATE, route->id, &message);
     if (status != MOXIE_OK) {
         return status;
     }
