@@ -37,9 +37,12 @@ typedef struct moxie_world {
     int64_t alignment;                  /**< of expert_major blocks, in rows */
     moxie_layout_t layout;              /**< of the receiving side */
     int32_t topk;                       /**< slots of a token */
+    int64_t token_count_max;            /**< low latency: tokens a rank may have at most */
+    moxie_mode_t mode;                  /**< low latency: rows lie in slots; alignment is 1 */
+    int32_t reserved;                   /**< 0 */
 } moxie_world_t;
 
-/** Initialiser of a ::moxie_world_t: rank_major, alignment 1. */
+/** Initialiser of a ::moxie_world_t: standard mode, rank_major, alignment 1. */
 #define MOXIE_WORLD_INIT                                                                           \
     {                                                                                              \
         .size = sizeof(moxie_world_t), .alignment = 1, .layout = MOXIE_LAYOUT_RANK_MAJOR           \
@@ -52,7 +55,7 @@ typedef struct moxie_world {
  */
 MOXIE_API moxie_status_t moxie_reference_check(const moxie_world_t *world);
 
-/** Rows that `rank` receives: N, or M with padding. */
+/** Rows that the buffers of `rank` need: N, or M with padding; in low latency all slots. */
 MOXIE_API moxie_status_t moxie_reference_recv_rows(const moxie_world_t *world, int32_t rank,
                                                    int64_t *row_count);
 

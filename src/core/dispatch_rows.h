@@ -30,12 +30,14 @@ moxie_status_t dispatch_rows_check_scales(const dispatch_rows_t *rows, int32_t r
                                           const void *x_scales, int64_t token_count,
                                           const void *recv_scales, int64_t recv_row_count);
 
-/* Bytes from the start of recv_scales to a row's word. `stride`: rows of a column. */
+/* Bytes from the start of recv_scales to a row's word. `stride`: rows of a column; where there are
+ * more rows, each so many have columns of their own. */
 static inline size_t dispatch_rows_scale_offset(const dispatch_rows_t *rows, int64_t stride,
                                                 int64_t row, int64_t word)
 {
-    const int64_t index =
-        rows->has_column_scales ? word * stride + row : row * rows->scale_words + word;
+    const int64_t index = rows->has_column_scales
+                              ? (row / stride * rows->scale_words + word) * stride + row % stride
+                              : row * rows->scale_words + word;
     return (size_t)index * sizeof(uint32_t);
 }
 

@@ -109,6 +109,22 @@ static const void *quantised_scales(void *ctx, int32_t rank, int64_t row)
     return quantiser->words;
 }
 
+/* Copies the scales of all rows, column-major, into rows of words, or back. In low latency the
+ * columns of each expert's block stand by themselves. */
+static void transpose_scales(uint32_t *columns, uint32_t *rows, int64_t row_count,
+                             int64_t word_count, int64_t column_rows, bool is_back)
+{
+    for (int64_t row = 0; row < row_count; row++) {
+        for (int64_t word = 0; word < word_count; word++) {
+            int64_t block = row / column_rows;
+            uint32_t *in_column =
+                &columns[(block * word_count + word) * column_rows + row % column_rows];
+            uint32_t *in_row = &rows[row * word_count + word];
+            *(is_back ? in_column : in_row) = *(is_back ? in_row : in_column);
+        }
+    }
+}
+
 /* Scales travel as their rows do: a dispatch of rows of words. */
 static moxie_status_t deliver_scales(const moxie_world_t *world, int32_t rank,
                                      const moxie_row_reader_t *scales,
@@ -126,20 +142,22 @@ static moxie_status_t deliver_scales(const moxie_world_t *world, int32_t rank,
     }
     int64_t row_count = 0;
     moxie_status_t status = moxie_reference_recv_rows(world, rank, &row_count);
-    if (status != MOXIE_OK) {
+    if (status != MOXIE_OK || row_count == 0) {
         return status;
     }
-    uint32_t *words = calloc((size_t)(row_count * word_count) + 1, sizeof(*words));
+    uint32_t *words = malloc((size_t)(row_count * word_count) * sizeof(*words));
     if (words == NULL) {
         return error_set(MOXIE_ERR_MEMORY, "reference: no memory for the scales");
     }
+    int64_t column_rows =
+        world->mode == MOXIE_MODE_LOW_LATENCY
+            ? moxie_placement_rank_count(world->placement) * world->token_count_max
+            : out->row_capacity;
     rows.recv_x = words;
+    transpose_scales(out->recv_scales, words, row_count, word_count, column_rows, false);
     status = moxie_reference_dispatch(&of_scales, rank, &reader, &rows);
-    for (int64_t row = 0; status == MOXIE_OK && row < row_count; row++) {
-        for (int64_t word = 0; word < word_count; word++) {
-            ((uint32_t *)out->recv_scales)[word * out->row_capacity + row] =
-                words[row * word_count + word];
-        }
+    if (status == MOXIE_OK) {
+        transpose_scales(out->recv_scales, words, row_count, word_count, column_rows, true);
     }
     free(words);
     return status;
@@ -176,7 +194,7 @@ static moxie_status_t deliver_quantised(const moxie_world_t *world, int32_t rank
     return status;
 }
 
-moxie_status_t moxie_reference_dispatch_fp8(const moxie_world_t *world, int32_t rank,
+moxie_status_t moxie_reference_dispatch_fp8(const moxie_world_t *callers_world, int32_t rank,
                                             const moxie_row_reader_t *x,
                                             const moxie_row_reader_t *x_scales,
                                             const moxie_dispatch_in_t *callers_in,
@@ -184,15 +202,19 @@ moxie_status_t moxie_reference_dispatch_fp8(const moxie_world_t *world, int32_t 
 {
     moxie_dispatch_in_t in = MOXIE_DISPATCH_IN_INIT;
     moxie_dispatch_out_t out = MOXIE_DISPATCH_OUT_INIT;
-    moxie_status_t status = options_read(&in, callers_in, sizeof(in), "reference: dispatch input");
+    moxie_world_t ours = MOXIE_WORLD_INIT;
+    const moxie_world_t *world = &ours;
+    moxie_status_t status = options_read(&ours, callers_world, sizeof(ours), "reference: world");
+    if (status == MOXIE_OK) {
+        status = options_read(&in, callers_in, sizeof(in), "reference: dispatch input");
+    }
     if (status == MOXIE_OK) {
         status = options_read(&out, callers_out, sizeof(out), "reference: dispatch output");
     }
     if (status != MOXIE_OK) {
         return status;
     }
-    if (world == NULL || world->hidden < 1 ||
-        moxie_scale_words(in.scale_type, world->hidden) == 0) {
+    if (world->hidden < 1 || moxie_scale_words(in.scale_type, world->hidden) == 0) {
         return error_set(MOXIE_ERR_ARGUMENT, "reference: %d is no type of scales",
                          (int)in.scale_type);
     }

@@ -41,7 +41,7 @@ OFFSET(moxie_dispatch_in_t, scale_type, 36);
 OFFSET(moxie_dispatch_in_t, scale_layout, 40);
 OFFSET(moxie_dispatch_in_t, reserved, 44);
 
-SIZE(moxie_dispatch_out_t, 80);
+SIZE(moxie_dispatch_out_t, 88);
 OFFSET(moxie_dispatch_out_t, size, 0);
 OFFSET(moxie_dispatch_out_t, row_capacity, 8);
 OFFSET(moxie_dispatch_out_t, recv_x, 16);
@@ -52,6 +52,7 @@ OFFSET(moxie_dispatch_out_t, row_source, 48);
 OFFSET(moxie_dispatch_out_t, expert_count, 56);
 OFFSET(moxie_dispatch_out_t, expert_start, 64);
 OFFSET(moxie_dispatch_out_t, recv_scales, 72);
+OFFSET(moxie_dispatch_out_t, source_count, 80);
 
 SIZE(moxie_combine_in_t, 32);
 OFFSET(moxie_combine_in_t, size, 0);
@@ -188,7 +189,7 @@ OFFSET(moxie_row_reader_t, row, 0);
 OFFSET(moxie_row_reader_t, ctx, 8);
 OFFSET(moxie_row_reader_t, dtype, 16);
 
-SIZE(moxie_world_t, 48);
+SIZE(moxie_world_t, 64);
 OFFSET(moxie_world_t, size, 0);
 OFFSET(moxie_world_t, placement, 8);
 OFFSET(moxie_world_t, routing, 16);
@@ -196,8 +197,11 @@ OFFSET(moxie_world_t, hidden, 24);
 OFFSET(moxie_world_t, alignment, 32);
 OFFSET(moxie_world_t, layout, 40);
 OFFSET(moxie_world_t, topk, 44);
+OFFSET(moxie_world_t, token_count_max, 48);
+OFFSET(moxie_world_t, mode, 56);
+OFFSET(moxie_world_t, reserved, 60);
 
-SIZE(moxie_route_options_t, 80);
+SIZE(moxie_route_options_t, 88);
 OFFSET(moxie_route_options_t, size, 0);
 OFFSET(moxie_route_options_t, layout, 8);
 OFFSET(moxie_route_options_t, expert_count, 12);
@@ -209,6 +213,8 @@ OFFSET(moxie_route_options_t, row_capacity, 48);
 OFFSET(moxie_route_options_t, placement, 56);
 OFFSET(moxie_route_options_t, state, 64);
 OFFSET(moxie_route_options_t, state_bytes, 72);
+OFFSET(moxie_route_options_t, mode, 80);
+OFFSET(moxie_route_options_t, reserved, 84);
 
 SIZE(moxie_routing_t, 40);
 OFFSET(moxie_routing_t, size, 0);
@@ -276,6 +282,8 @@ NUMBER(MOXIE_INDEX_INT32, 1);
 NUMBER(MOXIE_INDEX_INT64, 2);
 NUMBER(MOXIE_LAYOUT_RANK_MAJOR, 1);
 NUMBER(MOXIE_LAYOUT_EXPERT_MAJOR, 2);
+NUMBER(MOXIE_MODE_STANDARD, 0);
+NUMBER(MOXIE_MODE_LOW_LATENCY, 1);
 NUMBER(MOXIE_CAP_STANDARD, 1);
 NUMBER(MOXIE_CAP_BACKWARD, 2);
 NUMBER(MOXIE_CAP_RANK_MAJOR, 4);

@@ -50,6 +50,8 @@ typedef struct scenario {
     int32_t expert_count;
     int32_t topk;
     moxie_layout_t layout;
+    moxie_mode_t mode;
+    bool halves; /* low latency: calls are made in two halves */
     scenario_tokens_t tokens;
     scenario_routing_t routing;
     scenario_placement_t placement;
@@ -85,6 +87,10 @@ scenario_t scenario_random(uint64_t seed, int64_t token_count_max, int64_t hidde
 
 /* The same with rows that arrive as fp8. */
 scenario_t scenario_random_fp8(uint64_t seed, int64_t token_count_max, int64_t hidden_max);
+
+/* The same in low latency, with rows of bf16 or, where `has_fp8`, also of fp8. */
+scenario_t scenario_random_low_latency(uint64_t seed, int64_t token_count_max, int64_t hidden_max,
+                                       bool has_fp8);
 
 /* True when rows arrive as fp8, with scales. */
 bool scenario_has_scales(const scenario_t *scenario);

@@ -4,6 +4,7 @@
 
 #include "core/dtype.h"
 #include "core/error.h"
+#include "exchange/shm/slots.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -14,7 +15,7 @@ moxie_status_t offer_begin(moxie_route_t *route, shm_op_kind_t kind, shm_exchang
     memset(op, 0, sizeof(*op));
     op->route = route;
     op->transport = shm_of(route->group)->transport;
-    const moxie_status_t status = signal_begin(&op->transport->group_channel, kind, route->id, &message);
+    const moxie_status_t status = signal_begin(slots_channel(route), kind, route->id, &message);
     if (status != MOXIE_OK) {
         return status;
     }
@@ -105,7 +106,7 @@ static const shm_offer_t *offer_of(const shm_exchange_op_t *op, int32_t rank)
     return (const shm_offer_t *)signal_message(op->transport, rank)->body;
 }
 
-static moxie_status_t differ(int32_t rank, const char *what, int32_t expected, int32_t observed)
+moxie_status_t offer_differ(int32_t rank, const char *what, int32_t expected, int32_t observed)
 {
     error_set(MOXIE_ERR_MISMATCH, "%s is %d on rank %d and %d on rank 0", what, observed, rank,
               expected);
@@ -140,7 +141,13 @@ static moxie_status_t check_gradients(const shm_exchange_op_t *op)
 
 moxie_status_t offer_meet(shm_exchange_op_t *op, moxie_status_t local)
 {
-    moxie_status_t status = signal_meet(op->transport, local);
+    signal_post(op->transport, local);
+    return offer_await(op);
+}
+
+moxie_status_t offer_await(shm_exchange_op_t *op)
+{
+    moxie_status_t status = signal_await_posts(op->transport);
     if (status == MOXIE_OK) {
         status = signal_check_bodies(op->transport, sizeof(shm_offer_t));
     }
@@ -148,15 +155,15 @@ moxie_status_t offer_meet(shm_exchange_op_t *op, moxie_status_t local)
     for (int32_t rank = 1; rank < op->transport->rank_count && status == MOXIE_OK; rank++) {
         const shm_offer_t *offer = offer_of(op, rank);
         if (offer->dtype != first->dtype) {
-            status = differ(rank, "dtype", first->dtype, offer->dtype);
+            status = offer_differ(rank, "dtype", first->dtype, offer->dtype);
         } else if (offer->wire_dtype != first->wire_dtype) {
-            status = differ(rank, "wire_dtype", first->wire_dtype, offer->wire_dtype);
+            status = offer_differ(rank, "wire_dtype", first->wire_dtype, offer->wire_dtype);
         } else if (offer->unweighted != first->unweighted) {
-            status = differ(rank, "unweighted", first->unweighted, offer->unweighted);
+            status = offer_differ(rank, "unweighted", first->unweighted, offer->unweighted);
         } else if (offer->scale_type != first->scale_type) {
-            status = differ(rank, "scale_type", first->scale_type, offer->scale_type);
+            status = offer_differ(rank, "scale_type", first->scale_type, offer->scale_type);
         } else if (offer->scale_layout != first->scale_layout) {
-            status = differ(rank, "scale_layout", first->scale_layout, offer->scale_layout);
+            status = offer_differ(rank, "scale_layout", first->scale_layout, offer->scale_layout);
         }
     }
     return status != MOXIE_OK ? status : check_gradients(op);

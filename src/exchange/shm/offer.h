@@ -58,6 +58,12 @@ moxie_status_t offer_name(shm_exchange_op_t *op, const offer_buffer_t *buffers, 
 /* Meets the peers with this rank's status and judges whether the offers fit together. */
 moxie_status_t offer_meet(shm_exchange_op_t *op, moxie_status_t local);
 
+/* The second half of it, after signal_post(). */
+moxie_status_t offer_await(shm_exchange_op_t *op);
+
+/* MOXIE_ERR_MISMATCH: what `rank` says is not what rank 0 says. */
+moxie_status_t offer_differ(int32_t rank, const char *what, int32_t expected, int32_t observed);
+
 /* Where this rank has each rank's buffer `index` mapped, into bases [rank_count]; NULL: absent. And
  * the rows it is laid out for, into row_counts [rank_count] unless that is NULL. */
 moxie_status_t offer_map(const shm_exchange_op_t *op, int32_t index, char **bases,
