@@ -33,6 +33,8 @@ extern const struct CMUnitTest fp8_tests[];
 extern const size_t fp8_test_count;
 extern const struct CMUnitTest low_latency_tests[];
 extern const size_t low_latency_test_count;
+extern const struct CMUnitTest low_latency_refusal_tests[];
+extern const size_t low_latency_refusal_test_count;
 extern const struct CMUnitTest route_tests[];
 extern const size_t route_test_count;
 extern const struct CMUnitTest refusal_tests[];

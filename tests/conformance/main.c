@@ -82,6 +82,8 @@ static int run_suite(void)
     failed += _cmocka_run_group_tests("fp8", fp8_tests, fp8_test_count, NULL, NULL);
     failed += _cmocka_run_group_tests("low latency", low_latency_tests, low_latency_test_count,
                                       NULL, NULL);
+    failed += _cmocka_run_group_tests("refused low latency", low_latency_refusal_tests,
+                                      low_latency_refusal_test_count, NULL, NULL);
     failed += _cmocka_run_group_tests("routes", route_tests, route_test_count, NULL, NULL);
     failed += _cmocka_run_group_tests("refusals", refusal_tests, refusal_test_count, NULL, NULL);
     failed += _cmocka_run_group_tests("refused calls", call_refusal_tests, call_refusal_test_count,

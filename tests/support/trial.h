@@ -28,8 +28,9 @@ typedef struct trial {
     int64_t row_capacity; /* of the buffers: some more than needed */
     trial_memory_t memory;
     bool owns_memory;
-    bool has_dispatched; /* since the last update */
-    char what[400];      /* scenario and step, for failures */
+    bool has_dispatched;                  /* since the last update */
+    void (*between)(struct trial *trial); /* two halves of a call; may be NULL */
+    char what[400];                       /* scenario and step, for failures */
 } trial_t;
 
 /* Makes the route and updates it. With `memory` NULL the trial allocates its own windows. All

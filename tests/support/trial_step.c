@@ -422,7 +422,7 @@ static void plan_home_rows(const trial_t *trial, const home_rows_t *rows, arena_
 }
 
 /* In one call or two. */
-static moxie_status_t call_dispatch(const trial_t *trial, const moxie_dispatch_in_t *in,
+static moxie_status_t call_dispatch(trial_t *trial, const moxie_dispatch_in_t *in,
                                     const moxie_dispatch_out_t *out)
 {
     const moxie_stream_t stream = device_stream(trial->self->device);
@@ -430,10 +430,13 @@ static moxie_status_t call_dispatch(const trial_t *trial, const moxie_dispatch_i
         return moxie_dispatch(trial->route, in, out, stream);
     }
     const moxie_status_t status = moxie_dispatch_send(trial->route, in, stream);
+    if (trial->between != NULL) {
+        trial->between(trial);
+    }
     return status != MOXIE_OK ? status : moxie_dispatch_receive(trial->route, out, stream);
 }
 
-static moxie_status_t call_combine(const trial_t *trial, const moxie_combine_in_t *in,
+static moxie_status_t call_combine(trial_t *trial, const moxie_combine_in_t *in,
                                    const moxie_combine_out_t *out)
 {
     const moxie_stream_t stream = device_stream(trial->self->device);
@@ -441,6 +444,9 @@ static moxie_status_t call_combine(const trial_t *trial, const moxie_combine_in_
         return moxie_combine(trial->route, in, out, stream);
     }
     const moxie_status_t status = moxie_combine_send(trial->route, in, stream);
+    if (trial->between != NULL) {
+        trial->between(trial);
+    }
     return status != MOXIE_OK ? status : moxie_combine_receive(trial->route, out, stream);
 }
 
