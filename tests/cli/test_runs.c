@@ -212,8 +212,7 @@ static void test_odd_shapes(void **state)
         "--ranks 1 --tokens 1 --hidden 1 --experts 1 --topk 1 --dtype fp8 --quantize fused",
         "--ranks 5 --tokens 3 --hidden 7 --experts 3 --topk 1 --dtype fp8",
         "--ranks 5 --tokens 3 --hidden 7 --experts 3 --topk 1 --mode low_latency",
-        "--ranks 5 --tokens 3 --hidden 7 --experts 3 --topk 1 --mode low_latency --layout "
-        "expert_major --dtype fp8",
+        "--ranks 5 --tokens 3 --hidden 7 --topk 1 --mode low_latency --layout expert_major",
     };
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
         char arguments[512];

@@ -160,7 +160,7 @@ static void check_spoilt(trial_t *trial, size_t index, char *home)
     if (self->rank == ODD_RANK) {
         spoilt[index].spoil(&calls);
     }
-    const moxie_stream_t stream = device_stream(self->device);
+    moxie_stream_t stream = device_stream(self->device);
     const moxie_status_t status =
         spoilt[index].is_combine
             ? moxie_combine(trial->route, &calls.combine_in, &calls.combine_out, stream)
@@ -260,7 +260,7 @@ static void play_different_calls(world_rank_t *self)
     if (group != NULL && trial_open(&trial, self, group, &base, NULL) &&
         trial_dispatch(&trial, 0)) {
         char *home = device_allocate(self->device, 64 * (size_t)base.hidden * sizeof(float));
-        const moxie_stream_t stream = device_stream(self->device);
+        moxie_stream_t stream = device_stream(self->device);
         calls_t calls;
         prepare(&trial, home, &calls);
         const moxie_status_t status =
@@ -289,7 +289,7 @@ static void test_different_calls(void **state)
 static void check_local(trial_t *trial, const moxie_route_t *standard)
 {
     world_rank_t *self = trial->self;
-    const moxie_stream_t stream = device_stream(self->device);
+    moxie_stream_t stream = device_stream(self->device);
     moxie_dispatch_in_t in = MOXIE_DISPATCH_IN_INIT;
     moxie_dispatch_out_t out = MOXIE_DISPATCH_OUT_INIT;
     moxie_combine_in_t combine_in = MOXIE_COMBINE_IN_INIT;

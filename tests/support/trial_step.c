@@ -425,7 +425,7 @@ static void plan_home_rows(const trial_t *trial, const home_rows_t *rows, arena_
 static moxie_status_t call_dispatch(trial_t *trial, const moxie_dispatch_in_t *in,
                                     const moxie_dispatch_out_t *out)
 {
-    const moxie_stream_t stream = device_stream(trial->self->device);
+    moxie_stream_t stream = device_stream(trial->self->device);
     if (!trial->scenario.halves) {
         return moxie_dispatch(trial->route, in, out, stream);
     }
@@ -439,7 +439,7 @@ static moxie_status_t call_dispatch(trial_t *trial, const moxie_dispatch_in_t *i
 static moxie_status_t call_combine(trial_t *trial, const moxie_combine_in_t *in,
                                    const moxie_combine_out_t *out)
 {
-    const moxie_stream_t stream = device_stream(trial->self->device);
+    moxie_stream_t stream = device_stream(trial->self->device);
     if (!trial->scenario.halves) {
         return moxie_combine(trial->route, in, out, stream);
     }

@@ -516,8 +516,7 @@ void signal_say_finished(shm_transport_t *transport)
     shm_line_t *own = own_line(transport);
     fault_point(transport->rank, transport->op_name, "finish");
     entry->finish_ns = clock_now_ns();
-    own->work_ns[op % 2] =
-        entry->finish_ns - (entry->met_ns != 0 ? entry->met_ns : entry->post_ns);
+    own->work_ns[op % 2] = entry->finish_ns - (entry->met_ns != 0 ? entry->met_ns : entry->post_ns);
     publish(transport, &own->finished, op);
     fault_point(transport->rank, transport->op_name, "leave");
 }
