@@ -37,6 +37,7 @@
  * - Calls come in two halves, too: moxie_dispatch_send() and moxie_dispatch_receive(),
  *   moxie_combine_send() and moxie_combine_receive(). Between them other work, and calls on other
  *   routes, may be done; a route's calls follow each other.
+ * - Ranks that call different routes miss each other until the deadline.
  * - Errors travel with the rows, so other rows may have moved already; the outputs of a call that
  *   failed are not to be used.
  *
@@ -128,9 +129,9 @@ MOXIE_API moxie_status_t moxie_dispatch(moxie_route_t *route, const moxie_dispat
  * Low latency, rank_major: where the rows of this route arrive. The same addresses for as long as
  * the route lives.
  *
- * @param[out] out gets row_capacity, recv_x, recv_topk_idx, recv_topk_weights and recv_scales (for
- *                 fp8 rows; to be set to NULL for others), to be given to moxie_dispatch(), and
- * NULL elsewhere. In expert_major row_capacity, and nothing else but NULL
+ * @param[out] out gets row_capacity, recv_x, recv_topk_idx, recv_topk_weights and recv_scales
+ * (which only rows of fp8 fill in), to be given to moxie_dispatch(), and NULL elsewhere. In
+ * expert_major row_capacity, and nothing else but NULL
  * @return MOXIE_OK; MOXIE_ERR_UNSUPPORTED for a route in standard mode
  */
 MOXIE_API moxie_status_t moxie_route_slots(const moxie_route_t *route, moxie_dispatch_out_t *out);

@@ -96,7 +96,7 @@ MOXIE_API moxie_status_t moxie_route_create(moxie_group_t *group,
  * told by the dispatch.
  *
  * @param routing  read during the call only, on the CPU; on a device it must stay unchanged until
- *                 the stream has passed the update
+ *                 the stream has passed the update, in low latency the calls that follow it
  * @param stream   NULL on the CPU
  * @return MOXIE_OK; MOXIE_ERR_ROUTING (an id outside [-1, expert_count) or twice in one token: the
  *         error names rank, token and slot); MOXIE_ERR_MISMATCH (shapes differ between ranks);

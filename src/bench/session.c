@@ -181,8 +181,6 @@ moxie_dispatch_out_t session_dispatch_out(const session_t *session)
         moxie_route_slots(session->route, &slots) != MOXIE_OK)
         return out;
     slots.expert_count = out.expert_count;
-    if (!session->plan->has_fp8)
-        slots.recv_scales = NULL;
     return slots;
 }
 

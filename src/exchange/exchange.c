@@ -53,12 +53,28 @@ static moxie_status_t check_backward(const moxie_route_t *route)
                : MOXIE_OK;
 }
 
-/* A backend that moves no fp8 rows need not know of them. All ranks have the same backend. */
+/* A backend without fp8 copies rows as they are and need not know what fp8 rows bring with them.
+ * All ranks have the same backend. */
 static moxie_status_t check_fp8(const backend_t *backend, const moxie_dispatch_in_t *in)
 {
-    const int has_fp8 = in->dtype == MOXIE_DTYPE_FP8_E4M3 || in->wire_dtype == MOXIE_DTYPE_FP8_E4M3;
-    if (has_fp8 && (backend->capabilities & MOXIE_CAP_FP8) == 0) {
+    const int is_copied = in->wire_dtype == 0 || in->wire_dtype == in->dtype;
+    if ((backend->capabilities & MOXIE_CAP_FP8) == 0 &&
+        (in->dtype == MOXIE_DTYPE_FP8_E4M3 || !is_copied || in->x_scales != NULL)) {
         return error_set(MOXIE_ERR_UNSUPPORTED, "backend %s dispatches no rows of fp8",
+                         backend->name);
+    }
+    return MOXIE_OK;
+}
+
+/* The same of what only they receive, and only low latency. */
+static moxie_status_t check_outputs(const backend_t *backend, const moxie_dispatch_out_t *out)
+{
+    if ((backend->capabilities & MOXIE_CAP_FP8) == 0 && out->recv_scales != NULL) {
+        return error_set(MOXIE_ERR_UNSUPPORTED, "backend %s dispatches no rows of fp8",
+                         backend->name);
+    }
+    if ((backend->capabilities & MOXIE_CAP_LOW_LATENCY) == 0 && out->source_count != NULL) {
+        return error_set(MOXIE_ERR_UNSUPPORTED, "backend %s has no routes of low latency",
                          backend->name);
     }
     return MOXIE_OK;
@@ -70,9 +86,12 @@ moxie_status_t moxie_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *i
     moxie_dispatch_in_t ours_in = MOXIE_DISPATCH_IN_INIT;
     moxie_dispatch_out_t ours_out = MOXIE_DISPATCH_OUT_INIT;
     READ_PAIR(route, in, out, ours_in, ours_out, "dispatch");
-    const moxie_status_t status = check_fp8(route->group->backend, &ours_in);
-    return status != MOXIE_OK ? status
-                              : route->group->backend->dispatch(route, &ours_in, &ours_out, stream);
+    const backend_t *backend = route->group->backend;
+    moxie_status_t status = check_fp8(backend, &ours_in);
+    if (status == MOXIE_OK) {
+        status = check_outputs(backend, &ours_out);
+    }
+    return status != MOXIE_OK ? status : backend->dispatch(route, &ours_in, &ours_out, stream);
 }
 
 moxie_status_t moxie_dispatch_send(moxie_route_t *route, const moxie_dispatch_in_t *in,
