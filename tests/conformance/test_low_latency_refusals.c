@@ -39,9 +39,13 @@ static void prepare(trial_t *trial, char *home, calls_t *calls)
                        .combine_out = MOXIE_COMBINE_OUT_INIT,
                        .home = home};
     calls->dispatch_in.x = home;
+    calls->dispatch_in.wire_dtype = MOXIE_DTYPE_FP8_E4M3;
     (void)moxie_route_slots(trial->route, &calls->dispatch_out);
     if (trial->scenario.layout == MOXIE_LAYOUT_EXPERT_MAJOR) {
-        calls->dispatch_out.recv_x = moxie_window_base(trial->memory.outputs);
+        char *window = moxie_window_base(trial->memory.outputs);
+        calls->dispatch_out.recv_x = window;
+        calls->dispatch_out.recv_scales =
+            window + calls->dispatch_out.row_capacity * trial->scenario.hidden;
     }
     calls->combine_in.y = moxie_window_base(trial->memory.inputs);
     calls->combine_out.out = home;
@@ -52,19 +56,15 @@ static void x_is_missing(calls_t *calls)
     calls->dispatch_in.x = NULL;
 }
 
-static void other_type(calls_t *calls)
+static void other_scales(calls_t *calls)
 {
-    calls->dispatch_in.wire_dtype = MOXIE_DTYPE_FP8_E4M3;
-    calls->dispatch_out.recv_scales = (char *)moxie_window_base(calls->trial->memory.outputs) +
-                                      calls->dispatch_out.row_capacity * base.hidden;
-    if (calls->trial->scenario.layout == MOXIE_LAYOUT_RANK_MAJOR) {
-        calls->dispatch_out.recv_scales = NULL;
-    }
+    calls->dispatch_in.scale_type = MOXIE_SCALE_FP32_POW2;
 }
 
 static void rows_of_fp32(calls_t *calls)
 {
     calls->dispatch_in.dtype = MOXIE_DTYPE_FP32;
+    calls->dispatch_in.wire_dtype = MOXIE_DTYPE_FP32;
 }
 
 static void small_capacity(calls_t *calls)
@@ -121,8 +121,8 @@ static const struct {
     const char *message;
 } spoilt[] = {
     {ANY_LAYOUT, false, x_is_missing, MOXIE_ERR_ARGUMENT, "rank 1: x is NULL"},
-    {ANY_LAYOUT, false, other_type, MOXIE_ERR_MISMATCH,
-     "wire_dtype is 3 on rank 1 and 1 on rank 0"},
+    {ANY_LAYOUT, false, other_scales, MOXIE_ERR_MISMATCH,
+     "scale_type is 2 on rank 1 and 1 on rank 0"},
     {ANY_LAYOUT, false, rows_of_fp32, MOXIE_ERR_UNSUPPORTED,
      "rank 1: low latency dispatches rows of bf16 and fp8, not of fp32"},
     {RANK_MAJOR, false, own_recv_x, MOXIE_ERR_ARGUMENT,
@@ -248,7 +248,7 @@ static void play_bad_routing(world_rank_t *self)
 static void test_bad_routing(void **state)
 {
     (void)state;
-    conformance_require(MOXIE_CAP_LOW_LATENCY);
+    conformance_require(MOXIE_CAP_LOW_LATENCY | MOXIE_CAP_FP8);
     conformance_run(3, play_bad_routing, NULL);
 }
 
@@ -281,7 +281,7 @@ static void play_different_calls(world_rank_t *self)
 static void test_different_calls(void **state)
 {
     (void)state;
-    conformance_require(MOXIE_CAP_LOW_LATENCY);
+    conformance_require(MOXIE_CAP_LOW_LATENCY | MOXIE_CAP_FP8);
     conformance_run(3, play_different_calls, NULL);
 }
 

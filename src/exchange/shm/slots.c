@@ -87,8 +87,10 @@ moxie_status_t slots_open(moxie_route_t *route)
         slots_close(route);
         return status;
     }
+    shm_window_t *window = (shm_window_t *)slots->window;
+    window->has_line = 1;
     for (int32_t rank = 0; rank < rank_count; rank++) {
-        slots->parts[rank] = ((shm_window_t *)slots->window)->parts[rank].base;
+        slots->parts[rank] = window->parts[rank].base;
         slots->channel.lines[rank] = (void *)slots->parts[rank];
     }
     return MOXIE_OK;
