@@ -25,6 +25,22 @@
  *   cudaFree, the blocking copies, and freeing windows, routes or groups do that. Synchronise the
  *   rank's own stream, have every rank come to a barrier, and free then.
  *
+ * Low latency (::MOXIE_MODE_LOW_LATENCY), with R ranks, T = token_count_max and L local experts:
+ * - rank_major: rows lie in the route's own slots, [R, T, H]; moxie_route_slots() says where. Those
+ *   of rank s are the first source_count[s] of its T, in token order. The peers write them without
+ *   asking: they may be read until this rank's next call on the route.
+ * - expert_major: recv_x is [L, R * T, H], any memory. The rows of local expert l are the first
+ *   expert_count[l] of its block, by (source rank, token).
+ * - What lies behind those rows is not written, and there is no padding.
+ * - Column-major scales are [moxie_scale_words()][R * T], in expert_major for each block.
+ * - moxie_combine() takes y in these places. It must not lie in the slots.
+ * - Calls come in two halves, too: moxie_dispatch_send() and moxie_dispatch_receive(),
+ *   moxie_combine_send() and moxie_combine_receive(). Between them other work, and calls on other
+ *   routes, may be done; a route's calls follow each other.
+ * - Ranks that call different routes miss each other until the deadline.
+ * - Errors travel with the rows, so other rows may have moved already; the outputs of a call that
+ *   failed are not to be used.
+ *
  * Arithmetic, to the bit on every backend: sums run in fp32 from +0 with fmaf(w, y, acc), ascending
  * slot k within a rank and ascending rank at home; a rank's partial is rounded once to the wire
  * type, the sum once to the output type, to nearest even; subnormals are kept; a NaN becomes 0x7FFF
@@ -51,15 +67,25 @@ typedef struct moxie_row_source {
 
 /** What a rank sends in dispatch. */
 typedef struct moxie_dispatch_in {
-    size_t size;         /**< sizeof(moxie_dispatch_in_t) */
-    const void *x;       /**< [T, H] rows, any memory */
-    moxie_dtype_t dtype; /**< bf16 or fp32; rows are copied bit by bit */
+    size_t size;   /**< sizeof(moxie_dispatch_in_t) */
+    const void *x; /**< [T, H] rows, any memory */
+    moxie_dtype_t
+        dtype; /**< of `x`: bf16, fp32 or fp8; the same on all ranks, as the types below */
+    /** where `x` is fp8: [T, moxie_scale_words()] their scales, any memory; copied bit by bit */
+    const void *x_scales;
+    /** of the rows on the way and in `recv_x`. 0, or that of `x`: they are copied bit by bit. fp8
+     *  where `x` is bf16: they are quantised on the way, as ::moxie_scale_type_t says */
+    moxie_dtype_t wire_dtype;
+    moxie_scale_type_t scale_type;     /**< fp8 rows: how they are scaled */
+    moxie_scale_layout_t scale_layout; /**< fp8 rows: of `recv_scales` */
+    int32_t reserved;                  /**< 0 */
 } moxie_dispatch_in_t;
 
-/** Initialiser of a ::moxie_dispatch_in_t with bf16 rows. */
+/** Initialiser of a ::moxie_dispatch_in_t with bf16 rows; fp8 ones have fp32 scales, row-major. */
 #define MOXIE_DISPATCH_IN_INIT                                                                     \
     {                                                                                              \
-        .size = sizeof(moxie_dispatch_in_t), .dtype = MOXIE_DTYPE_BF16                             \
+        .size = sizeof(moxie_dispatch_in_t), .dtype = MOXIE_DTYPE_BF16,                            \
+        .scale_type = MOXIE_SCALE_FP32, .scale_layout = MOXIE_SCALES_ROW_MAJOR                     \
     }
 
 /** Where a rank receives in dispatch. Optional buffers may be NULL; each rank chooses for itself.
@@ -76,6 +102,11 @@ typedef struct moxie_dispatch_out {
     moxie_row_source_t *row_source; /**< expert_major: [row_capacity]; on shm in a window */
     int64_t *expert_count;          /**< [local experts] rows of each local expert, any memory */
     int64_t *expert_start; /**< expert_major: [local experts + 1] block starts, any memory */
+    /** fp8 rows, and then not optional: their scales, in a window, 4-byte aligned. Row-major:
+     *  [row_capacity][moxie_scale_words()]; column-major: [moxie_scale_words()][row_capacity], of
+     *  which the first recv_row_count are written. Padding rows have scales of all bits zero */
+    void *recv_scales;
+    int64_t *source_count; /**< low latency, rank_major: [ranks] rows from each rank, any memory */
 } moxie_dispatch_out_t;
 
 /** Initialiser of a ::moxie_dispatch_out_t. */
@@ -93,6 +124,33 @@ typedef struct moxie_dispatch_out {
  */
 MOXIE_API moxie_status_t moxie_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in,
                                         const moxie_dispatch_out_t *out, moxie_stream_t stream);
+
+/**
+ * Low latency, rank_major: where the rows of this route arrive. The same addresses for as long as
+ * the route lives.
+ *
+ * @param[out] out gets row_capacity, recv_x, recv_topk_idx, recv_topk_weights and recv_scales
+ * (which only rows of fp8 fill in), to be given to moxie_dispatch(), and NULL elsewhere. In
+ * expert_major row_capacity, and nothing else but NULL
+ * @return MOXIE_OK; MOXIE_ERR_UNSUPPORTED for a route in standard mode
+ */
+MOXIE_API moxie_status_t moxie_route_slots(const moxie_route_t *route, moxie_dispatch_out_t *out);
+
+/**
+ * Low latency: the first half of a dispatch. It sends this rank's rows and does not wait for those
+ * of the peers. `in->x` must stay unchanged until the second half.
+ *
+ * @return MOXIE_OK; MOXIE_ERR_TIMEOUT, MOXIE_ERR_PEER_LOST; MOXIE_ERR_UNSUPPORTED for a route in
+ *         standard mode. Other errors are told by the second half, the same on every rank
+ */
+MOXIE_API moxie_status_t moxie_dispatch_send(moxie_route_t *route, const moxie_dispatch_in_t *in,
+                                             moxie_stream_t stream);
+
+/** The second half: waits until all rows have come. Errors as of moxie_dispatch(); what is wrong
+ * with `out` only this rank is told. */
+MOXIE_API moxie_status_t moxie_dispatch_receive(moxie_route_t *route,
+                                                const moxie_dispatch_out_t *out,
+                                                moxie_stream_t stream);
 
 /** What a rank gives to combine. */
 typedef struct moxie_combine_in {
@@ -128,6 +186,15 @@ typedef struct moxie_combine_out {
 /** Brings the experts' outputs home and sums them. Errors as of moxie_dispatch(). */
 MOXIE_API moxie_status_t moxie_combine(moxie_route_t *route, const moxie_combine_in_t *in,
                                        const moxie_combine_out_t *out, moxie_stream_t stream);
+
+/** Low latency: the first half of a combine. `in->y` must stay unchanged until the second half.
+ *  Errors as of moxie_dispatch_send(). */
+MOXIE_API moxie_status_t moxie_combine_send(moxie_route_t *route, const moxie_combine_in_t *in,
+                                            moxie_stream_t stream);
+
+/** The second half: sums what has come home. Errors as of moxie_dispatch_receive(). */
+MOXIE_API moxie_status_t moxie_combine_receive(moxie_route_t *route, const moxie_combine_out_t *out,
+                                               moxie_stream_t stream);
 
 /** Gradients of what dispatch delivered. */
 typedef struct moxie_dispatch_backward_in {

@@ -37,9 +37,12 @@ typedef struct moxie_world {
     int64_t alignment;                  /**< of expert_major blocks, in rows */
     moxie_layout_t layout;              /**< of the receiving side */
     int32_t topk;                       /**< slots of a token */
+    int64_t token_count_max;            /**< low latency: tokens a rank may have at most */
+    moxie_mode_t mode;                  /**< low latency: rows lie in slots; alignment is 1 */
+    int32_t reserved;                   /**< 0 */
 } moxie_world_t;
 
-/** Initialiser of a ::moxie_world_t: rank_major, alignment 1. */
+/** Initialiser of a ::moxie_world_t: standard mode, rank_major, alignment 1. */
 #define MOXIE_WORLD_INIT                                                                           \
     {                                                                                              \
         .size = sizeof(moxie_world_t), .alignment = 1, .layout = MOXIE_LAYOUT_RANK_MAJOR           \
@@ -52,14 +55,39 @@ typedef struct moxie_world {
  */
 MOXIE_API moxie_status_t moxie_reference_check(const moxie_world_t *world);
 
-/** Rows that `rank` receives: N, or M with padding. */
+/** Rows that the buffers of `rank` need: N, or M with padding; in low latency all slots. */
 MOXIE_API moxie_status_t moxie_reference_recv_rows(const moxie_world_t *world, int32_t rank,
                                                    int64_t *row_count);
 
-/** What moxie_dispatch() delivers to `rank`; `x` is read by (rank, token). Any memory. */
+/** What moxie_dispatch() delivers to `rank`; `x` is read by (rank, token). Any memory. Without
+ *  `recv_scales`: see moxie_reference_dispatch_fp8(). */
 MOXIE_API moxie_status_t moxie_reference_dispatch(const moxie_world_t *world, int32_t rank,
                                                   const moxie_row_reader_t *x,
                                                   const moxie_dispatch_out_t *out);
+
+/**
+ * What moxie_dispatch() delivers to `rank` where rows arrive as fp8, scales included.
+ *
+ * @param x        read by (rank, token): bf16, to be quantised, or fp8
+ * @param x_scales read by (rank, token), where `x` is fp8: moxie_scale_words() words; its dtype is
+ *                 not looked at
+ * @param in       its `scale_type` and `scale_layout`; pointers and dtypes are not used
+ */
+MOXIE_API moxie_status_t moxie_reference_dispatch_fp8(const moxie_world_t *world, int32_t rank,
+                                                      const moxie_row_reader_t *x,
+                                                      const moxie_row_reader_t *x_scales,
+                                                      const moxie_dispatch_in_t *in,
+                                                      const moxie_dispatch_out_t *out);
+
+/**
+ * Quantises a row of bf16, as ::moxie_scale_type_t says. Needs no group.
+ *
+ * @param[out] fp8   [hidden]
+ * @param[out] words [moxie_scale_words()]
+ */
+MOXIE_API moxie_status_t moxie_reference_quantise(const uint16_t *x, int64_t hidden,
+                                                  moxie_scale_type_t type, uint8_t *fp8,
+                                                  uint32_t *words);
 
 /** What moxie_combine() delivers to `rank`; `y` is read by (rank, row). `in->y` is not used. */
 MOXIE_API moxie_status_t moxie_reference_combine(const moxie_world_t *world, int32_t rank,

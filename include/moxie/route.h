@@ -26,6 +26,15 @@ typedef enum moxie_layout {
     MOXIE_LAYOUT_EXPERT_MAJOR = 2, /**< one padded block a local expert */
 } moxie_layout_t;
 
+/** How an exchange runs. */
+typedef enum moxie_mode {
+    /** any number of tokens: counts travel ahead of the rows, which lie one behind the other */
+    MOXIE_MODE_STANDARD = 0,
+    /** few tokens, for decoding: nothing travels ahead of the rows, each of which has a fixed slot
+     *  in memory of the route; moxie/exchange.h says what differs. Forward only */
+    MOXIE_MODE_LOW_LATENCY = 1,
+} moxie_mode_t;
+
 /** The shape of an exchange. All but the capacity must be the same on every rank. */
 typedef struct moxie_route_options {
     size_t size;             /**< sizeof(moxie_route_options_t) */
@@ -39,9 +48,11 @@ typedef struct moxie_route_options {
     const moxie_placement_t *placement; /**< copied; NULL: blocks, as even as possible */
     void *state;        /**< memory for the route's state, 64-byte aligned, or NULL; not on cuda */
     size_t state_bytes; /**< its size, at least moxie_route_quote_t::state_bytes */
+    moxie_mode_t mode;  /**< low latency: `alignment` is 1 and `row_capacity` 0 */
+    int32_t reserved;   /**< 0 */
 } moxie_route_options_t;
 
-/** Initialiser of ::moxie_route_options_t: rank_major, alignment 1. */
+/** Initialiser of ::moxie_route_options_t: standard mode, rank_major, alignment 1. */
 #define MOXIE_ROUTE_OPTIONS_INIT                                                                   \
     {                                                                                              \
         .size = sizeof(moxie_route_options_t), .layout = MOXIE_LAYOUT_RANK_MAJOR, .alignment = 1   \
@@ -64,12 +75,13 @@ typedef struct moxie_routing {
 
 /**
  * Makes a route without a routing yet. Collective: every rank creates its routes in the same order,
- * and on a device the ranks wait for each other here.
+ * and on a device, and in low latency, the ranks wait for each other here.
  *
  * @param options  copied
  * @param[out] out the route, for moxie_route_destroy()
- * @return MOXIE_OK; MOXIE_ERR_ARGUMENT; MOXIE_ERR_MEMORY. On a device it may be called while the
- *         thread captures a graph: the route is made at once, and the capture stays valid.
+ * @return MOXIE_OK; MOXIE_ERR_ARGUMENT; MOXIE_ERR_MEMORY; MOXIE_ERR_UNSUPPORTED (the backend has no
+ *         such mode); in low latency MOXIE_ERR_MISMATCH, too. On a device it may be called while
+ *         the thread captures a graph: the route is made at once, and the capture stays valid.
  */
 MOXIE_API moxie_status_t moxie_route_create(moxie_group_t *group,
                                             const moxie_route_options_t *options,
@@ -80,8 +92,11 @@ MOXIE_API moxie_status_t moxie_route_create(moxie_group_t *group,
  *
  * Every rank gets the same status. On failure the route keeps no routing.
  *
+ * In low latency it is local and waits for nobody. What is wrong with the routing every rank is
+ * told by the dispatch.
+ *
  * @param routing  read during the call only, on the CPU; on a device it must stay unchanged until
- *                 the stream has passed the update
+ *                 the stream has passed the update, in low latency the calls that follow it
  * @param stream   NULL on the CPU
  * @return MOXIE_OK; MOXIE_ERR_ROUTING (an id outside [-1, expert_count) or twice in one token: the
  *         error names rank, token and slot); MOXIE_ERR_MISMATCH (shapes differ between ranks);
@@ -106,7 +121,8 @@ MOXIE_API moxie_status_t moxie_route_status(const moxie_route_t *route);
 typedef struct {
     size_t size;                /**< sizeof(moxie_route_extent_t), set by the caller */
     int64_t token_count;        /**< tokens of this rank */
-    int64_t recv_row_count;     /**< rows this rank's buffers need: N, or M with padding */
+    int64_t recv_row_count;     /**< rows this rank's buffers need: N, or M with padding; in low
+                                     latency all slots */
     int64_t logical_row_count;  /**< (source rank, token) pairs this rank receives, own included */
     int64_t wire_row_count;     /**< the same without its own tokens */
     int64_t local_expert_count; /**< experts of this rank */
@@ -119,7 +135,8 @@ typedef struct {
     }
 
 /**
- * The extent of the route's routing. Local.
+ * The extent of the route's routing. Local. In low latency the rows of peers are those of the last
+ * dispatch; before it only this rank's own are known.
  *
  * @return MOXIE_OK; MOXIE_ERR_ARGUMENT when the route has no routing
  */

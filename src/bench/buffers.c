@@ -35,7 +35,8 @@ buffer_layout_t buffers_measure(const plan_t *plan, int32_t rank)
     int64_t expert_rows = rank_major ? 0 : rows * forward;
     int64_t weight_rows = plan->is_backward ? rows * (rank_major ? plan->topk : 1) : 0;
 
-    layout.received = reserve(window, rows, row_bytes);
+    layout.received = reserve(window, rows, (size_t)plan_recv_row_bytes(plan));
+    layout.recv_scales = reserve(window, rows * plan_scale_count(plan), sizeof(float));
     layout.expert = reserve(window, rows * plan->expert_set_count, row_bytes);
     layout.recv_idx = reserve(window, rank_rows, sizeof(int32_t));
     layout.recv_weights = reserve(window, rank_rows, sizeof(float));
@@ -45,7 +46,11 @@ buffer_layout_t buffers_measure(const plan_t *plan, int32_t rank)
     if (*window == 0) /* a rank that receives nothing: its empty parts need an address too */
         *window = PART_ALIGNMENT;
 
-    layout.home = reserve(private, tokens * plan->home_set_count, row_bytes);
+    layout.home =
+        reserve(private, tokens * plan->home_set_count, (size_t)plan_home_row_bytes(plan));
+    layout.home_scales = reserve(
+        private, plan->is_quantized ? 0 : tokens * plan->home_set_count * plan_scale_count(plan),
+        sizeof(float));
     layout.topk_idx = reserve(private, routed, sizeof(int32_t));
     layout.topk_weights = reserve(private, routed, sizeof(float));
     layout.out = reserve(private, tokens, row_bytes);
@@ -113,11 +118,18 @@ moxie_routing_t buffers_routing(const buffers_t *buffers)
     return routing;
 }
 
-uint16_t *buffers_home(const buffers_t *buffers, int32_t set)
+void *buffers_home(const buffers_t *buffers, int32_t set)
 {
     size_t rows = (size_t)routing_token_count(&buffers->plan->routing, buffers->rank);
-    size_t set_bytes = rows * (size_t)plan_row_bytes(buffers->plan);
-    return (void *)(buffers->private_base + buffers->layout.home + (size_t)set * set_bytes);
+    size_t set_bytes = rows * (size_t)plan_home_row_bytes(buffers->plan);
+    return buffers->private_base + buffers->layout.home + (size_t)set * set_bytes;
+}
+
+float *buffers_home_scales(const buffers_t *buffers, int32_t set)
+{
+    size_t rows = (size_t)routing_token_count(&buffers->plan->routing, buffers->rank);
+    size_t set_bytes = rows * (size_t)plan_scale_count(buffers->plan) * sizeof(float);
+    return (void *)(buffers->private_base + buffers->layout.home_scales + (size_t)set * set_bytes);
 }
 
 uint16_t *buffers_expert(const buffers_t *buffers, int32_t set)
@@ -132,6 +144,8 @@ moxie_dispatch_out_t buffers_dispatch_out(const buffers_t *buffers)
     const buffer_layout_t *layout = &buffers->layout;
     out.row_capacity = buffers->row_capacity;
     out.recv_x = buffers->window_base + layout->received;
+    if (buffers->plan->has_fp8)
+        out.recv_scales = buffers->window_base + layout->recv_scales;
     out.expert_count = (void *)(buffers->private_base + layout->expert_count);
     if (buffers->plan->layout == MOXIE_LAYOUT_RANK_MAJOR) {
         out.recv_topk_idx = (void *)(buffers->window_base + layout->recv_idx);

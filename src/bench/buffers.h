@@ -12,7 +12,8 @@
 /* Where each part begins, in bytes; parts that a run does not need are empty. */
 typedef struct buffer_layout {
     /* in the window */
-    size_t received;       /* [capacity, H] bf16: recv_x, or d_y in backward */
+    size_t received;       /* [capacity, H] recv_x, or d_y in backward */
+    size_t recv_scales;    /* [capacity, scales] fp8 */
     size_t expert;         /* [sets][capacity, H] bf16: y, and d_recv_x in backward */
     size_t recv_idx;       /* [capacity, K] rank_major */
     size_t recv_weights;   /* [capacity, K] rank_major */
@@ -21,7 +22,8 @@ typedef struct buffer_layout {
     size_t d_recv_weights; /* [capacity, K] or [capacity], backward */
     size_t window_bytes;
     /* private */
-    size_t home;           /* [sets][T, H] bf16: x, or d_out in backward */
+    size_t home;           /* [sets][T, H] x, or d_out in backward */
+    size_t home_scales;    /* [sets][T, scales] fp8 rows */
     size_t topk_idx;       /* [T, K] a device's copy of the routing */
     size_t topk_weights;   /* [T, K] a device's copy of the routing */
     size_t out;            /* [T, H] bf16: out, or d_x in backward */
@@ -59,8 +61,9 @@ bool buffers_init(buffers_t *buffers, const plan_t *plan, moxie_group_t *group, 
 /* Frees. */
 void buffers_release(buffers_t *buffers);
 
-/* The rows of a set. */
-uint16_t *buffers_home(const buffers_t *buffers, int32_t set);
+/* The rows of a set, and scales of the home side's. */
+void *buffers_home(const buffers_t *buffers, int32_t set);
+float *buffers_home_scales(const buffers_t *buffers, int32_t set);
 uint16_t *buffers_expert(const buffers_t *buffers, int32_t set);
 
 /* Parts, as the library takes them. */

@@ -27,7 +27,7 @@ static bool measure_once(const session_t *session, int32_t method, int64_t turn,
     in.source = buffers_home(&session->buffers, session_home_set(session, turn));
     in.source_row_count = routing_token_count(&plan->routing, session->rank);
     in.rows_to_peer = plan->rows_to_peer + (int64_t)session->rank * plan->rank_count;
-    in.row_bytes = plan_row_bytes(plan);
+    in.row_bytes = plan_recv_row_bytes(plan);
     in.destination = buffers_dispatch_out(&session->buffers).recv_x;
     in.destination_row_count = session->buffers.row_capacity;
     in.streaming = method;

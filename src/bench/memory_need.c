@@ -176,7 +176,8 @@ bool memory_check_plan(plan_t *plan, failure_t *failure)
         if (plan_row_capacity(plan, rank) > row_count_max)
             row_count_max = plan_row_capacity(plan, rank);
     uint64_t row_bytes = (uint64_t)plan_row_bytes(plan);
-    plan->home_set_count = set_count(times((uint64_t)plan->token_count_max, row_bytes));
+    plan->home_set_count =
+        set_count(times((uint64_t)plan->token_count_max, (uint64_t)plan_home_row_bytes(plan)));
     plan->expert_set_count = set_count(times((uint64_t)row_count_max, row_bytes));
     if (!measure_need(plan, &need, failure))
         return false;

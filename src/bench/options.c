@@ -48,8 +48,9 @@ static const option_row_t table[OPTION_COUNT] = {
                         .help =
                             "How the ranks reach each other; auto takes the best that works here"},
     [OPTION_MODE] = {.name = "mode",
-                     CHOICE(mode, "standard|low_latency", 1),
-                     .help = "Exchange for many tokens or for few"},
+                     CHOICE(mode, "standard|low_latency", 2),
+                     .help = "Exchange for many tokens, or for few as in decoding: every row has a "
+                             "fixed slot, and nothing travels ahead of the rows"},
     [OPTION_LAYOUT] = {.name = "layout",
                        CHOICE(layout, "rank_major|expert_major", 2),
                        .help = "Order of the received rows"},
@@ -67,7 +68,7 @@ static const option_row_t table[OPTION_COUNT] = {
     [OPTION_TOKENS] = {.name = "tokens",
                        .placeholder = "T",
                        NUMBER(tokens, 1, 1 << 24),
-                       .text_default = "4096",
+                       .text_default = "4096; in low_latency 128",
                        .help = "Tokens of a rank"},
     [OPTION_HIDDEN] = {.name = "hidden",
                        .placeholder = "H",
@@ -85,11 +86,14 @@ static const option_row_t table[OPTION_COUNT] = {
                      .text_default = "the shape's",
                      .help = "Experts of a token"},
     [OPTION_DTYPE] = {.name = "dtype",
-                      CHOICE(dtype, "bf16|fp8", 1),
-                      .help = "Element type of dispatched rows"},
+                      CHOICE(dtype, "bf16|fp8", 2),
+                      .help =
+                          "Element type of dispatched rows; fp8 ones have an fp32 scale for each "
+                          "128 columns. Combine is bf16"},
     [OPTION_QUANTIZE] = {.name = "quantize",
-                         CHOICE(quantize, "ahead|fused", 0),
-                         .help = "fp8: quantize before dispatch or within"},
+                         CHOICE(quantize, "ahead|fused", 2),
+                         .help = "fp8: dispatch rows that are fp8 already, or rows of bf16 that it "
+                                 "quantizes on the way"},
     [OPTION_ROUTING] =
         {.name = "routing",
          TEXT(routing, "ROUTING"),

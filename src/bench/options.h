@@ -79,6 +79,9 @@ enum { LAYOUT_RANK_MAJOR, LAYOUT_EXPERT_MAJOR };
 enum { DIRECTION_FORWARD, DIRECTION_BACKWARD };
 enum { ROUTE_FRESH, ROUTE_CACHED };
 enum { LAUNCH_STREAM, LAUNCH_GRAPH };
+enum { MODE_STANDARD, MODE_LOW_LATENCY };
+enum { DTYPE_BF16, DTYPE_FP8 };
+enum { QUANTIZE_AHEAD, QUANTIZE_FUSED };
 
 /* One value an option, and where each came from. */
 typedef struct options {

@@ -10,7 +10,9 @@
  * exponent makes the magnitude 2^-4 … 2^4. The sum cannot carry into the sign. */
 #define BF16_KEEP UINT64_C(0x83FF83FF83FF83FF)
 #define BF16_BIAS UINT64_C(0x3D803D803D803D80)
-/* The same with the 23 mantissa bits of fp32. */
+/* Without the lowest bit of its exponent no fp8 is a NaN. */
+#define FP8_KEEP UINT64_C(0xF7F7F7F7F7F7F7F7)
+/* As of bf16, with the 23 mantissa bits of fp32. */
 #define FP32_KEEP UINT32_C(0x83FFFFFF)
 #define FP32_BIAS UINT32_C(0x3D800000)
 
@@ -33,6 +35,19 @@ void payload_row_bf16(const payload_t *payload, int32_t rank, int64_t row, int64
     if (whole < column_count) {
         uint64_t elements = (random_next(&state) & BF16_KEEP) + BF16_BIAS;
         memcpy(out + whole, &elements, (size_t)(column_count - whole) * sizeof(*out));
+    }
+}
+
+void payload_row_fp8(const payload_t *payload, int32_t rank, int64_t row, int64_t column,
+                     int64_t column_count, uint8_t *out)
+{
+    uint64_t state =
+        row_key(payload, rank, row) + (uint64_t)(column / PAYLOAD_FP8_COLUMN_UNIT) * RANDOM_STEP;
+    for (int64_t i = 0; i < column_count; i += PAYLOAD_FP8_COLUMN_UNIT) {
+        uint64_t elements = random_next(&state) & FP8_KEEP;
+        int64_t left = column_count - i;
+        memcpy(out + i, &elements,
+               (size_t)(left < PAYLOAD_FP8_COLUMN_UNIT ? left : PAYLOAD_FP8_COLUMN_UNIT));
     }
 }
 

@@ -24,7 +24,12 @@ enum { PAYLOAD_COLUMN_UNIT = 4 };
 void payload_row_bf16(const payload_t *payload, int32_t rank, int64_t row, int64_t column,
                       int64_t column_count, uint16_t *out);
 
-/* The same range in fp32, from column 0. */
+/* Writes fp8 (E4M3) elements of a row: any but NaN. `column` as above, of its own unit. */
+enum { PAYLOAD_FP8_COLUMN_UNIT = 8 };
+void payload_row_fp8(const payload_t *payload, int32_t rank, int64_t row, int64_t column,
+                     int64_t column_count, uint8_t *out);
+
+/* The range of bf16 in fp32, from column 0. */
 void payload_row_fp32(const payload_t *payload, int32_t rank, int64_t row, int64_t column_count,
                       float *out);
 

@@ -54,6 +54,7 @@ static void find(const void *unused, void *out)
         probe->is_found = info.available != 0;
         memcpy(probe->reason, info.reason, sizeof(probe->reason));
         memcpy(probe->place.backend, info.name, sizeof(info.name));
+        probe->place.capabilities = info.capabilities;
         probe->place.is_cuda = strcmp(info.name, "cuda") == 0;
     }
     if (probe->is_found && probe->place.is_cuda) {

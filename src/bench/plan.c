@@ -9,6 +9,7 @@
 #include "bench/shape.h"
 #include "bench/trace.h"
 #include "bench/tuned.h"
+#include "moxie/backend.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -53,7 +54,10 @@ static bool decide_shape(plan_t *plan, failure_t *failure)
     plan->expert_count =
         (int32_t)(is_given(plan, OPTION_EXPERTS) ? options->experts : shape->experts);
     plan->topk = (int32_t)(is_given(plan, OPTION_TOPK) ? options->topk : shape->topk);
-    plan->token_count_max = is_given(plan, OPTION_TOKENS) ? options->tokens : SHAPE_TOKENS;
+    plan->token_count_max =
+        options->mode == MODE_LOW_LATENCY ? SHAPE_TOKENS_LOW_LATENCY : SHAPE_TOKENS;
+    if (is_given(plan, OPTION_TOKENS))
+        plan->token_count_max = options->tokens;
     bool is_changed = plan->hidden != shape->hidden || plan->expert_count != shape->experts ||
                       plan->topk != shape->topk;
     plan->shape_name = is_changed ? "custom" : shape->name;
@@ -140,6 +144,17 @@ static void count_slots(plan_t *plan)
     }
 }
 
+/* Low latency: a slot for every row that could come, for each local expert in expert_major. */
+static void count_fixed_slots(plan_t *plan)
+{
+    for (int32_t rank = 0; rank < plan->rank_count; rank++) {
+        int64_t blocks = plan->layout == MOXIE_LAYOUT_EXPERT_MAJOR
+                             ? moxie_placement_local_count(plan->placement, rank)
+                             : 1;
+        plan->recv_row_count[rank] = blocks * plan->rank_count * plan->token_count_max;
+    }
+}
+
 static bool count_rows(plan_t *plan, failure_t *failure)
 {
     size_t rank_count = (size_t)plan->rank_count;
@@ -153,7 +168,9 @@ static bool count_rows(plan_t *plan, failure_t *failure)
     for (int32_t rank = 0; rank < plan->rank_count; rank++)
         routing_rows_to_peer(&plan->routing, plan->placement, rank,
                              plan->rows_to_peer + (size_t)rank * rank_count);
-    if (plan->layout == MOXIE_LAYOUT_EXPERT_MAJOR)
+    if (plan->is_low_latency)
+        count_fixed_slots(plan);
+    else if (plan->layout == MOXIE_LAYOUT_EXPERT_MAJOR)
         count_slots(plan);
     else
         for (int32_t rank = 0; rank < plan->rank_count; rank++)
@@ -186,6 +203,59 @@ static bool decide_route(plan_t *plan, failure_t *failure)
     return true;
 }
 
+/* Options that make no sense together. */
+static bool contradict(const plan_t *plan, option_id_t id, option_id_t other, const char *why,
+                       failure_t *failure)
+{
+    char word[OPTION_WHERE_BYTES] = "";
+    char other_word[OPTION_WHERE_BYTES] = "";
+    if (option_row(id)->type == OPTION_TYPE_CHOICE)
+        (void)option_word(plan->options, id, word);
+    (void)option_word(plan->options, other, other_word);
+    return failure_set(failure, EXIT_USAGE, "%s%s%.64s contradicts %s %.64s%s", plan->where[id],
+                       word[0] == '\0' ? "" : " ", word, plan->where[other], other_word, why);
+}
+
+static bool decide_mode(plan_t *plan, failure_t *failure)
+{
+    const options_t *options = plan->options;
+    plan->is_low_latency = options->mode == MODE_LOW_LATENCY;
+    plan->has_fp8 = options->dtype == DTYPE_FP8;
+    plan->is_quantized = plan->has_fp8 && options->quantize == QUANTIZE_FUSED;
+    if (plan->is_low_latency && plan->is_backward)
+        return contradict(plan, OPTION_DIRECTION, OPTION_MODE, ", which has none", failure);
+    if (plan->is_low_latency && is_given(plan, OPTION_CAPACITY))
+        return contradict(plan, OPTION_CAPACITY, OPTION_MODE, ", where every row has a slot",
+                          failure);
+    if (plan->is_low_latency && options->baseline != BASELINE_NONE)
+        return contradict(plan, OPTION_BASELINE, OPTION_MODE, ", which has no such slots", failure);
+    if (plan->has_fp8 && plan->is_backward)
+        return contradict(plan, OPTION_DIRECTION, OPTION_DTYPE, ": gradients are bf16", failure);
+    if (plan->has_fp8 && options->baseline != BASELINE_NONE)
+        return contradict(plan, OPTION_BASELINE, OPTION_DTYPE, ": it moves bf16", failure);
+    if (is_given(plan, OPTION_QUANTIZE) && !plan->has_fp8)
+        return contradict(plan, OPTION_QUANTIZE, OPTION_DTYPE, "", failure);
+    return true;
+}
+
+/* What the chosen backend must be able to do. */
+static bool check_capabilities(const plan_t *plan, failure_t *failure)
+{
+    const struct {
+        bool is_needed;
+        uint32_t capability;
+        option_id_t id;
+    } needs[] = {{plan->is_low_latency, MOXIE_CAP_LOW_LATENCY, OPTION_MODE},
+                 {plan->has_fp8, MOXIE_CAP_FP8, OPTION_DTYPE}};
+    char word[OPTION_WHERE_BYTES];
+    for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++)
+        if (needs[i].is_needed && (plan->place.capabilities & needs[i].capability) == 0)
+            return failure_set(failure, EXIT_UNAVAILABLE, "%s %s: backend %s does not do it",
+                               plan->where[needs[i].id],
+                               option_word(plan->options, needs[i].id, word), plan->place.backend);
+    return true;
+}
+
 /* --sms is what a call takes in all: in expert_major a third of it sends and the rest copies. */
 static void decide_sms(plan_t *plan)
 {
@@ -207,8 +277,9 @@ bool plan_make(plan_t *plan, const options_t *options, const launcher_t *launche
     for (option_id_t id = 0; id < OPTION_COUNT; id++)
         option_where(options, id, plan->where[id]);
     bool is_made = options_check_built(options, failure) && decide_shape(plan, failure) &&
+                   decide_route(plan, failure) && decide_mode(plan, failure) &&
                    place_choose(plan, failure) && trace_check(plan, failure) &&
-                   decide_ranks(plan, failure) && decide_route(plan, failure) &&
+                   check_capabilities(plan, failure) && decide_ranks(plan, failure) &&
                    decide_routing(plan, failure) && place_check_ranks(plan, failure) &&
                    count_rows(plan, failure) && check_capacity(plan, failure) &&
                    baseline_check(plan, failure) && memory_check_plan(plan, failure);
@@ -276,8 +347,10 @@ moxie_route_options_t plan_route_options(const plan_t *plan, int32_t rank)
     route.topk = plan->topk;
     route.hidden = plan->hidden;
     route.token_count_max = plan->token_count_max;
+    route.mode = plan->is_low_latency ? MOXIE_MODE_LOW_LATENCY : MOXIE_MODE_STANDARD;
     /* On a GPU an update waits for the CPU unless it knows the room that there is. */
-    bool is_bounded = plan->place.is_cuda || is_given(plan, OPTION_CAPACITY);
+    bool is_bounded =
+        !plan->is_low_latency && (plan->place.is_cuda || is_given(plan, OPTION_CAPACITY));
     route.row_capacity = is_bounded ? plan_row_capacity(plan, rank) : 0;
     route.placement = plan->placement;
     return route;
@@ -313,4 +386,25 @@ int64_t plan_combine_rows(const plan_t *plan, int32_t rank, bool with_own)
 int64_t plan_row_bytes(const plan_t *plan)
 {
     return plan->hidden * (int64_t)moxie_dtype_bytes(MOXIE_DTYPE_BF16);
+}
+
+int64_t plan_scale_count(const plan_t *plan)
+{
+    return plan->has_fp8 ? moxie_scale_words(MOXIE_SCALE_FP32, plan->hidden) : 0;
+}
+
+int64_t plan_home_row_bytes(const plan_t *plan)
+{
+    return plan->is_quantized ? plan_row_bytes(plan) : plan_recv_row_bytes(plan);
+}
+
+int64_t plan_recv_row_bytes(const plan_t *plan)
+{
+    return plan->hidden *
+           (int64_t)moxie_dtype_bytes(plan->has_fp8 ? MOXIE_DTYPE_FP8_E4M3 : MOXIE_DTYPE_BF16);
+}
+
+int64_t plan_dispatch_row_bytes(const plan_t *plan)
+{
+    return plan_recv_row_bytes(plan) + plan_scale_count(plan) * (int64_t)sizeof(float);
 }

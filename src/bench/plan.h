@@ -10,7 +10,8 @@
 
 /* Where a run takes place. */
 typedef struct place {
-    char backend[16]; /* the chosen one, "shm" */
+    char backend[16];      /* the chosen one, "shm" */
+    uint32_t capabilities; /* of it, MOXIE_CAP_* */
     bool is_cuda;
     int32_t gpu_count;
     uint64_t gpu_bytes; /* memory of one */
@@ -38,6 +39,9 @@ typedef struct plan {
     uint64_t seed;
     moxie_layout_t layout;
     bool is_backward;
+    bool is_low_latency;
+    bool has_fp8;                                 /* rows of dispatch arrive as fp8 */
+    bool is_quantized;                            /* on the way: they leave as bf16 */
     bool is_fresh;                                /* the timed dispatch derives its route */
     bool skips_verification;                      /* a tuner measures what it has verified again */
     bool has_progress;                            /* somebody looks at a progress bar */
@@ -77,7 +81,16 @@ int64_t plan_dispatch_rows(const plan_t *plan, int32_t rank, bool with_own);
 /* Rows that a rank receives in combine: partials of its own tokens. */
 int64_t plan_combine_rows(const plan_t *plan, int32_t rank, bool with_own);
 
-/* Bytes of a row on the wire. */
+/* Bytes of a row of bf16. */
 int64_t plan_row_bytes(const plan_t *plan);
+
+/* Bytes of a dispatched row: at home without its scales, and as it arrives, without and with them.
+ */
+int64_t plan_home_row_bytes(const plan_t *plan);
+int64_t plan_recv_row_bytes(const plan_t *plan);
+int64_t plan_dispatch_row_bytes(const plan_t *plan);
+
+/* Scales of a row that arrives as fp8; 0 for others. */
+int64_t plan_scale_count(const plan_t *plan);
 
 #endif

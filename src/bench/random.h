@@ -16,7 +16,8 @@ enum {
     RANDOM_FOR_GATE,
     RANDOM_FOR_HOME_ROWS,
     RANDOM_FOR_EXPERT_ROWS,
-    RANDOM_FOR_WEIGHTS
+    RANDOM_FOR_WEIGHTS,
+    RANDOM_FOR_SCALES
 };
 
 /* A bijection of 64 bits whose output bits all depend on all input bits. */

@@ -33,13 +33,20 @@ static json_t *stats_json(const stats_t *stats)
                      stats->p90, "p99", stats->p99, "max", stats->max);
 }
 
+/* Bytes of a row in a call; dispatched rows with their scales. */
+static int64_t slot_row_bytes(const plan_t *plan, slot_t slot)
+{
+    return slot == SLOT_DISPATCH && !plan->is_backward ? plan_dispatch_row_bytes(plan)
+                                                       : plan_row_bytes(plan);
+}
+
 /* Bytes that a rank receives in a call: rows of the experts' side, or rows that come home. */
 static int64_t recv_bytes(const plan_t *plan, slot_t slot, int32_t rank, bool with_own)
 {
     bool at_experts = (slot == SLOT_DISPATCH) != plan->is_backward;
     int64_t rows = at_experts ? plan_dispatch_rows(plan, rank, with_own)
                               : plan_combine_rows(plan, rank, with_own);
-    return rows * plan_row_bytes(plan);
+    return rows * slot_row_bytes(plan, slot);
 }
 
 /* The mean over the ranks of one member of sample_t, at that offset, over the iterations. */
@@ -124,9 +131,11 @@ static json_t *slot_json(const plan_t *plan, const timing_t *timing, side_t side
                          double ceiling_us, double *scratch)
 {
     slot_figures_t figures = slot_figures(plan, timing, side, slot, scratch);
-    /* The same bytes in the ceiling's time: the quotient of the rates is that of the times, and it
+    /* The same bytes at the ceiling's rate: the quotient of the rates is that of the times, and it
      * has a value when nothing crosses between ranks. */
-    double share = figures.time_us.p50 > 0.0 ? ceiling_us / figures.time_us.p50 : 0.0;
+    double slot_us =
+        ceiling_us * (double)slot_row_bytes(plan, slot) / (double)plan_recv_row_bytes(plan);
+    double share = figures.time_us.p50 > 0.0 ? slot_us / figures.time_us.p50 : 0.0;
     return json_pack(
         "{s:o,s:o,s:o,s:I,s:I,s:f,s:f,s:f,s:o}", "time_us", stats_json(&figures.time_us), "wait_us",
         side == SIDE_MOXIE ? stats_json(&figures.wait_us) : json_null(), "phases_us",
@@ -143,7 +152,8 @@ static json_t *ceiling_json(const plan_t *plan, ceiling_t *ceiling, double *ceil
     *ceiling_us = ceiling_best_ns(ceiling, &method) / 1e3;
     double wire_bytes = 0.0;
     for (int32_t rank = 0; rank < plan->rank_count; rank++)
-        wire_bytes += (double)recv_bytes(plan, SLOT_DISPATCH, rank, false) / plan->rank_count;
+        wire_bytes += (double)(plan_dispatch_rows(plan, rank, false) * plan_recv_row_bytes(plan)) /
+                      plan->rank_count;
     static const char *const methods[CEILING_METHOD_COUNT] = {"memcpy", "non-temporal stores"};
     char how[512];
     (void)snprintf(
@@ -221,6 +231,9 @@ static void set_numbers(json_t *record, const plan_t *plan)
     json_object_set_new(record, "topk", json_integer(plan->topk));
     json_object_set_new(record, "dtype",
                         json_string(option_word(plan->options, OPTION_DTYPE, word)));
+    if (plan->has_fp8)
+        json_object_set_new(record, "quantize",
+                            json_string(option_word(plan->options, OPTION_QUANTIZE, word)));
     json_object_set_new(record, "routing", json_string(plan->options->routing));
     json_object_set_new(record, "seed", json_integer(plan->options->seed));
 }

@@ -40,6 +40,12 @@ payload_t session_expert_payload(const session_t *session, int32_t set)
                        session->buffers.expert_input_set[set]};
 }
 
+payload_t session_scales_payload(const session_t *session, int32_t set)
+{
+    return (payload_t){session->plan->seed, RANDOM_FOR_SCALES,
+                       session->buffers.home_input_set[set]};
+}
+
 payload_t session_weights_payload(const session_t *session)
 {
     return (payload_t){session->plan->seed, RANDOM_FOR_WEIGHTS, session->buffers.weights_input_set};
@@ -65,24 +71,64 @@ static void fill_rows(const session_t *session, const payload_t *payload, int64_
     }
 }
 
-static void fill_weights(const session_t *session)
+/* Rows of fp8, and their scales: whatever bits, for they are copied. */
+static void fill_fp8_rows(const session_t *session, int32_t set, int64_t row_count)
 {
-    const plan_t *plan = session->plan;
     device_t *device = session->device;
-    payload_t payload = session_weights_payload(session);
-    int64_t width = plan->layout == MOXIE_LAYOUT_RANK_MAJOR ? plan->topk : 1;
+    payload_t payload = session_home_payload(session, set);
+    int64_t hidden = session->plan->hidden;
+    uint8_t *rows = buffers_home(&session->buffers, set);
+    for (int64_t first = 0; first < row_count;) {
+        int64_t count = device_piece_rows(device, (size_t)hidden, row_count - first);
+        uint8_t *to = rows + first * hidden;
+        uint8_t *piece = device->ops->write_begin(device, to);
+        for (int64_t row = 0; row < count; row++) {
+            payload_row_fp8(&payload, session->rank, first + row, 0, hidden, piece + row * hidden);
+            link_alive(session->link);
+        }
+        device->ops->write_end(device, to, (size_t)(count * hidden));
+        first += count;
+    }
+}
+
+static void fill_fp32_rows(const session_t *session, const payload_t *payload, int64_t row_count,
+                           int64_t width, float *rows)
+{
+    device_t *device = session->device;
     size_t row_bytes = (size_t)width * sizeof(float);
-    float *weights = buffers_d_recv_weights(&session->buffers);
-    for (int64_t first = 0; first < session->buffers.row_capacity;) {
-        int64_t left = session->buffers.row_capacity - first;
-        int64_t count = device_piece_rows(device, row_bytes, left);
-        float *to = weights + first * width;
+    for (int64_t first = 0; first < row_count;) {
+        int64_t count = device_piece_rows(device, row_bytes, row_count - first);
+        float *to = rows + first * width;
         float *piece = device->ops->write_begin(device, to);
         for (int64_t row = 0; row < count; row++)
-            payload_row_fp32(&payload, session->rank, first + row, width, piece + row * width);
+            payload_row_fp32(payload, session->rank, first + row, width, piece + row * width);
         device->ops->write_end(device, to, (size_t)count * row_bytes);
         first += count;
     }
+}
+
+static void fill_weights(const session_t *session)
+{
+    const plan_t *plan = session->plan;
+    payload_t payload = session_weights_payload(session);
+    int64_t width = plan->layout == MOXIE_LAYOUT_RANK_MAJOR ? plan->topk : 1;
+    fill_fp32_rows(session, &payload, session->buffers.row_capacity, width,
+                   buffers_d_recv_weights(&session->buffers));
+}
+
+static void fill_home(const session_t *session, int32_t set)
+{
+    const plan_t *plan = session->plan;
+    int64_t row_count = routing_token_count(&plan->routing, session->rank);
+    if (!plan->has_fp8 || plan->is_quantized) {
+        payload_t payload = session_home_payload(session, set);
+        fill_rows(session, &payload, row_count, buffers_home(&session->buffers, set));
+        return;
+    }
+    payload_t scales = session_scales_payload(session, set);
+    fill_fp8_rows(session, set, row_count);
+    fill_fp32_rows(session, &scales, row_count, plan_scale_count(plan),
+                   buffers_home_scales(&session->buffers, set));
 }
 
 void session_refill(session_t *session, int32_t set)
@@ -92,9 +138,7 @@ void session_refill(session_t *session, int32_t set)
     uint64_t input_set = session->next_input_set++;
     if (set < plan->home_set_count) {
         buffers->home_input_set[set] = input_set;
-        payload_t payload = session_home_payload(session, set);
-        fill_rows(session, &payload, routing_token_count(&plan->routing, session->rank),
-                  buffers_home(buffers, set));
+        fill_home(session, set);
     }
     if (set < plan->expert_set_count) {
         buffers->expert_input_set[set] = input_set;
@@ -118,11 +162,35 @@ moxie_status_t session_status(const session_t *session)
     return device_has_stream(session->device) ? moxie_route_status(session->route) : MOXIE_OK;
 }
 
+moxie_dispatch_in_t session_dispatch_in(const session_t *session)
+{
+    const plan_t *plan = session->plan;
+    moxie_dispatch_in_t in = MOXIE_DISPATCH_IN_INIT;
+    if (plan->has_fp8 && !plan->is_quantized)
+        in.dtype = MOXIE_DTYPE_FP8_E4M3;
+    if (plan->is_quantized)
+        in.wire_dtype = MOXIE_DTYPE_FP8_E4M3;
+    return in;
+}
+
+moxie_dispatch_out_t session_dispatch_out(const session_t *session)
+{
+    moxie_dispatch_out_t out = buffers_dispatch_out(&session->buffers);
+    moxie_dispatch_out_t slots = MOXIE_DISPATCH_OUT_INIT;
+    if (!session->plan->is_low_latency || session->plan->layout != MOXIE_LAYOUT_RANK_MAJOR ||
+        moxie_route_slots(session->route, &slots) != MOXIE_OK)
+        return out;
+    slots.expert_count = out.expert_count;
+    return slots;
+}
+
 static moxie_status_t call_dispatch(const session_t *session, int32_t home_set)
 {
-    moxie_dispatch_in_t in = MOXIE_DISPATCH_IN_INIT;
-    moxie_dispatch_out_t out = buffers_dispatch_out(&session->buffers);
+    moxie_dispatch_in_t in = session_dispatch_in(session);
+    moxie_dispatch_out_t out = session_dispatch_out(session);
     in.x = buffers_home(&session->buffers, home_set);
+    if (in.dtype == MOXIE_DTYPE_FP8_E4M3)
+        in.x_scales = buffers_home_scales(&session->buffers, home_set);
     return moxie_dispatch(session->route, &in, &out, session->device->stream);
 }
 

@@ -61,5 +61,12 @@ void session_refill(session_t *session, int32_t set);
 payload_t session_home_payload(const session_t *session, int32_t set);
 payload_t session_expert_payload(const session_t *session, int32_t set);
 payload_t session_weights_payload(const session_t *session);
+payload_t session_scales_payload(const session_t *session, int32_t set);
+
+/* The types of a dispatch, without its buffers. */
+moxie_dispatch_in_t session_dispatch_in(const session_t *session);
+
+/* Where a dispatch delivers: this rank's buffers, or the slots of a low-latency route. */
+moxie_dispatch_out_t session_dispatch_out(const session_t *session);
 
 #endif

@@ -12,8 +12,9 @@ typedef struct shape {
     int64_t topk;
 } shape_t;
 
-/* Tokens of a rank in standard mode. */
-#define SHAPE_TOKENS 4096
+/* Tokens of a rank, in standard mode and in low latency. */
+#define SHAPE_TOKENS             4096
+#define SHAPE_TOKENS_LOW_LATENCY 128
 
 /* The shape with a name, or NULL; then `*nearest` is a similar name or NULL. */
 const shape_t *shape_find(const char *name, const char **nearest);

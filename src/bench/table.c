@@ -34,13 +34,15 @@ static void write_head(const json_t *record, const char *shape_name, FILE *out)
 {
     (void)fprintf(out,
                   "moxie bench: %s on %lld ranks, backend %s, routing %s\n"
-                  "             %lld tokens a rank, hidden %lld, %lld experts, topk %lld, %s\n"
+                  "             %lld tokens a rank, hidden %lld, %lld experts, topk %lld, %s%s%s\n"
                   "             %s mode, %s, %s, %s route%s\n\n",
                   shape_name, integer_at(record, "ranks"), text_at(record, "backend"),
                   text_at(record, "routing"), integer_at(record, "tokens"),
                   integer_at(record, "hidden"), integer_at(record, "experts"),
-                  integer_at(record, "topk"), text_at(record, "dtype"), text_at(record, "mode"),
-                  text_at(record, "layout"), text_at(record, "direction"), text_at(record, "route"),
+                  integer_at(record, "topk"), text_at(record, "dtype"),
+                  text_at(record, "quantize")[0] == '\0' ? "" : ", quantize ",
+                  text_at(record, "quantize"), text_at(record, "mode"), text_at(record, "layout"),
+                  text_at(record, "direction"), text_at(record, "route"),
                   strcmp(text_at(record, "launch"), "graph") == 0 ? ", a graph a call" : "");
 }
 

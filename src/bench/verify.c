@@ -15,7 +15,8 @@
 /* What the expected rows may take. */
 #define EXPECTED_BYTES_MAX (INT64_C(64) << 20)
 
-enum { COLUMN_BLOCK_UNIT = 64 };
+/* Blocks begin where groups of columns do that share a scale. */
+enum { COLUMN_BLOCK_UNIT = MOXIE_SCALE_COLUMNS };
 
 /* One comparison of one rank. */
 typedef struct check {
@@ -26,8 +27,23 @@ typedef struct check {
     moxie_world_t world;
     moxie_routing_t *routing; /* [rank_count] */
     char *expected;           /* rows of a block of columns, then numbers of each row */
+    int64_t block_rows; /* of what was received: in low latency rows lie in blocks of slots, */
+    int64_t *block_row_count; /* [blocks] of which the first so many are used */
+    int32_t block_count;
     char *mismatch;
 } check_t;
+
+/* Rows as a call wrote them, of which a range of columns is compared. */
+typedef struct written {
+    const char *what;
+    const void *rows;
+    size_t row_bytes;
+    size_t element_bytes;
+    const void *wanted; /* [rows][width] */
+    int64_t column;
+    int64_t width;
+    bool is_received;
+} written_t;
 
 /* Makes a row's block of columns again. */
 typedef struct row_maker {
@@ -59,7 +75,8 @@ static int64_t block_width(const plan_t *plan, int32_t rank)
 static uint64_t expected_bytes(const plan_t *plan, int32_t rank)
 {
     uint64_t rows = (uint64_t)rows_max(plan, rank) + 1;
-    uint64_t block = rows * (uint64_t)block_width(plan, rank) * sizeof(uint16_t);
+    uint64_t block = rows * ((uint64_t)block_width(plan, rank) * sizeof(uint16_t) +
+                             (uint64_t)plan_scale_count(plan) * sizeof(float) + sizeof(float));
     uint64_t slots = rows * (uint64_t)plan->topk * sizeof(float);
     uint64_t sources = rows * sizeof(moxie_row_source_t);
     uint64_t experts = ((uint64_t)plan->expert_count + 1) * sizeof(int64_t);
@@ -68,11 +85,18 @@ static uint64_t expected_bytes(const plan_t *plan, int32_t rank)
     return largest > experts ? largest : experts;
 }
 
+/* Blocks of slots, by source or by local expert; at least one. */
+static uint64_t block_count_max(const plan_t *plan, int32_t rank)
+{
+    int32_t local_experts = moxie_placement_local_count(plan->placement, rank);
+    return (uint64_t)(local_experts > plan->rank_count ? local_experts : plan->rank_count);
+}
+
 uint64_t verify_bytes(const plan_t *plan, int32_t rank)
 {
     /* The reference itself takes a few rows of fp32 and counters; one row is made again here. */
     return expected_bytes(plan, rank) + (uint64_t)plan->hidden * 4 * sizeof(float) +
-           (uint64_t)plan->expert_count * 2 * sizeof(int64_t);
+           ((uint64_t)plan->expert_count * 2 + block_count_max(plan, rank)) * sizeof(int64_t);
 }
 
 static const void *make_bf16(void *ctx, int32_t rank, int64_t row)
@@ -81,6 +105,24 @@ static const void *make_bf16(void *ctx, int32_t rank, int64_t row)
     payload_row_bf16(&maker->payload, rank, row, maker->column, maker->width, maker->row);
     link_alive(maker->session->link);
     return maker->row;
+}
+
+static const void *make_fp8(void *ctx, int32_t rank, int64_t row)
+{
+    const row_maker_t *maker = ctx;
+    payload_row_fp8(&maker->payload, rank, row, maker->column, maker->width, maker->row);
+    link_alive(maker->session->link);
+    return maker->row;
+}
+
+/* Scales of the columns: those of the whole row are made. */
+static const void *make_scales(void *ctx, int32_t rank, int64_t row)
+{
+    const row_maker_t *maker = ctx;
+    int64_t first = maker->column / MOXIE_SCALE_COLUMNS;
+    payload_row_fp32(&maker->payload, rank, row, plan_scale_count(maker->session->plan),
+                     maker->row);
+    return (const float *)maker->row + first;
 }
 
 static const void *make_fp32(void *ctx, int32_t rank, int64_t row)
@@ -109,7 +151,12 @@ static moxie_row_source_t source_of_row(const check_t *check, int64_t row)
             source = out.row_source[row];
         return source;
     }
-    for (int32_t rank = 0; rank < plan->rank_count; rank++) {
+    int32_t first = 0;
+    if (plan->is_low_latency) {
+        first = (int32_t)(row / plan->token_count_max);
+        row %= plan->token_count_max;
+    }
+    for (int32_t rank = first; rank < plan->rank_count; rank++) {
         for (int64_t token = 0; token < routing_token_count(&plan->routing, rank); token++) {
             const int32_t *ids =
                 plan->routing.topk_idx + (plan->routing.token_start[rank] + token) * plan->topk;
@@ -123,49 +170,62 @@ static moxie_row_source_t source_of_row(const check_t *check, int64_t row)
     return source;
 }
 
-static void report_element(const check_t *check, const char *what, bool is_received, int64_t row,
-                           int64_t column, uint16_t wanted, uint16_t got)
+static void report_element(const check_t *check, const written_t *written, int64_t row,
+                           const char *wanted, const char *got)
 {
     moxie_row_source_t source = {check->session->rank, (int32_t)row, 0};
-    if (is_received)
+    uint32_t wanted_bits = 0;
+    uint32_t got_bits = 0;
+    size_t at = 0;
+    while (memcmp(wanted + at, got + at, written->element_bytes) == 0)
+        at += written->element_bytes;
+    memcpy(&wanted_bits, wanted + at, written->element_bytes);
+    memcpy(&got_bits, got + at, written->element_bytes);
+    if (written->is_received)
         source = source_of_row(check, row);
     (void)snprintf(check->mismatch, VERIFY_TEXT_BYTES,
                    "rank %d, %s%s: %s row %" PRId64 " (source rank %d, token %d), column %" PRId64
-                   ": expected 0x%04x, got 0x%04x",
+                   ": expected 0x%0*x, got 0x%0*x",
                    check->session->rank, check->side == SIDE_BASELINE ? "baseline " : "",
-                   session_slot_name(check->session, check->slot), what, row, source.rank,
-                   source.token, column, wanted, got);
+                   session_slot_name(check->session, check->slot), written->what, row, source.rank,
+                   source.token, written->column + (int64_t)(at / written->element_bytes),
+                   (int)written->element_bytes * 2, wanted_bits, (int)written->element_bytes * 2,
+                   got_bits);
 }
 
-/* A block of columns of bf16 rows, as many rows at a time as the device hands over. */
-static void compare_rows(const check_t *check, const char *what, bool is_received,
-                         const char *actual, int64_t row_count, int64_t column, int64_t width)
+/* A block of columns of rows, as many rows at a time as the device hands over. */
+static void compare_rows(const check_t *check, const written_t *written, int64_t row, int64_t end)
 {
     device_t *device = check->session->device;
-    const uint16_t *wanted = (const void *)check->expected;
-    size_t row_bytes = (size_t)plan_row_bytes(check->session->plan);
-    size_t width_bytes = (size_t)width * sizeof(*wanted);
+    size_t width_bytes = (size_t)written->width * written->element_bytes;
+    size_t column_offset = (size_t)written->column * written->element_bytes;
     const char *piece = NULL;
     size_t pitch = 0;
-    int64_t first = 0;
-    int64_t end = 0;
-    for (int64_t row = 0; row < row_count && is_clean(check); row++) {
-        if (row == end) {
-            const char *from = actual + (size_t)row * row_bytes + (size_t)column * sizeof(*wanted);
-            first = row;
-            end = row + device_piece_rows(device, width_bytes, row_count - row);
-            piece = device->ops->read_rows(device, from, row_bytes, width_bytes, end - row, &pitch);
+    int64_t piece_start = 0;
+    for (int64_t piece_end = row; row < end && is_clean(check); row++) {
+        if (row == piece_end) {
+            const char *from =
+                (const char *)written->rows + (size_t)row * written->row_bytes + column_offset;
+            piece_start = row;
+            piece_end = row + device_piece_rows(device, width_bytes, end - row);
+            piece = device->ops->read_rows(device, from, written->row_bytes, width_bytes,
+                                           piece_end - row, &pitch);
             if (piece == NULL)
                 return; /* the device keeps why */
         }
-        const uint16_t *wanted_row = wanted + row * width;
-        const uint16_t *got_row = (const void *)(piece + (size_t)(row - first) * pitch);
-        if (memcmp(wanted_row, got_row, width_bytes) == 0)
-            continue;
-        int64_t i = 0;
-        while (wanted_row[i] == got_row[i])
-            i++;
-        report_element(check, what, is_received, row, column + i, wanted_row[i], got_row[i]);
+        const char *wanted = (const char *)written->wanted + (size_t)row * width_bytes;
+        const char *got = piece + (size_t)(row - piece_start) * pitch;
+        if (memcmp(wanted, got, width_bytes) != 0)
+            report_element(check, written, row, wanted, got);
+    }
+}
+
+/* All of what was received: the rows in use of each block. */
+static void compare_received(const check_t *check, const written_t *written)
+{
+    for (int32_t block = 0; block < check->block_count && is_clean(check); block++) {
+        int64_t first = block * check->block_rows;
+        compare_rows(check, written, first, first + check->block_row_count[block]);
     }
 }
 
@@ -212,32 +272,45 @@ static void compare_numbers(const check_t *check, const char *what, const void *
 
 /* One array of what dispatch delivers beside the rows; `out` names it by its one pointer. */
 static bool check_array(const check_t *check, const char *what, moxie_dispatch_out_t *out,
-                        const void *actual, int64_t count, size_t element_bytes,
-                        int64_t count_per_row)
+                        const void *actual, int64_t count, size_t element_bytes)
 {
     out->row_capacity = check->session->buffers.row_capacity;
     if (moxie_reference_dispatch(&check->world, check->session->rank, NULL, out) != MOXIE_OK)
         return false;
-    compare_numbers(check, what, actual, count, element_bytes, count_per_row);
+    compare_numbers(check, what, actual, count, element_bytes, 1);
     return true;
 }
 
-static bool check_rank_major_arrays(const check_t *check, const moxie_dispatch_out_t *actual,
-                                    int64_t rows)
+/* The same of an array with some numbers for each row. */
+static bool check_row_array(const check_t *check, const char *what, moxie_dispatch_out_t *out,
+                            const void *actual, int64_t count_per_row)
+{
+    const written_t written = {.what = what,
+                               .rows = actual,
+                               .row_bytes = (size_t)count_per_row * sizeof(int32_t),
+                               .element_bytes = sizeof(int32_t),
+                               .wanted = check->expected,
+                               .width = count_per_row,
+                               .is_received = true};
+    out->row_capacity = check->session->buffers.row_capacity;
+    if (moxie_reference_dispatch(&check->world, check->session->rank, NULL, out) != MOXIE_OK)
+        return false;
+    compare_received(check, &written);
+    return true;
+}
+
+static bool check_rank_major_arrays(const check_t *check, const moxie_dispatch_out_t *actual)
 {
     int64_t topk = check->session->plan->topk;
     moxie_dispatch_out_t ids = MOXIE_DISPATCH_OUT_INIT;
     moxie_dispatch_out_t weights = MOXIE_DISPATCH_OUT_INIT;
     ids.recv_topk_idx = (void *)check->expected;
     weights.recv_topk_weights = (void *)check->expected;
-    return check_array(check, "recv_topk_idx", &ids, actual->recv_topk_idx, rows * topk,
-                       sizeof(int32_t), topk) &&
-           check_array(check, "recv_topk_weights", &weights, actual->recv_topk_weights, rows * topk,
-                       sizeof(float), topk);
+    return check_row_array(check, "recv_topk_idx", &ids, actual->recv_topk_idx, topk) &&
+           check_row_array(check, "recv_topk_weights", &weights, actual->recv_topk_weights, topk);
 }
 
-static bool check_expert_major_arrays(const check_t *check, const moxie_dispatch_out_t *actual,
-                                      int64_t rows)
+static bool check_expert_major_arrays(const check_t *check, const moxie_dispatch_out_t *actual)
 {
     int64_t local_experts =
         moxie_placement_local_count(check->world.placement, check->session->rank);
@@ -247,29 +320,27 @@ static bool check_expert_major_arrays(const check_t *check, const moxie_dispatch
     weights.row_weight = (void *)check->expected;
     sources.row_source = (void *)check->expected;
     starts.expert_start = (void *)check->expected;
-    if (check->side == SIDE_BASELINE && check->session->baseline.table->is_bare)
-        return check_array(check, "expert_start", &starts, actual->expert_start, local_experts + 1,
-                           sizeof(int64_t), 1);
-    return check_array(check, "row_weight", &weights, actual->row_weight, rows, sizeof(float), 1) &&
-           check_array(check, "row_source", &sources, actual->row_source, rows * 3, sizeof(int32_t),
-                       3) &&
-           check_array(check, "expert_start", &starts, actual->expert_start, local_experts + 1,
-                       sizeof(int64_t), 1);
+    if (!check_array(check, "expert_start", &starts, actual->expert_start, local_experts + 1,
+                     sizeof(int64_t)))
+        return false;
+    return (check->side == SIDE_BASELINE && check->session->baseline.table->is_bare) ||
+           (check_row_array(check, "row_weight", &weights, actual->row_weight, 1) &&
+            check_row_array(check, "row_source", &sources, actual->row_source, 3));
 }
 
-static bool check_arrays(const check_t *check, int64_t rows)
+static bool check_arrays(const check_t *check)
 {
-    moxie_dispatch_out_t actual = buffers_dispatch_out(&check->session->buffers);
+    moxie_dispatch_out_t actual = session_dispatch_out(check->session);
     moxie_dispatch_out_t counts = MOXIE_DISPATCH_OUT_INIT;
     counts.expert_count = (void *)check->expected;
     int64_t local_experts =
         moxie_placement_local_count(check->world.placement, check->session->rank);
     if (!check_array(check, "expert_count", &counts, actual.expert_count, local_experts,
-                     sizeof(int64_t), 1))
+                     sizeof(int64_t)))
         return false;
     return check->world.layout == MOXIE_LAYOUT_RANK_MAJOR
-               ? check_rank_major_arrays(check, &actual, rows)
-               : check_expert_major_arrays(check, &actual, rows);
+               ? check_rank_major_arrays(check, &actual)
+               : check_expert_major_arrays(check, &actual);
 }
 
 static row_maker_t home_maker(const check_t *check, void *row)
@@ -326,24 +397,84 @@ static moxie_status_t check_rows(check_t *check, bool is_received, void *row)
     const buffers_t *buffers = &check->session->buffers;
     int32_t rank = check->session->rank;
     int64_t width_max = block_width(plan, rank);
-    int64_t row_count =
-        is_received ? plan->recv_row_count[rank] : routing_token_count(&plan->routing, rank);
-    const void *actual = is_received ? buffers_dispatch_out(buffers).recv_x : buffers_out(buffers);
-    const char *what =
-        plan->is_backward ? (is_received ? "d_y" : "d_x") : (is_received ? "recv_x" : "out");
     row_maker_t maker = is_received ? home_maker(check, row) : expert_maker(check, row);
     moxie_row_reader_t reader = {make_bf16, &maker, MOXIE_DTYPE_BF16};
+    written_t written = {.rows = is_received ? session_dispatch_out(check->session).recv_x
+                                             : buffers_out(buffers),
+                         .row_bytes = (size_t)plan_row_bytes(plan),
+                         .element_bytes = sizeof(uint16_t),
+                         .wanted = check->expected,
+                         .is_received = is_received};
+    written.what =
+        plan->is_backward ? (is_received ? "d_y" : "d_x") : (is_received ? "recv_x" : "out");
     moxie_status_t status = MOXIE_OK;
     for (int64_t column = 0; column < plan->hidden && status == MOXIE_OK && is_clean(check);
          column += width_max) {
-        maker.column = column;
-        maker.width = plan->hidden - column < width_max ? plan->hidden - column : width_max;
-        check->world.hidden = maker.width;
+        maker.column = written.column = column;
+        written.width = plan->hidden - column < width_max ? plan->hidden - column : width_max;
+        check->world.hidden = maker.width = written.width;
         status = is_received ? reference_received(check, &reader) : reference_home(check, &reader);
-        if (status == MOXIE_OK)
-            compare_rows(check, what, is_received, actual, row_count, column, maker.width);
+        if (status == MOXIE_OK && is_received)
+            compare_received(check, &written);
+        else if (status == MOXIE_OK)
+            compare_rows(check, &written, 0, routing_token_count(&plan->routing, rank));
     }
     check->world.hidden = plan->hidden;
+    return status;
+}
+
+/* Rows that arrive as fp8, and their scales. */
+static moxie_status_t check_fp8_rows(check_t *check, void *row)
+{
+    const plan_t *plan = check->session->plan;
+    int32_t rank = check->session->rank;
+    int64_t width_max = block_width(plan, rank);
+    int32_t set = session_home_set(check->session, check->turn);
+    float *scale_row = calloc((size_t)plan_scale_count(plan), sizeof(*scale_row));
+    if (scale_row == NULL)
+        return MOXIE_ERR_MEMORY;
+    row_maker_t maker = home_maker(check, row);
+    row_maker_t scale_maker = {.session = check->session,
+                               .payload = session_scales_payload(check->session, set),
+                               .row = scale_row};
+    moxie_row_reader_t reader = {plan->is_quantized ? make_bf16 : make_fp8, &maker,
+                                 plan->is_quantized ? MOXIE_DTYPE_BF16 : MOXIE_DTYPE_FP8_E4M3};
+    moxie_row_reader_t scale_reader = {make_scales, &scale_maker, MOXIE_DTYPE_FP32};
+    moxie_dispatch_in_t in = session_dispatch_in(check->session);
+    moxie_dispatch_out_t actual = session_dispatch_out(check->session);
+    moxie_dispatch_out_t out = MOXIE_DISPATCH_OUT_INIT;
+    written_t rows = {"recv_x", actual.recv_x, (size_t)plan_recv_row_bytes(plan), 1, NULL, 0,
+                      0,        true};
+    written_t scales = {"recv_scales",
+                        actual.recv_scales,
+                        (size_t)plan_scale_count(plan) * sizeof(float),
+                        sizeof(float),
+                        NULL,
+                        0,
+                        0,
+                        true};
+    moxie_status_t status = MOXIE_OK;
+    out.row_capacity = check->session->buffers.row_capacity;
+    for (int64_t column = 0; column < plan->hidden && status == MOXIE_OK && is_clean(check);
+         column += width_max) {
+        maker.column = scale_maker.column = rows.column = column;
+        rows.width = plan->hidden - column < width_max ? plan->hidden - column : width_max;
+        check->world.hidden = maker.width = rows.width;
+        scales.column = column / MOXIE_SCALE_COLUMNS;
+        scales.width = moxie_scale_words(MOXIE_SCALE_FP32, rows.width);
+        size_t rows_bytes = (size_t)(rows_max(plan, rank) * rows.width);
+        rows.wanted = out.recv_x = check->expected;
+        scales.wanted = out.recv_scales =
+            check->expected + (rows_bytes + sizeof(float) - 1) / sizeof(float) * sizeof(float);
+        status =
+            moxie_reference_dispatch_fp8(&check->world, rank, &reader, &scale_reader, &in, &out);
+        if (status == MOXIE_OK)
+            compare_received(check, &rows);
+        if (status == MOXIE_OK && is_clean(check))
+            compare_received(check, &scales);
+    }
+    check->world.hidden = plan->hidden;
+    free(scale_row);
     return status;
 }
 
@@ -406,11 +537,11 @@ static moxie_status_t check_all(check_t *check, uint16_t *scratch)
     const plan_t *plan = check->session->plan;
     /* The experts' side receives in dispatch and in the backward of combine. */
     bool is_received = (check->slot == SLOT_DISPATCH) != plan->is_backward;
-    moxie_status_t status = check_rows(check, is_received, scratch);
+    moxie_status_t status = plan->has_fp8 && is_received ? check_fp8_rows(check, scratch)
+                                                         : check_rows(check, is_received, scratch);
     if (status != MOXIE_OK)
         return status;
-    if (!plan->is_backward && is_received &&
-        !check_arrays(check, plan->recv_row_count[check->session->rank]))
+    if (!plan->is_backward && is_received && !check_arrays(check))
         return MOXIE_ERR_INTERNAL;
     if (plan->is_backward && !is_received)
         return check_travelled_weights(check, scratch);
@@ -432,6 +563,35 @@ static bool call_side(const session_t *session, side_t side, slot_t slot, int64_
            failure_from_library(failure, session->rank, session_slot_name(session, slot));
 }
 
+/* Which of the received rows there are. In low latency a block has slots that are not used. */
+static bool count_blocks(check_t *check)
+{
+    const plan_t *plan = check->session->plan;
+    int32_t rank = check->session->rank;
+    check->block_row_count = calloc(block_count_max(plan, rank), sizeof(int64_t));
+    if (check->block_row_count == NULL)
+        return false;
+    if (!plan->is_low_latency) {
+        check->block_rows = check->block_row_count[0] = plan->recv_row_count[rank];
+        check->block_count = 1;
+        return true;
+    }
+    if (plan->layout == MOXIE_LAYOUT_RANK_MAJOR) {
+        check->block_rows = plan->token_count_max;
+        check->block_count = plan->rank_count;
+        for (int32_t source = 0; source < plan->rank_count; source++)
+            check->block_row_count[source] =
+                plan->rows_to_peer[(int64_t)source * plan->rank_count + rank];
+        return true;
+    }
+    moxie_dispatch_out_t counts = MOXIE_DISPATCH_OUT_INIT;
+    counts.row_capacity = plan->recv_row_count[rank];
+    counts.expert_count = check->block_row_count;
+    check->block_rows = plan->token_count_max * plan->rank_count;
+    check->block_count = moxie_placement_local_count(plan->placement, rank);
+    return moxie_reference_dispatch(&check->world, rank, NULL, &counts) == MOXIE_OK;
+}
+
 bool verify_slot(const session_t *session, side_t side, slot_t slot, int64_t turn,
                  char mismatch[VERIFY_TEXT_BYTES], failure_t *failure)
 {
@@ -447,21 +607,25 @@ bool verify_slot(const session_t *session, side_t side, slot_t slot, int64_t tur
     check.world.hidden = plan->hidden;
     check.world.layout = plan->layout;
     check.world.topk = plan->topk;
+    check.world.mode = plan->is_low_latency ? MOXIE_MODE_LOW_LATENCY : MOXIE_MODE_STANDARD;
+    check.world.token_count_max = plan->token_count_max;
     check.routing = calloc((size_t)plan->rank_count, sizeof(*check.routing));
     check.expected = malloc(expected_bytes(plan, session->rank));
     uint16_t *scratch = malloc((size_t)plan->hidden * 2 * sizeof(*scratch));
     bool is_ready = check.routing != NULL && check.expected != NULL && scratch != NULL;
-    bool is_done = is_ready;
-    if (!is_ready)
-        failure_set(failure, EXIT_USAGE, "rank %d: not enough memory to verify", session->rank);
     for (int32_t rank = 0; is_ready && rank < plan->rank_count; rank++)
         check.routing[rank] = routing_of_rank(&plan->routing, rank);
     check.world.routing = check.routing;
+    is_ready = is_ready && count_blocks(&check);
+    bool is_done = is_ready;
+    if (!is_ready)
+        failure_set(failure, EXIT_USAGE, "rank %d: not enough memory to verify", session->rank);
     if (is_ready && is_clean(&check) && check_all(&check, scratch) != MOXIE_OK)
         is_done = failure_from_library(failure, session->rank, "reference");
     is_done = is_done && device_check(session->device, failure);
     free(check.routing);
     free(check.expected);
+    free(check.block_row_count);
     free(scratch);
     return is_done;
 }
@@ -471,10 +635,12 @@ void verify_extent(const session_t *session, char mismatch[VERIFY_TEXT_BYTES])
     const plan_t *plan = session->plan;
     int32_t rank = session->rank;
     moxie_route_extent_t extent = MOXIE_ROUTE_EXTENT_INIT;
+    /* In low latency what comes is known when it has come. */
     if (mismatch[0] == '\0' && moxie_route_extent(session->route, &extent) == MOXIE_OK &&
         extent.recv_row_count == plan->recv_row_count[rank] &&
-        extent.logical_row_count == plan_dispatch_rows(plan, rank, true) &&
-        extent.wire_row_count == plan_dispatch_rows(plan, rank, false))
+        (plan->is_low_latency ||
+         (extent.logical_row_count == plan_dispatch_rows(plan, rank, true) &&
+          extent.wire_row_count == plan_dispatch_rows(plan, rank, false))))
         return;
     if (mismatch[0] == '\0')
         (void)snprintf(mismatch, VERIFY_TEXT_BYTES,

@@ -37,3 +37,26 @@ uint16_t moxie_bf16_from_float(float value)
 {
     return bf16_from_float(value);
 }
+
+float moxie_fp8_to_float(uint8_t bits)
+{
+    return fp8_to_float(bits);
+}
+
+uint8_t moxie_fp8_from_float(float value)
+{
+    return fp8_from_float(value);
+}
+
+int64_t moxie_scale_words(moxie_scale_type_t type, int64_t hidden)
+{
+    const int64_t groups = (hidden + MOXIE_SCALE_COLUMNS - 1) / MOXIE_SCALE_COLUMNS;
+    switch (type) {
+    case MOXIE_SCALE_FP32:
+    case MOXIE_SCALE_FP32_POW2:
+        return groups;
+    case MOXIE_SCALE_UE8M0:
+        return (groups + 3) / 4;
+    }
+    return 0;
+}

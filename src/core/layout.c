@@ -21,6 +21,19 @@ int64_t layout_expert_total(const route_state_t *state, int32_t expert)
     return total;
 }
 
+static int is_low_latency(const route_state_t *state)
+{
+    return state->shape.mode == MOXIE_MODE_LOW_LATENCY;
+}
+
+/* Rows of an expert's block, padding included; in low latency a slot for every row there can be. */
+static int64_t block_rows(const route_state_t *state, int32_t expert)
+{
+    return is_low_latency(state)
+               ? route_slot_count(&state->shape)
+               : layout_align(layout_expert_total(state, expert), state->shape.alignment);
+}
+
 /* Block by block in local order; a rank's need is where its last block ends. */
 static void derive_blocks(route_state_t *state, const moxie_placement_t *placement)
 {
@@ -32,7 +45,7 @@ static void derive_blocks(route_state_t *state, const moxie_placement_t *placeme
              i++) {
             const int32_t expert = placement->expert_of_local[i];
             block_start[expert] = next;
-            next += layout_align(layout_expert_total(state, expert), state->shape.alignment);
+            next += block_rows(state, expert);
         }
         recv_count[rank] = next;
     }
@@ -52,6 +65,9 @@ void layout_derive(route_state_t *state, const moxie_placement_t *placement)
 int64_t layout_source_start(const route_state_t *state, int32_t source, int32_t destination)
 {
     int64_t start = 0;
+    if (is_low_latency(state)) {
+        return source * state->shape.token_count_max;
+    }
     for (int32_t earlier = 0; earlier < source; earlier++) {
         start += route_row_count(state, earlier)[destination];
     }
@@ -86,6 +102,9 @@ int64_t layout_worst_case(const route_shape_t *shape, int32_t local_expert_count
     if (shape->layout == MOXIE_LAYOUT_RANK_MAJOR) {
         return tokens;
     }
+    if (shape->mode == MOXIE_MODE_LOW_LATENCY) {
+        return local_expert_count * tokens;
+    }
     const int64_t rows = tokens * smaller(shape->topk, local_expert_count);
     const int64_t blocks = smaller(local_expert_count, rows);
     return smaller(rows + blocks * (shape->alignment - 1),
@@ -101,6 +120,13 @@ static moxie_status_t broken(const char *what, int64_t index, int64_t expected, 
     return MOXIE_ERR_INTERNAL;
 }
 
+/* Rows that a rank's buffers keep for what `source` sends there; rank_major. */
+static int64_t source_rows(const route_state_t *state, int32_t source, int32_t rank)
+{
+    return is_low_latency(state) ? state->shape.token_count_max
+                                 : route_row_count(state, source)[rank];
+}
+
 /* Sent equals received: what all sources send to a rank is what its buffers were sized for. */
 static moxie_status_t check_needs(const route_state_t *state, const moxie_placement_t *placement)
 {
@@ -108,7 +134,7 @@ static moxie_status_t check_needs(const route_state_t *state, const moxie_placem
         int64_t need = 0;
         if (state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR) {
             for (int32_t source = 0; source < state->shape.rank_count; source++) {
-                need += route_row_count(state, source)[rank];
+                need += source_rows(state, source, rank);
             }
         } else {
             for (int32_t local = 0; local < moxie_placement_local_count(placement, rank); local++) {
@@ -117,7 +143,7 @@ static moxie_status_t check_needs(const route_state_t *state, const moxie_placem
                     return broken("block start of expert", expert, need,
                                   route_block_start(state)[expert]);
                 }
-                need += layout_align(layout_expert_total(state, expert), state->shape.alignment);
+                need += block_rows(state, expert);
             }
         }
         if (route_recv_count(state)[rank] != need) {
@@ -214,7 +240,8 @@ static moxie_status_t check_rows(const route_state_t *state)
         }
     }
     for (int32_t i = 0; i < range_count; i++) {
-        const int64_t end = by_rank ? layout_source_start(state, shape->rank + 1, i)
+        const int64_t end = by_rank ? layout_source_start(state, shape->rank, i) +
+                                          route_row_count(state, shape->rank)[i]
                                     : layout_expert_source_start(state, shape->rank + 1, i);
         if (next_row[i] != end) {
             return broken(by_rank ? "end of the rows to rank" : "end of the rows to expert", i, end,

@@ -6,6 +6,7 @@
  * few rows only. It assumes the default floating-point environment (round to nearest even, no
  * flushing of subnormals): unlike the exchange, it does not set one. */
 #include "core/error.h"
+#include "core/options.h"
 #include "core/reference_walk.h"
 
 #include <stdlib.h>
@@ -32,10 +33,8 @@ static float weight_at(const moxie_world_t *world, int32_t rank, int64_t token, 
 
 static moxie_status_t check_shape(const moxie_world_t *world)
 {
-    if (world == NULL || world->size < sizeof(*world) || world->placement == NULL ||
-        world->routing == NULL) {
-        return error_set(MOXIE_ERR_ARGUMENT,
-                         "reference: a world needs its size, a placement and routings");
+    if (world->placement == NULL || world->routing == NULL) {
+        return error_set(MOXIE_ERR_ARGUMENT, "reference: a world needs a placement and routings");
     }
     if (world->hidden < 1 || world->alignment < 1 || world->alignment > INT32_MAX) {
         return error_set(MOXIE_ERR_ARGUMENT,
@@ -49,11 +48,25 @@ static moxie_status_t check_shape(const moxie_world_t *world)
     if (world->layout != MOXIE_LAYOUT_RANK_MAJOR && world->layout != MOXIE_LAYOUT_EXPERT_MAJOR) {
         return error_set(MOXIE_ERR_ARGUMENT, "reference: %d is no layout", (int)world->layout);
     }
+    if (world->mode != MOXIE_MODE_STANDARD &&
+        (world->mode != MOXIE_MODE_LOW_LATENCY || world->alignment != 1 ||
+         world->token_count_max < 0)) {
+        return error_set(MOXIE_ERR_ARGUMENT,
+                         "reference: %d is no mode, or alignment %lld or token_count_max %lld not "
+                         "one of low latency",
+                         (int)world->mode, (long long)world->alignment,
+                         (long long)world->token_count_max);
+    }
     return MOXIE_OK;
 }
 
-static moxie_status_t check_routing_shape(const moxie_routing_t *routing, int32_t rank)
+static moxie_status_t check_routing_shape(const moxie_world_t *world, int32_t rank)
 {
+    const moxie_routing_t *routing = &world->routing[rank];
+    if (world->mode == MOXIE_MODE_LOW_LATENCY && routing->token_count > world->token_count_max) {
+        return error_set(MOXIE_ERR_ARGUMENT, "reference: rank %d has %lld tokens, of %lld at most",
+                         rank, (long long)routing->token_count, (long long)world->token_count_max);
+    }
     bool type_known =
         routing->index_type == MOXIE_INDEX_INT32 || routing->index_type == MOXIE_INDEX_INT64;
     if (routing->size >= sizeof(*routing) && routing->token_count >= 0 && type_known &&
@@ -99,7 +112,7 @@ static moxie_status_t check_token(const moxie_world_t *world, int32_t rank, int6
     return MOXIE_OK;
 }
 
-moxie_status_t moxie_reference_check(const moxie_world_t *world)
+static moxie_status_t check_world(const moxie_world_t *world)
 {
     moxie_status_t status = check_shape(world);
     if (status != MOXIE_OK) {
@@ -107,7 +120,7 @@ moxie_status_t moxie_reference_check(const moxie_world_t *world)
     }
     int32_t rank_count = moxie_placement_rank_count(world->placement);
     for (int32_t rank = 0; rank < rank_count; rank++) {
-        status = check_routing_shape(&world->routing[rank], rank);
+        status = check_routing_shape(world, rank);
         for (int64_t token = 0; status == MOXIE_OK && token < world->routing[rank].token_count;
              token++) {
             status = check_token(world, rank, token);
@@ -117,6 +130,13 @@ moxie_status_t moxie_reference_check(const moxie_world_t *world)
         }
     }
     return MOXIE_OK;
+}
+
+moxie_status_t moxie_reference_check(const moxie_world_t *callers)
+{
+    moxie_world_t world = MOXIE_WORLD_INIT;
+    moxie_status_t status = options_read(&world, callers, sizeof(world), "reference: world");
+    return status != MOXIE_OK ? status : check_world(&world);
 }
 
 /* Looks up the slots of the current token; no rows yet. */
@@ -133,10 +153,31 @@ static void read_slots(reference_walk_t *walk)
     }
 }
 
+static bool is_low_latency(const reference_walk_t *walk)
+{
+    return walk->world->mode == MOXIE_MODE_LOW_LATENCY;
+}
+
+int64_t reference_slot_count(const reference_walk_t *walk)
+{
+    return moxie_placement_rank_count(walk->world->placement) * walk->world->token_count_max;
+}
+
+/* Low latency: the rows of a source begin at its slots, on every rank. */
+static void start_source(reference_walk_t *walk)
+{
+    for (int32_t rank = 0; rank < moxie_placement_rank_count(walk->world->placement); rank++) {
+        walk->next_row[rank] = walk->source * walk->world->token_count_max;
+    }
+}
+
 /* One row a rank, however many of the token's experts it holds. */
 static void count_rank_major(reference_walk_t *walk)
 {
     int32_t topk = walk->world->topk;
+    if (is_low_latency(walk) && walk->token == 0) {
+        start_source(walk);
+    }
     for (int32_t slot = 0; slot < topk; slot++) {
         if (walk->rank[slot] < 0 || walk->row[slot] >= 0) {
             continue;
@@ -198,6 +239,9 @@ static void rewind_walk(reference_walk_t *walk)
 int64_t reference_block_rows(const reference_walk_t *walk, int32_t expert)
 {
     int64_t alignment = walk->world->alignment;
+    if (is_low_latency(walk)) {
+        return reference_slot_count(walk);
+    }
     return (walk->expert_rows[expert] + alignment - 1) / alignment * alignment;
 }
 
@@ -214,14 +258,19 @@ static void start_blocks(reference_walk_t *walk)
     }
 }
 
-moxie_status_t reference_walk_begin(reference_walk_t *walk, const moxie_world_t *world,
+moxie_status_t reference_walk_begin(reference_walk_t *walk, const moxie_world_t *callers,
                                     int32_t rank)
 {
-    *walk = (reference_walk_t){.world = world};
-    moxie_status_t status = moxie_reference_check(world);
+    *walk = (reference_walk_t){.own_world = MOXIE_WORLD_INIT, .world = &walk->own_world};
+    moxie_status_t status =
+        options_read(&walk->own_world, callers, sizeof(walk->own_world), "reference: world");
+    if (status == MOXIE_OK) {
+        status = check_world(walk->world);
+    }
     if (status != MOXIE_OK) {
         return status;
     }
+    const moxie_world_t *world = walk->world;
     int32_t rank_count = moxie_placement_rank_count(world->placement);
     int32_t expert_count = moxie_placement_expert_count(world->placement);
     if (rank < 0 || rank >= rank_count) {
@@ -277,7 +326,7 @@ int64_t reference_recv_rows(const reference_walk_t *walk, int32_t rank)
 {
     const moxie_placement_t *placement = walk->world->placement;
     if (walk->world->layout == MOXIE_LAYOUT_RANK_MAJOR) {
-        return rank_major_rows(walk, rank);
+        return is_low_latency(walk) ? reference_slot_count(walk) : rank_major_rows(walk, rank);
     }
     int64_t row_count = 0;
     for (int32_t local = 0; local < moxie_placement_local_count(placement, rank); local++) {

@@ -2,6 +2,7 @@
 /* The reference: what dispatch and the backward of combine, which both deliver rows to the experts,
  * give to one rank. */
 #include "core/error.h"
+#include "core/options.h"
 #include "core/reference_walk.h"
 
 #include <math.h>
@@ -24,13 +25,13 @@ static moxie_status_t check_capacity(int64_t row_capacity, int64_t row_count, in
     return MOXIE_ERR_CAPACITY;
 }
 
-/* Counts and block starts, and padding everywhere: rows then overwrite all but the padding. */
-static void fill_padding(const reference_walk_t *walk, int32_t rank, int64_t row_count,
-                         size_t row_bytes, const moxie_dispatch_out_t *out)
+/* Padding everywhere: rows then overwrite all else. In low latency there is none. */
+static void fill_padding(const reference_walk_t *walk, int64_t row_count, size_t row_bytes,
+                         const moxie_dispatch_out_t *out)
 {
     const moxie_world_t *world = walk->world;
     bool expert_major = world->layout == MOXIE_LAYOUT_EXPERT_MAJOR;
-    size_t rows = (size_t)row_count;
+    size_t rows = world->mode == MOXIE_MODE_LOW_LATENCY ? 0 : (size_t)row_count;
     if (out->recv_x != NULL && rows > 0) {
         memset(out->recv_x, 0, rows * row_bytes);
     }
@@ -42,7 +43,13 @@ static void fill_padding(const reference_walk_t *walk, int32_t rank, int64_t row
             out->row_source[row] = (moxie_row_source_t){-1, -1, -1};
         }
     }
+}
 
+/* Counts and block starts. */
+static void fill_counts(const reference_walk_t *walk, int32_t rank, const moxie_dispatch_out_t *out)
+{
+    const moxie_world_t *world = walk->world;
+    bool expert_major = world->layout == MOXIE_LAYOUT_EXPERT_MAJOR;
     int64_t start = 0;
     int32_t local_count = moxie_placement_local_count(world->placement, rank);
     for (int32_t local = 0; local < local_count; local++) {
@@ -57,6 +64,11 @@ static void fill_padding(const reference_walk_t *walk, int32_t rank, int64_t row
     }
     if (expert_major && out->expert_start != NULL) {
         out->expert_start[local_count] = start;
+    }
+    for (int32_t source = 0;
+         out->source_count != NULL && source < moxie_placement_rank_count(world->placement);
+         source++) {
+        out->source_count[source] = 0;
     }
 }
 
@@ -126,6 +138,9 @@ static void deliver_all(reference_walk_t *walk, int32_t rank, const moxie_row_re
         if (!is_on_rank(walk, rank)) {
             continue;
         }
+        if (out->source_count != NULL) {
+            out->source_count[walk->source]++;
+        }
         const void *elements =
             out->recv_x == NULL ? NULL : x->row(x->ctx, walk->source, walk->token);
         if (walk->world->layout == MOXIE_LAYOUT_RANK_MAJOR) {
@@ -138,19 +153,20 @@ static void deliver_all(reference_walk_t *walk, int32_t rank, const moxie_row_re
 
 moxie_status_t moxie_reference_dispatch(const moxie_world_t *world, int32_t rank,
                                         const moxie_row_reader_t *x,
-                                        const moxie_dispatch_out_t *out)
+                                        const moxie_dispatch_out_t *callers)
 {
-    if (out == NULL || out->size < sizeof(*out)) {
-        return error_set(MOXIE_ERR_ARGUMENT, "reference: dispatch has no outputs");
+    moxie_dispatch_out_t ours = MOXIE_DISPATCH_OUT_INIT;
+    moxie_status_t status =
+        options_read(&ours, callers, sizeof(ours), "reference: dispatch output");
+    if (status != MOXIE_OK) {
+        return status;
     }
-    moxie_status_t status = MOXIE_OK;
-    if (out->recv_x != NULL) {
-        status = reference_check_reader(x, x == NULL ? MOXIE_DTYPE_BF16 : x->dtype, "rows of x");
+    const moxie_dispatch_out_t *out = &ours;
+    if (out->recv_x != NULL && (x == NULL || x->row == NULL || moxie_dtype_bytes(x->dtype) == 0)) {
+        return error_set(MOXIE_ERR_ARGUMENT, "reference: no reader for rows of x");
     }
     reference_walk_t walk;
-    if (status == MOXIE_OK) {
-        status = reference_walk_begin(&walk, world, rank);
-    }
+    status = reference_walk_begin(&walk, world, rank);
     if (status != MOXIE_OK) {
         return status;
     }
@@ -159,7 +175,8 @@ moxie_status_t moxie_reference_dispatch(const moxie_world_t *world, int32_t rank
     if (status == MOXIE_OK) {
         size_t row_bytes =
             out->recv_x == NULL ? 0 : (size_t)world->hidden * moxie_dtype_bytes(x->dtype);
-        fill_padding(&walk, rank, row_count, row_bytes, out);
+        fill_padding(&walk, row_count, row_bytes, out);
+        fill_counts(&walk, rank, out);
         deliver_all(&walk, rank, x, row_bytes, out);
     }
     reference_walk_end(&walk);

@@ -11,8 +11,9 @@
 #include <stdbool.h>
 
 typedef struct reference_walk {
-    const moxie_world_t *world;
-    int64_t *next_row;    /* rank_major: [rank_count]; expert_major: [expert_count] */
+    moxie_world_t own_world;
+    const moxie_world_t *world; /* own_world, of the walk that was begun */
+    int64_t *next_row;          /* rank_major: [rank_count]; expert_major: [expert_count] */
     int64_t *expert_rows; /* [expert_count] rows that each expert gets in all, without padding */
     int32_t source;       /* rank that the current token is from */
     int64_t token;        /* its index there; -1 before the first one of `source` */
@@ -37,7 +38,11 @@ void reference_walk_end(reference_walk_t *walk);
 /* Rows of one expert's block with its padding. */
 int64_t reference_block_rows(const reference_walk_t *walk, int32_t expert);
 
-/* Rows that `rank` receives: N or M. Only before the first reference_walk_next(). */
+/* Low latency: slots of a rank for rows of all ranks. */
+int64_t reference_slot_count(const reference_walk_t *walk);
+
+/* Rows that the buffers of `rank` need: N, M or all slots. Only before the first
+ * reference_walk_next(). */
 int64_t reference_recv_rows(const reference_walk_t *walk, int32_t rank);
 
 /* MOXIE_OK when the reader has rows of `dtype`, which must be bf16 or fp32. */

@@ -28,6 +28,9 @@ moxie_status_t route_shape_check(const route_shape_t *shape)
     if (shape->layout != MOXIE_LAYOUT_RANK_MAJOR && shape->layout != MOXIE_LAYOUT_EXPERT_MAJOR) {
         return error_set(MOXIE_ERR_ARGUMENT, "route option layout %d is no layout", shape->layout);
     }
+    if (shape->mode != MOXIE_MODE_STANDARD && shape->mode != MOXIE_MODE_LOW_LATENCY) {
+        return error_set(MOXIE_ERR_ARGUMENT, "route option mode %d is no mode", shape->mode);
+    }
     const struct {
         const char *name;
         int64_t value, low, high;
@@ -36,7 +39,8 @@ moxie_status_t route_shape_check(const route_shape_t *shape)
         {"topk", shape->topk, 1, MOXIE_TOPK_MAX},
         {"hidden", shape->hidden, 1, MOXIE_HIDDEN_MAX},
         {"token_count_max", shape->token_count_max, 0, TOKEN_COUNT_MAX},
-        {"alignment", shape->alignment, 1, ALIGNMENT_MAX},
+        {"alignment", shape->alignment, 1,
+         shape->mode == MOXIE_MODE_LOW_LATENCY ? 1 : ALIGNMENT_MAX},
     };
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         if (fields[i].value < fields[i].low || fields[i].value > fields[i].high) {
@@ -56,6 +60,7 @@ moxie_status_t route_terms_compare(const route_terms_t *first, const route_terms
         {"expert_count", first->shape.expert_count, other->shape.expert_count},
         {"topk", first->shape.topk, other->shape.topk},
         {"layout", first->shape.layout, other->shape.layout},
+        {"mode", first->shape.mode, other->shape.mode},
         {"hidden", first->shape.hidden, other->shape.hidden},
         {"token_count_max", first->shape.token_count_max, other->shape.token_count_max},
         {"alignment", first->shape.alignment, other->shape.alignment},
@@ -224,10 +229,9 @@ static int64_t place_by_expert(const route_hop_t *sorted, int32_t count, const i
     return count;
 }
 
-static void derive_hops(route_state_t *state, const moxie_placement_t *placement)
+static void derive_hops(route_state_t *state, const moxie_placement_t *placement, int by_rank)
 {
     const route_shape_t *shape = &state->shape;
-    const int by_rank = shape->layout == MOXIE_LAYOUT_RANK_MAJOR;
     int64_t *next_row = route_at(state, state->scratch_offset);
     for (int32_t i = 0; i < (by_rank ? shape->rank_count : shape->expert_count); i++) {
         next_row[i] = by_rank ? layout_source_start(state, shape->rank, i)
@@ -256,5 +260,10 @@ void route_state_derive(route_state_t *state, const moxie_placement_t *placement
     for (int32_t source = 0; source < state->shape.rank_count; source++) {
         state->logical_row_count += route_row_count(state, source)[rank];
     }
-    derive_hops(state, placement);
+    derive_hops(state, placement, state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR);
+}
+
+void route_state_derive_slots(route_state_t *state, const moxie_placement_t *placement)
+{
+    derive_hops(state, placement, 1);
 }

@@ -16,7 +16,7 @@ typedef struct route_shape {
     int32_t expert_count;
     int32_t topk;
     int32_t layout; /* moxie_layout_t */
-    int32_t reserved;
+    int32_t mode;   /* moxie_mode_t */
     int64_t hidden;
     int64_t token_count_max;
     int64_t alignment;
@@ -100,6 +100,12 @@ static inline float *route_weights(const route_state_t *state, int64_t token)
 /* Refuses a shape that no route can have. */
 moxie_status_t route_shape_check(const route_shape_t *shape);
 
+/* Low latency: rows that can come to a rank, a slot each. */
+static inline int64_t route_slot_count(const route_shape_t *shape)
+{
+    return shape->rank_count * shape->token_count_max;
+}
+
 /* What two ranks must have alike to mean the same exchange: a shape and a placement's digest. */
 typedef struct route_terms {
     route_shape_t shape;
@@ -125,5 +131,12 @@ moxie_status_t route_state_count(route_state_t *state, const moxie_placement_t *
  * functions of the routing, never of timing.
  */
 void route_state_derive(route_state_t *state, const moxie_placement_t *placement);
+
+/*
+ * Low latency: the hops of this rank's rows to the slots of the ranks they go to, a hop a rank
+ * whatever the layout. They depend on this rank's routing alone; route_state_derive() replaces
+ * them.
+ */
+void route_state_derive_slots(route_state_t *state, const moxie_placement_t *placement);
 
 #endif

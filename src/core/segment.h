@@ -12,7 +12,8 @@ typedef struct source_segment {
     int32_t source_rank; /* whose tokens they are */
     int64_t token_start; /* first token of it in that rank's routing */
     int64_t token_count;
-    const void *rows; /* [token_count] rows */
+    const void *rows;   /* [token_count] rows */
+    const void *scales; /* [token_count] their scales, where fp8 rows were quantised ahead */
 } source_segment_t;
 
 #endif

@@ -49,8 +49,8 @@ typedef struct backend {
                                       moxie_window_t **out);
     void (*window_free)(moxie_window_t *window);
 
-    /* What a device backend keeps for a route beside its host state; NULL on the CPU. The options
-     * are checked, and `route` holds placement, capacity and shape already. */
+    /* What a backend keeps for a route beside its host state; may be NULL. The options are checked,
+     * and `route` holds placement, capacity and shape already. */
     void (*route_quote)(const route_shape_t *shape, memory_account_t *out);
     moxie_status_t (*route_open)(moxie_route_t *route);
     void (*route_close)(moxie_route_t *route);
@@ -72,6 +72,19 @@ typedef struct backend {
     moxie_status_t (*combine_backward)(moxie_route_t *route, const moxie_combine_backward_in_t *in,
                                        const moxie_combine_backward_out_t *out,
                                        moxie_stream_t stream);
+
+    /* Low latency: NULL without MOXIE_CAP_LOW_LATENCY. With it `dispatch` and `combine` are both
+     * halves in one, for a route in that mode. */
+    void (*route_slots)(const moxie_route_t *route, moxie_dispatch_out_t *out); /* rank_major */
+    moxie_status_t (*dispatch_send)(moxie_route_t *route, const moxie_dispatch_in_t *in,
+                                    moxie_stream_t stream);
+    moxie_status_t (*dispatch_receive)(moxie_route_t *route, const moxie_dispatch_out_t *out,
+                                       moxie_stream_t stream);
+    moxie_status_t (*combine_send)(moxie_route_t *route, const moxie_combine_in_t *in,
+                                   moxie_stream_t stream);
+    moxie_status_t (*combine_receive)(moxie_route_t *route, const moxie_combine_out_t *out,
+                                      moxie_stream_t stream);
+
     moxie_status_t (*ceiling)(moxie_group_t *group, const moxie_ceiling_in_t *in,
                               uint64_t *time_ns);
 } backend_t;

@@ -53,11 +53,16 @@ static moxie_status_t plan_route(const moxie_route_options_t *callers, int32_t r
                                  .layout = (int32_t)options->layout,
                                  .hidden = options->hidden,
                                  .token_count_max = options->token_count_max,
-                                 .alignment = options->alignment};
+                                 .alignment = options->alignment,
+                                 .mode = (int32_t)options->mode};
     status = route_shape_check(&shape);
-    if (status == MOXIE_OK && options->row_capacity < 0) {
-        status = error_set(MOXIE_ERR_ARGUMENT, "route option row_capacity is %" PRId64,
-                           options->row_capacity);
+    if (status == MOXIE_OK &&
+        (options->row_capacity < 0 ||
+         (options->row_capacity > 0 && shape.mode == MOXIE_MODE_LOW_LATENCY))) {
+        status = error_set(
+            MOXIE_ERR_ARGUMENT, "route option row_capacity is %" PRId64 "%s", options->row_capacity,
+            shape.mode == MOXIE_MODE_LOW_LATENCY ? ", in low latency there is a slot for every row"
+                                                 : "");
     }
     if (status == MOXIE_OK) {
         status = plan_placement(options, rank_count, &plan->placement);
@@ -82,6 +87,15 @@ static moxie_status_t plan_route(const moxie_route_options_t *callers, int32_t r
         moxie_placement_destroy(plan->placement);
     }
     return status;
+}
+
+static moxie_status_t check_mode(const backend_t *backend, const route_plan_t *plan)
+{
+    const int is_low_latency = plan->state.shape.mode == MOXIE_MODE_LOW_LATENCY;
+    return is_low_latency && (backend->capabilities & MOXIE_CAP_LOW_LATENCY) == 0
+               ? error_set(MOXIE_ERR_UNSUPPORTED, "backend %s has no routes of low latency",
+                           backend->name)
+               : MOXIE_OK;
 }
 
 static uint64_t plan_host_bytes(const route_plan_t *plan)
@@ -117,6 +131,11 @@ moxie_status_t moxie_route_memory_quote(const moxie_group_options_t *callers_gro
     if (status != MOXIE_OK) {
         return status;
     }
+    status = check_mode(backend, &plan);
+    if (status != MOXIE_OK) {
+        moxie_placement_destroy(plan.placement);
+        return status;
+    }
     memory_account_t account = {.host_bytes = plan_host_bytes(&plan)};
     if (backend->route_quote != NULL) {
         backend->route_quote(&plan.state.shape, &account);
@@ -124,6 +143,7 @@ moxie_status_t moxie_route_memory_quote(const moxie_group_options_t *callers_gro
     const moxie_route_quote_t quote = {.size = sizeof(quote),
                                        .memory = {.size = sizeof(quote.memory),
                                                   .host_bytes = account.host_bytes,
+                                                  .window_bytes = account.window_bytes,
                                                   .device_bytes = account.device_bytes},
                                        .state_bytes = plan.state.bytes,
                                        .row_capacity = plan.row_capacity};
@@ -184,7 +204,10 @@ moxie_status_t moxie_route_create(moxie_group_t *group, const moxie_route_option
         return status;
     }
     moxie_route_t *route;
-    status = allocate(group, &plan, &route);
+    status = check_mode(group->backend, &plan);
+    if (status == MOXIE_OK) {
+        status = allocate(group, &plan, &route);
+    }
     if (status != MOXIE_OK) {
         moxie_placement_destroy(plan.placement);
         return status;
@@ -268,6 +291,22 @@ moxie_status_t moxie_route_extent(const moxie_route_t *route, moxie_route_extent
         .wire_row_count = state->logical_row_count - route_row_count(state, rank)[rank],
         .local_expert_count = moxie_placement_local_count(route->placement, rank)};
     return options_write_checked(out, &extent, sizeof(extent), "moxie_route_extent_t");
+}
+
+moxie_status_t moxie_route_slots(const moxie_route_t *route, moxie_dispatch_out_t *out)
+{
+    if (route == NULL) {
+        return error_set(MOXIE_ERR_ARGUMENT, "route_slots: the route is NULL");
+    }
+    if (route->state->shape.mode != MOXIE_MODE_LOW_LATENCY) {
+        return error_set(MOXIE_ERR_UNSUPPORTED, "only routes of low latency have slots");
+    }
+    moxie_dispatch_out_t slots = MOXIE_DISPATCH_OUT_INIT;
+    slots.row_capacity = route->row_capacity;
+    if (route->state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR) {
+        route->group->backend->route_slots(route, &slots);
+    }
+    return options_write_checked(out, &slots, sizeof(slots), "moxie_dispatch_out_t");
 }
 
 moxie_status_t moxie_layout_check(const moxie_route_t *route)

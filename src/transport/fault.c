@@ -4,6 +4,7 @@
 
 #ifdef MOXIE_FAULT_HOOKS
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -60,8 +61,30 @@ static void visit(const char *entry, int index, int32_t rank, const char *name)
     }
 }
 
+/* Mostly not, sometimes a yield, rarely long enough for others to fall asleep. */
+static void dawdle(uint64_t seed, int32_t rank)
+{
+    static _Thread_local uint64_t state;
+    if (state == 0) {
+        state = seed * 0x9E3779B97F4A7C15u + (uint64_t)rank + 1;
+    }
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    const struct timespec pause = {.tv_nsec = (long)(state >> 40) % 100000};
+    if (state % 64 == 0) {
+        nanosleep(&pause, NULL);
+    } else if (state % 8 == 0) {
+        sched_yield();
+    }
+}
+
 void fault_point(int32_t rank, const char *op, const char *phase)
 {
+    const uint64_t delay_seed = fault_delay_seed();
+    if (delay_seed != 0) {
+        dawdle(delay_seed, rank);
+    }
     const char *entry = getenv("MOXIE_FAULT");
     char name[48];
     snprintf(name, sizeof(name), "%s%s%s", op != NULL ? op : "", op != NULL ? "." : "", phase);

@@ -18,7 +18,8 @@
 /* This rank has come to OP.PHASE, or to PHASE when `op` is NULL. */
 void fault_point(int32_t rank, const char *op, const char *phase);
 
-/* MOXIE_DELAY_SEED: kernels on a device dawdle here and there, by this seed; 0: never. */
+/* MOXIE_DELAY_SEED: ranks dawdle at all of these points, and kernels on a device here and there, by
+ * this seed; 0: never. */
 uint64_t fault_delay_seed(void);
 #else
 static inline uint64_t fault_delay_seed(void)

@@ -35,6 +35,7 @@ MOXIE_API moxie_status_t moxie_dispatch(moxie_route_t *route, const moxie_dispat
     corrupt("row_source", out->row_source);
     corrupt("expert_count", out->expert_count);
     corrupt("expert_start", out->expert_start);
+    corrupt("recv_scales", out->recv_scales);
     return status;
 }
 

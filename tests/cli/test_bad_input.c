@@ -85,6 +85,17 @@ static void test_values(void **state)
         {"bench --shape gpt9", 2, "there is no shape 'gpt9'"},
         {"bench --layout diagonal", 2, "'diagonal' is none of rank_major|expert_major"},
         {"bench --direction backward --route fresh", 2, "--route: fresh contradicts --direction"},
+        {"bench --direction backward --mode low_latency", 2,
+         "--direction backward contradicts --mode low_latency, which has none"},
+        {"bench --mode low_latency --capacity 9", 2,
+         "--capacity contradicts --mode low_latency, where every row has a slot"},
+        {"bench --mode low_latency --baseline mpi-dedup", 2,
+         "--baseline mpi-dedup contradicts --mode low_latency"},
+        {"bench --dtype fp8 --direction backward", 2,
+         "--direction backward contradicts --dtype fp8: gradients are bf16"},
+        {"bench --dtype fp8 --baseline mpi --layout expert_major", 2,
+         "--baseline mpi contradicts --dtype fp8: it moves bf16"},
+        {"bench --quantize fused", 2, "--quantize fused contradicts --dtype bf16"},
         {"bench --tokens 64 --capacity 5", 2, "--capacity: 5 rows are too few: rank 0 receives"},
         {"bench --tokens 16777216 --hidden 1048576", 2, "are available"},
         {"bench --tokens 1000000 --ranks 16 --layout expert_major", 2, "this run needs"},
@@ -97,9 +108,6 @@ static void test_later(void **state)
     (void)state;
     static const bad_case_t cases[] = {
         {"bench --backend cuda", 77, "backend cuda is not available here: "},
-        {"bench --mode low_latency", 77, "--mode low_latency is not built yet"},
-        {"bench --dtype fp8", 77, "--dtype fp8 is not built yet"},
-        {"bench --quantize ahead", 77, "--quantize ahead is not built yet"},
         {"bench --layer", 77, "--layer is not built yet"},
         {"bench --backend tpu", 2, "'tpu' is none of"},
         {"bench --mode fast", 2, "'fast' is none of"},
@@ -218,7 +226,9 @@ static void test_config_files(void **state)
         {"ranks = 99999999999999999999\n", "c.toml:1: "},
         {"\n\nshape = 'gpt9'\n", "c.toml:3: shape: there is no shape 'gpt9'"},
         {"topk = 9\nexperts = 3\n", "c.toml:1: topk: topk 9 is more than the 3 experts (c.toml:2"},
-        {"mode = 'low_latency'\n", "c.toml:1: mode low_latency is not built yet"},
+        {"mode = 'low_latency'\ncapacity = 3\n",
+         "c.toml:2: capacity contradicts c.toml:1: mode low_latency"},
+        {"layer = true\n", "c.toml:1: layer is not built yet"},
     };
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
         int exit_code = strstr(files[i].part, "not built") == NULL ? 2 : 77;

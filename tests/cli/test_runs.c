@@ -97,10 +97,14 @@ static void check_record(const json_t *record)
 {
     const char *name = NULL;
     json_t *knob = NULL;
-    CHECK_KEYS(record, "schema", "backend", "mode", "layout", "direction", "route", "launch",
+    json_t *common = json_copy((json_t *)(uintptr_t)record);
+    assert_true((json_object_del(common, "quantize") == 0) ==
+                (strcmp(text_at(record, "dtype"), "fp8") == 0));
+    CHECK_KEYS(common, "schema", "backend", "mode", "layout", "direction", "route", "launch",
                "ranks", "tokens", "hidden", "experts", "topk", "dtype", "routing", "seed",
                "verified", "dispatch", "combine", "ceiling", "baseline", "config", "machine",
                "version");
+    json_decref(common);
     assert_string_equal(text_at(record, "schema"), "moxie.bench/1");
     assert_string_equal(text_at(record, "backend"), "shm");
     assert_true(json_is_true(json_object_get(record, "verified")));
@@ -166,6 +170,36 @@ static void test_every_combination(void **state)
     }
 }
 
+/* Modes and types: a row of fp8 takes a byte a column and four for each of its scales. */
+static void test_modes_and_types(void **state)
+{
+    (void)state;
+    static const char *const modes[] = {"standard", "low_latency"};
+    static const char *const types[] = {"--dtype bf16", "--dtype fp8 --quantize ahead",
+                                        "--dtype fp8 --quantize fused"};
+    static const char *const layouts[] = {"rank_major", "expert_major"};
+    for (int i = 0; i < 24; i++) {
+        char arguments[512];
+        const double hidden = i % 2 == 0 ? 70 : 600;
+        const double row_bytes = i / 4 % 3 == 0 ? 2 * hidden : hidden + (i % 2 == 0 ? 4 : 20);
+        (void)snprintf(arguments, sizeof(arguments),
+                       "bench --json --ranks 3 " SMALL "--hidden %d --mode %s %s --layout %s "
+                       "--route %s",
+                       (int)hidden, modes[i / 12], types[i / 4 % 3], layouts[i / 2 % 2],
+                       i % 2 == 0 ? "cached" : "fresh");
+        json_t *record = record_of(arguments);
+        const double rows = number_at(json_object_get(record, "combine"), "wire_bytes");
+        assert_string_equal(text_at(record, "mode"), modes[i / 12]);
+        check_near(number_at(json_object_get(record, "dispatch"), "wire_bytes") / row_bytes,
+                   rows / (2 * hidden));
+        json_decref(record);
+    }
+    json_t *record = record_of("bench --json --ranks 2 --hidden 64 --iterations 2 --mode "
+                               "low_latency");
+    assert_true(number_at(record, "tokens") == 128);
+    json_decref(record);
+}
+
 static void test_odd_shapes(void **state)
 {
     (void)state;
@@ -175,6 +209,10 @@ static void test_odd_shapes(void **state)
         "--ranks 2 --tokens 30 --hidden 3 --experts 64 --topk 64",
         "--ranks 2 --tokens 64 --hidden 16 --experts 8 --topk 2 --capacity 1000",
         "--ranks 2 --tokens 9 --hidden 16 --routing zipf:16",
+        "--ranks 1 --tokens 1 --hidden 1 --experts 1 --topk 1 --dtype fp8 --quantize fused",
+        "--ranks 5 --tokens 3 --hidden 7 --experts 3 --topk 1 --dtype fp8",
+        "--ranks 5 --tokens 3 --hidden 7 --experts 3 --topk 1 --mode low_latency",
+        "--ranks 5 --tokens 3 --hidden 7 --topk 1 --mode low_latency --layout expert_major",
     };
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
         char arguments[512];
@@ -304,7 +342,7 @@ static void test_info_and_help(void **state)
         {"help", "Commands:"},
         {"--version", "moxie "},
         {"help bench", "--tokens"},
-        {"bench --help", "(default: 4096)"},
+        {"bench --help", "(default: 4096; in low_latency"},
         {"bench --version", "moxie"},
         {"info --help", "--json"},
         {"info", "GPUs"},
@@ -321,10 +359,10 @@ static void test_info_and_help(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_combination), cmocka_unit_test(test_odd_shapes),
-        cmocka_unit_test(test_launcher_of_one),   cmocka_unit_test(test_config_equals_flags),
-        cmocka_unit_test(test_record_and_replay), cmocka_unit_test(test_output_folder),
-        cmocka_unit_test(test_info_and_help),
+        cmocka_unit_test(test_every_combination),   cmocka_unit_test(test_odd_shapes),
+        cmocka_unit_test(test_modes_and_types),     cmocka_unit_test(test_launcher_of_one),
+        cmocka_unit_test(test_config_equals_flags), cmocka_unit_test(test_record_and_replay),
+        cmocka_unit_test(test_output_folder),       cmocka_unit_test(test_info_and_help),
     };
     if (argc != 3)
         return 2;

@@ -34,7 +34,7 @@ static void expect_used(world_rank_t *self, const char *when, const moxie_group_
     }
 }
 
-static moxie_route_options_t route_options(moxie_layout_t layout)
+static moxie_route_options_t route_options(moxie_layout_t layout, moxie_mode_t mode)
 {
     moxie_route_options_t options = MOXIE_ROUTE_OPTIONS_INIT;
     options.layout = layout;
@@ -42,12 +42,14 @@ static moxie_route_options_t route_options(moxie_layout_t layout)
     options.topk = 3;
     options.hidden = 77;
     options.token_count_max = 41;
-    options.alignment = 16;
+    options.alignment = mode == MOXIE_MODE_LOW_LATENCY ? 1 : 16;
+    options.mode = mode;
     return options;
 }
 
 static void quote_equals_use(world_rank_t *self)
 {
+    const moxie_mode_t mode = *(const moxie_mode_t *)self->arg;
     moxie_group_options_t options = MOXIE_GROUP_OPTIONS_INIT;
     options.rank = self->rank;
     options.rank_count = self->options->rank_count;
@@ -57,7 +59,7 @@ static void quote_equals_use(world_rank_t *self)
     moxie_route_quote_t route_quote = MOXIE_ROUTE_QUOTE_INIT;
     const size_t window_bytes = (size_t)self->rank * 5000 + 1;
     const moxie_route_options_t shape = route_options(
-        self->options->rank_count % 2 ? MOXIE_LAYOUT_RANK_MAJOR : MOXIE_LAYOUT_EXPERT_MAJOR);
+        self->options->rank_count % 2 ? MOXIE_LAYOUT_RANK_MAJOR : MOXIE_LAYOUT_EXPERT_MAJOR, mode);
     world_expect(self, "group quote", moxie_group_memory_quote(&options, &quotes[0]), MOXIE_OK);
     world_expect(self, "window quote",
                  moxie_window_memory_quote(&options, window_bytes, &quotes[1]), MOXIE_OK);
@@ -112,33 +114,42 @@ static void too_much_is_refused(world_rank_t *self)
     moxie_group_destroy(group);
 }
 
-static void run(int32_t rank_count, world_fn fn)
+static void run(int32_t rank_count, world_fn fn, moxie_mode_t mode)
 {
     const world_options_t options = {.rank_count = rank_count,
                                      .mode = world_mode_from_environment(),
                                      .backend = "shm",
                                      .deadline_s = 60};
-    world_run(&options, fn, NULL);
+    world_run(&options, fn, &mode);
 }
 
 static void test_quote_equals_use(void **state)
 {
     (void)state;
-    run(1, quote_equals_use);
-    run(2, quote_equals_use);
-    run(5, quote_equals_use);
+    run(1, quote_equals_use, MOXIE_MODE_STANDARD);
+    run(2, quote_equals_use, MOXIE_MODE_STANDARD);
+    run(5, quote_equals_use, MOXIE_MODE_STANDARD);
+}
+
+static void test_quote_equals_use_in_low_latency(void **state)
+{
+    (void)state;
+    run(1, quote_equals_use, MOXIE_MODE_LOW_LATENCY);
+    run(2, quote_equals_use, MOXIE_MODE_LOW_LATENCY);
+    run(5, quote_equals_use, MOXIE_MODE_LOW_LATENCY);
 }
 
 static void test_too_much_is_refused(void **state)
 {
     (void)state;
-    run(3, too_much_is_refused);
+    run(3, too_much_is_refused, MOXIE_MODE_STANDARD);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quote_equals_use),
+        cmocka_unit_test(test_quote_equals_use_in_low_latency),
         cmocka_unit_test(test_too_much_is_refused),
     };
     return cmocka_run_group_tests_name("quote", tests, NULL, NULL);

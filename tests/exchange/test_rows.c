@@ -4,6 +4,7 @@
 #include "support/payload.h"
 
 #include "exchange/shm/rows.h"
+#include "moxie/reference.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -193,6 +194,60 @@ static void test_dot(void **state)
     }
 }
 
+static void expect_quantised(const rows_kernels_t *kernels, const uint16_t *row, size_t columns,
+                             size_t shift)
+{
+    const moxie_scale_type_t types[] = {MOXIE_SCALE_FP32, MOXIE_SCALE_FP32_POW2, MOXIE_SCALE_UE8M0};
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        uint32_t words[COLUMNS_MAX / MOXIE_SCALE_COLUMNS + 2];
+        uint32_t expected_words[COLUMNS_MAX / MOXIE_SCALE_COLUMNS + 2];
+        memset(words, 0xA5, sizeof(words));
+        memset(expected_words, 0xA5, sizeof(expected_words));
+        piece_t got = make_piece(shift, MOXIE_DTYPE_FP8_E4M3);
+        piece_t expected = make_piece(shift, MOXIE_DTYPE_FP8_E4M3);
+        kernels->quantise(row, columns, types[i], (uint8_t *)got.data, words);
+        assert_ok(moxie_reference_quantise(row, (int64_t)columns, types[i],
+                                           (uint8_t *)expected.data, expected_words));
+        expect_piece(kernels, "quantise", &got, &expected, columns);
+        assert_memory_equal(words, expected_words, sizeof(words));
+        free(got.base);
+        free(expected.base);
+    }
+}
+
+static void test_quantise(void **state)
+{
+    const rows_kernels_t *kernels = *state;
+    for (uint64_t i = 0; i < COLUMNS_TRIED * 8; i++) {
+        const payload_t payload = {.seed = 5,
+                                   .dtype = MOXIE_DTYPE_BF16,
+                                   .column_count = COLUMNS_MAX,
+                                   .special = (i & 1) != 0};
+        uint16_t row[COLUMNS_MAX];
+        payload_fill(&payload, 0, (int64_t)i, row);
+        expect_quantised(kernels, row, columns_tried[i / 8], i % 7);
+    }
+}
+
+/* Each bf16 there is, beside a few that decide the scale of its group. */
+static void test_quantise_every_value(void **state)
+{
+    const rows_kernels_t *kernels = *state;
+    const uint16_t largest[] = {0, 0x3F80, 0x3FE0, 0x3FE1, 0x43E0, 0xB8D2, 0x7F7F, 0x7F80, 0xFFC0};
+    for (size_t i = 0; i < sizeof(largest) / sizeof(largest[0]); i++) {
+        for (uint32_t first = 0; first <= 0xFFFF; first += MOXIE_SCALE_COLUMNS - 1) {
+            uint16_t row[MOXIE_SCALE_COLUMNS];
+            const uint32_t limit = largest[i] & 0x7FFFu;
+            row[0] = largest[i];
+            for (uint32_t column = 1; column < MOXIE_SCALE_COLUMNS; column++) {
+                const uint32_t bits = (first + column - 1) & 0xFFFFu;
+                row[column] = (uint16_t)((bits & 0x7FFFu) > limit && limit != 0 ? 0 : bits);
+            }
+            expect_quantised(kernels, row, MOXIE_SCALE_COLUMNS, 0);
+        }
+    }
+}
+
 static void test_copy(void **state)
 {
     const rows_kernels_t *kernels = *state;
@@ -226,6 +281,8 @@ static int run_kernels(const char *name, rows_level_t level)
         cmocka_unit_test_prestate(test_sum, state),
         cmocka_unit_test_prestate(test_scale, state),
         cmocka_unit_test_prestate(test_dot, state),
+        cmocka_unit_test_prestate(test_quantise, state),
+        cmocka_unit_test_prestate(test_quantise_every_value, state),
         cmocka_unit_test_prestate(test_copy, state),
     };
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);

@@ -43,9 +43,17 @@ typedef struct thread_rank {
     fault_result_t *result;
 } thread_rank_t;
 
-static const char *const step_names[STEP_COUNT] = {
-    "group_create", "window_allocate",   "route_update",     "dispatch",
-    "combine",      "dispatch_backward", "combine_backward", "barrier"};
+static const char *const step_names[STEP_COUNT] = {"group_create",
+                                                   "window_allocate",
+                                                   "route_update",
+                                                   "dispatch",
+                                                   "combine",
+                                                   "dispatch_backward",
+                                                   "combine_backward",
+                                                   "low_latency_dispatch",
+                                                   "low_latency_dispatch",
+                                                   "low_latency_combine",
+                                                   "barrier"};
 static const char *const action_names[ACTION_COUNT] = {"kill", "stop", "absent", "absent thread"};
 
 const char *const *fault_phases(fault_step_t step)
@@ -82,19 +90,37 @@ typedef struct expectation {
     const char *phase;
 } expectation_t;
 
+/* Where a rank that does not come to a call is missed: in low latency a dispatch waits for no call,
+ * but for the rows, or for a sign that the slots are free. */
+static const char *missed_in(fault_step_t step)
+{
+    switch (step) {
+    case STEP_LOW_LATENCY_DISPATCH:
+        return "receive";
+    case STEP_LOW_LATENCY_REPEAT:
+        return "credit";
+    default:
+        return "meet";
+    }
+}
+
 static expectation_t expect_operation(const fault_case_t *which)
 {
     expectation_t expected = {.status = which->action == ACTION_KILL ? MOXIE_ERR_PEER_LOST
                                                                      : MOXIE_ERR_TIMEOUT,
-                              .step = which->step,
-                              .phase = "meet"};
+                              .step = which->step};
+    const bool is_dispatch =
+        which->step == STEP_LOW_LATENCY_DISPATCH || which->step == STEP_LOW_LATENCY_REPEAT;
     const bool is_exchange = which->step != STEP_UPDATE && which->step != STEP_BARRIER;
     const bool is_next =
         strcmp(which->phase, "leave") == 0 || (strcmp(which->phase, "post") == 0 && !is_exchange);
     if (is_next) {
         expected.step = which->step == STEP_BARRIER ? STEP_UPDATE : which->step + 1;
+        expected.phase = missed_in(expected.step);
     } else if (is_exchange && which->phase[0] != '\0' && strcmp(which->phase, "begin") != 0) {
-        expected.phase = "finish";
+        expected.phase = is_dispatch ? "receive" : "finish";
+    } else {
+        expected.phase = missed_in(which->step);
     }
     return expected;
 }
@@ -164,13 +190,28 @@ static void judge_survivor(trial_t *trial, int32_t rank)
     }
 }
 
+/* Which call of its name it is. */
+static int32_t call_number(const fault_case_t *which)
+{
+    switch (which->step) {
+    case STEP_CREATE:
+    case STEP_WINDOW:
+        return 1;
+    case STEP_LOW_LATENCY_DISPATCH:
+        return 2 * which->round - 1;
+    case STEP_LOW_LATENCY_REPEAT:
+        return 2 * which->round;
+    default:
+        return which->round;
+    }
+}
+
 static void set_fault(const fault_case_t *which)
 {
     char fault[96];
     const char *op = which->step <= STEP_WINDOW ? "" : step_names[which->step];
     (void)snprintf(fault, sizeof(fault), "%s%s%s:%d:%d:%s", op, op[0] != '\0' ? "." : "",
-                   which->phase, which->rank, which->step <= STEP_WINDOW ? 1 : which->round,
-                   action_names[which->action]);
+                   which->phase, which->rank, call_number(which), action_names[which->action]);
     (void)setenv("MOXIE_FAULT", fault, 1);
 }
 

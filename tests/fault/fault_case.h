@@ -19,6 +19,9 @@ typedef enum fault_step {
     STEP_COMBINE,
     STEP_DISPATCH_BACKWARD,
     STEP_COMBINE_BACKWARD,
+    STEP_LOW_LATENCY_DISPATCH,
+    STEP_LOW_LATENCY_REPEAT, /* another dispatch right behind it */
+    STEP_LOW_LATENCY_COMBINE,
     STEP_BARRIER,
     STEP_COUNT,
 } fault_step_t;

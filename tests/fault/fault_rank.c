@@ -30,6 +30,7 @@ typedef struct player {
     moxie_group_t *group;
     moxie_window_t *window;
     moxie_route_t *route;
+    moxie_route_t *low_latency;
     float home[TOKENS][HIDDEN];
     float summed[TOKENS][HIDDEN];
 } player_t;
@@ -82,7 +83,10 @@ static moxie_status_t make_route(player_t *player)
     options.topk = TOPK;
     options.hidden = HIDDEN;
     options.token_count_max = TOKENS;
-    return moxie_route_create(player->group, &options, &player->route);
+    const moxie_status_t status = moxie_route_create(player->group, &options, &player->route);
+    options.mode = MOXIE_MODE_LOW_LATENCY;
+    return status != MOXIE_OK ? status
+                              : moxie_route_create(player->group, &options, &player->low_latency);
 }
 
 static moxie_status_t update(player_t *player)
@@ -96,8 +100,28 @@ static moxie_status_t update(player_t *player)
     moxie_routing_t routing = MOXIE_ROUTING_INIT;
     routing.token_count = TOKENS;
     routing.topk_idx = expert;
-    const moxie_status_t status = player->route == NULL ? make_route(player) : MOXIE_OK;
+    moxie_status_t status = player->route == NULL ? make_route(player) : MOXIE_OK;
+    if (status == MOXIE_OK) {
+        status = moxie_route_update(player->low_latency, &routing, NULL); /* local */
+    }
     return status != MOXIE_OK ? status : moxie_route_update(player->route, &routing, NULL);
+}
+
+/* Rows of bf16 in the memory of rows of fp32. */
+static moxie_status_t exchange_fast(player_t *player, fault_step_t step)
+{
+    rows_t *rows = moxie_window_base(player->window);
+    moxie_dispatch_in_t send = MOXIE_DISPATCH_IN_INIT;
+    moxie_dispatch_out_t receive = MOXIE_DISPATCH_OUT_INIT;
+    moxie_combine_in_t give = MOXIE_COMBINE_IN_INIT;
+    moxie_combine_out_t get = MOXIE_COMBINE_OUT_INIT;
+    if (step == STEP_LOW_LATENCY_COMBINE) {
+        give.y = rows->made;
+        get.out = player->summed;
+        return moxie_combine(player->low_latency, &give, &get, NULL);
+    }
+    send.x = player->home;
+    return moxie_dispatch(player->low_latency, &send, &receive, NULL);
 }
 
 static moxie_status_t exchange(player_t *player, fault_step_t step)
@@ -146,6 +170,10 @@ static moxie_status_t call(player_t *player, fault_step_t step)
         return update(player);
     case STEP_BARRIER:
         return moxie_group_barrier(player->group);
+    case STEP_LOW_LATENCY_DISPATCH:
+    case STEP_LOW_LATENCY_REPEAT:
+    case STEP_LOW_LATENCY_COMBINE:
+        return exchange_fast(player, step);
     default:
         return exchange(player, step);
     }
@@ -200,6 +228,7 @@ void fault_rank_play(const fault_case_t *which, int32_t rank, const char *socket
     const int32_t fd_count = count_fds();
     take_steps(&player, result);
     const int64_t start_us = now_us();
+    moxie_route_destroy(player.low_latency);
     moxie_route_destroy(player.route);
     moxie_window_free(player.window);
     moxie_group_destroy(player.group);

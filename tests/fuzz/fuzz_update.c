@@ -19,6 +19,7 @@ typedef struct pair {
     moxie_peer_counters_t peer_counters[RANKS];
     uint64_t times_ns[RANKS];
     shm_control_t *controls[RANKS];
+    shm_line_t *lines[RANKS];
 } pair_t;
 
 static void open_pair(pair_t *pair)
@@ -29,7 +30,10 @@ static void open_pair(pair_t *pair)
         FUZZ_REQUIRE(pair->controls[rank] != NULL);
         memset(pair->controls[rank], 0, sizeof(shm_control_t));
         pair->peers[rank] = (shm_peer_t){.control = pair->controls[rank], .pid_fd = -1};
+        pair->lines[rank] = &pair->controls[rank]->line;
     }
+    pair->transport.group_channel = (shm_channel_t){&pair->transport, 0, pair->lines};
+    pair->transport.channel = &pair->transport.group_channel;
     pair->transport.rank_count = RANKS;
     pair->transport.timeout_us = pair->transport.first_timeout_us = 1000000;
     pair->transport.account = &pair->group.account;
@@ -76,7 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
     open_pair(&pair);
     shm_control_t *peer = pair.controls[1];
     const uint8_t mode = fuzz_take_byte(&input);
-    shm_message_t *message = (shm_message_t *)peer->banks[1];
+    shm_message_t *message = (shm_message_t *)peer->line.banks[1];
     if ((mode & 1) != 0) { /* in step, without an error: only the body is of the fuzzer's making */
         message->kind = SHM_OP_UPDATE;
         message->route_id = 1;
@@ -89,7 +93,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
         fuzz_take(&input, &peer->error, sizeof(peer->error));
         atomic_store(&peer->revoked.op, 1);
     }
-    atomic_store(&peer->posted.op, 1);
+    atomic_store(&peer->line.posted.op, 1);
     const moxie_status_t status =
         update(&pair, (mode & 4) != 0 ? MOXIE_LAYOUT_EXPERT_MAJOR : MOXIE_LAYOUT_RANK_MAJOR);
     if (status != MOXIE_OK) {

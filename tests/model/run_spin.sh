@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Checks operation.pml and cuda_operation.pml: the protocols hold, and every bug that can be seeded
-# into them is found.
+# Checks operation.pml, low_latency.pml and cuda_operation.pml: the protocols hold, and every bug that
+# can be seeded into them is found.
 #
 #   run_spin.sh [--full | --long]
 #
@@ -58,6 +58,9 @@ finds() {
 if [ "${1-}" = --long ]; then
     holds -DRANKS=3 -DOPS=3
     holds -DRANKS=3 -DOPS=2 -DFAILURES=1
+    model=$folder/low_latency.pml
+    holds -DRANKS=3 -DOPS=4
+    holds -DRANKS=2 -DOPS=8
     model=$folder/cuda_operation.pml
     holds -DRANKS=3 -DBLOCKS=1 -DOPS=3
     holds -DRANKS=2 -DBLOCKS=2 -DOPS=4
@@ -81,6 +84,18 @@ finds NO_RECHECK -DOPS=3          # a sleeper does not look at the word again
 finds NO_SLICE -DFAILURES=1 -DOPS=2            # a sleep has no limit, and the peer dies
 finds NO_SECOND_LOOK -DFAILURES=1 -DOPS=2      # a peer's end counts for more than its last word
 finds REVOKE_BEFORE_ERROR -DFAILURES=1 -DOPS=2 # revoked before the error is written
+
+model=$folder/low_latency.pml
+holds -DRANKS=2 -DOPS=6
+holds -DRANKS=3 -DOPS=3
+
+finds SINGLE_BANK        # one bank for all messages
+finds NO_CREDIT          # rows go out without a look at what the receiver has begun
+finds CREDIT_TOO_EARLY   # the receiver has begun the call that the rows were for, but no later one
+finds PUBLISH_FIRST      # `finished` is published before the rows are written
+finds NO_RECEIVE_WAIT    # a dispatch does not wait for its rows
+finds NO_MEET_WAIT       # a combine does not wait for `posted`
+finds NO_FINISH_WAIT     # a combine does not wait until its y was read
 
 model=$folder/cuda_operation.pml
 holds -DRANKS=2 -DBLOCKS=2 -DOPS=3

@@ -259,7 +259,8 @@ static void post_forged(member_t *member, const forgery_t *forgery)
         return;
     }
     memcpy(before, signal_message(transport, FORGER), SHM_MESSAGE_BYTES);
-    if (signal_begin(transport, forgery->kind, before->route_id, &message) == MOXIE_OK) {
+    if (signal_begin(&transport->group_channel, forgery->kind, before->route_id, &message) ==
+        MOXIE_OK) {
         memcpy(message, before, SHM_MESSAGE_BYTES);
         /* signal_meet() clears the error: a forged one goes in by way of this rank's own. */
         forgery->forge(message);
@@ -448,7 +449,7 @@ static void write_to_peer(world_rank_t *self, shm_control_t *control)
     const pid_t pid = fork();
     if (pid == 0) {
         (void)signal(SIGSEGV, SIG_DFL);
-        atomic_store(&control->posted.op, 12345);
+        atomic_store(&control->line.posted.op, 12345);
         _exit(0);
     }
     int status = 0;

@@ -61,6 +61,7 @@ void payload_fill(const payload_t *payload, int32_t rank, int64_t row, void *out
 {
     const uint64_t key =
         payload_hash(payload->seed, payload->stream, (uint64_t)rank, (uint64_t)row);
+    uint8_t *bytes = out;
     uint16_t *halves = out;
     uint32_t *words = out;
     for (int64_t column = 0; column < payload->column_count; column++) {
@@ -68,6 +69,8 @@ void payload_fill(const payload_t *payload, int32_t rank, int64_t row, void *out
         if (payload->dtype == MOXIE_DTYPE_BF16) {
             halves[column] =
                 (uint16_t)(element_bits(hash, payload->special, SPECIAL_COUNT_BF16) >> 16);
+        } else if (payload->dtype == MOXIE_DTYPE_FP8_E4M3) {
+            bytes[column] = (uint8_t)(hash >> 56); /* any: they are copied */
         } else {
             words[column] = element_bits(hash, payload->special, SPECIAL_COUNT_FP32);
         }

@@ -18,6 +18,7 @@ enum payload_stream {
     PAYLOAD_ROUTING,
     PAYLOAD_WEIGHTS,
     PAYLOAD_CHOICE,
+    PAYLOAD_X_SCALES,
 };
 
 typedef struct payload {

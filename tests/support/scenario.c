@@ -67,6 +67,35 @@ scenario_t scenario_random(uint64_t seed, int64_t token_count_max, int64_t hidde
     return scenario;
 }
 
+scenario_t scenario_random_fp8(uint64_t seed, int64_t token_count_max, int64_t hidden_max)
+{
+    scenario_t scenario = scenario_random(seed, token_count_max, hidden_max);
+    scenario.quantised = choose(seed, 30, 2) == 0;
+    scenario.x_dtype = scenario.quantised ? MOXIE_DTYPE_BF16 : MOXIE_DTYPE_FP8_E4M3;
+    scenario.scale_type = (moxie_scale_type_t)(MOXIE_SCALE_FP32 + choose(seed, 31, 3));
+    scenario.scale_layout = (moxie_scale_layout_t)(MOXIE_SCALES_ROW_MAJOR + choose(seed, 32, 2));
+    return scenario;
+}
+
+scenario_t scenario_random_low_latency(uint64_t seed, int64_t token_count_max, int64_t hidden_max,
+                                       bool has_fp8)
+{
+    scenario_t scenario = scenario_random_fp8(seed, token_count_max, hidden_max);
+    if (!has_fp8 || choose(seed, 33, 2) == 0) {
+        scenario.quantised = false;
+        scenario.x_dtype = MOXIE_DTYPE_BF16;
+    }
+    scenario.mode = MOXIE_MODE_LOW_LATENCY;
+    scenario.alignment = 1;
+    scenario.halves = choose(seed, 34, 3) == 0;
+    return scenario;
+}
+
+bool scenario_has_scales(const scenario_t *scenario)
+{
+    return scenario->quantised || scenario->x_dtype == MOXIE_DTYPE_FP8_E4M3;
+}
+
 static moxie_dtype_t or_bf16(moxie_dtype_t dtype)
 {
     return dtype == 0 ? MOXIE_DTYPE_BF16 : dtype;
@@ -78,6 +107,8 @@ scenario_t scenario_complete(const scenario_t *scenario)
     full.alignment = full.alignment == 0 ? 1 : full.alignment;
     full.layout = full.layout == 0 ? MOXIE_LAYOUT_RANK_MAJOR : full.layout;
     full.x_dtype = or_bf16(full.x_dtype);
+    full.scale_type = full.scale_type == 0 ? MOXIE_SCALE_FP32 : full.scale_type;
+    full.scale_layout = full.scale_layout == 0 ? MOXIE_SCALES_ROW_MAJOR : full.scale_layout;
     full.y_dtype = or_bf16(full.y_dtype);
     full.wire_dtype = or_bf16(full.wire_dtype);
     full.out_dtype = or_bf16(full.out_dtype);
@@ -259,6 +290,8 @@ void scenario_build(const scenario_t *scenario, int32_t rank_count, scenario_wor
     out->world.alignment = scenario->alignment;
     out->world.layout = scenario->layout;
     out->world.topk = scenario->topk;
+    out->world.mode = scenario->mode;
+    out->world.token_count_max = scenario->token_count_max;
     int32_t *deck = allocate((size_t)scenario->expert_count, sizeof(*deck));
     for (int32_t rank = 0; rank < rank_count; rank++) {
         build_routing(scenario, out, rank, deck);
@@ -288,6 +321,7 @@ moxie_route_options_t scenario_route_options(const scenario_t *scenario,
     options.hidden = scenario->hidden;
     options.token_count_max = scenario->token_count_max;
     options.alignment = scenario->alignment;
+    options.mode = scenario->mode;
     options.placement = scenario->placement == PLACEMENT_BLOCK ? NULL : world->placement;
     return options;
 }
@@ -296,17 +330,22 @@ void scenario_describe(const scenario_t *scenario, char *text, size_t bytes)
 {
     snprintf(
         text, bytes,
-        "seed %llu.%llu %s T<=%lld H %lld E %d K %d align %lld tokens %d routing %d placement %d "
-        "weights %d ids %d dtypes %s,%s,%s,%s%s%s%s%s%s%s",
+        "seed %llu.%llu %s%s T<=%lld H %lld E %d K %d align %lld tokens %d routing %d placement %d "
+        "weights %d ids %d dtypes %s,%s,%s,%s%s scales %d,%d%s%s%s%s%s%s",
         (unsigned long long)scenario->seed, (unsigned long long)scenario->variant,
+        scenario->mode == MOXIE_MODE_STANDARD ? ""
+        : scenario->halves                    ? "low_latency in halves "
+                                              : "low_latency ",
         scenario->layout == MOXIE_LAYOUT_RANK_MAJOR ? "rank_major" : "expert_major",
         (long long)scenario->token_count_max, (long long)scenario->hidden, scenario->expert_count,
         scenario->topk, (long long)scenario->alignment, (int)scenario->tokens,
         (int)scenario->routing, (int)scenario->placement, (int)scenario->weights,
         (int)scenario->ids, moxie_dtype_name(scenario->x_dtype),
         moxie_dtype_name(scenario->y_dtype), moxie_dtype_name(scenario->wire_dtype),
-        moxie_dtype_name(scenario->out_dtype), scenario->unweighted ? " unweighted" : "",
-        scenario->special ? " special" : "", scenario->null_outputs ? " null_outputs" : "",
-        scenario->own_state ? " own_state" : "", scenario->aligned ? " aligned" : "",
-        scenario->odd_fenv ? " odd_fenv" : "");
+        moxie_dtype_name(scenario->out_dtype), scenario->quantised ? " quantised" : "",
+        scenario_has_scales(scenario) ? (int)scenario->scale_type : 0,
+        scenario_has_scales(scenario) ? (int)scenario->scale_layout : 0,
+        scenario->unweighted ? " unweighted" : "", scenario->special ? " special" : "",
+        scenario->null_outputs ? " null_outputs" : "", scenario->own_state ? " own_state" : "",
+        scenario->aligned ? " aligned" : "", scenario->odd_fenv ? " odd_fenv" : "");
 }

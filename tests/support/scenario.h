@@ -50,13 +50,18 @@ typedef struct scenario {
     int32_t expert_count;
     int32_t topk;
     moxie_layout_t layout;
+    moxie_mode_t mode;
+    bool halves; /* low latency: calls are made in two halves */
     scenario_tokens_t tokens;
     scenario_routing_t routing;
     scenario_placement_t placement;
     scenario_weights_t weights;
     scenario_ids_t ids;
-    moxie_dtype_t x_dtype; /* 0: bf16, here and below */
-    moxie_dtype_t y_dtype; /* of y, d_recv_x and d_out */
+    moxie_dtype_t x_dtype;             /* 0: bf16, here and below */
+    bool quantised;                    /* rows of x, of bf16, are quantised on the way */
+    moxie_scale_type_t scale_type;     /* of fp8 rows; 0: fp32 */
+    moxie_scale_layout_t scale_layout; /* 0: row-major */
+    moxie_dtype_t y_dtype;             /* of y, d_recv_x and d_out */
     moxie_dtype_t wire_dtype;
     moxie_dtype_t out_dtype; /* of out and d_x */
     bool unweighted;
@@ -79,6 +84,16 @@ typedef struct scenario_world {
 
 /* A random scenario of at most these sizes, from its seed. */
 scenario_t scenario_random(uint64_t seed, int64_t token_count_max, int64_t hidden_max);
+
+/* The same with rows that arrive as fp8. */
+scenario_t scenario_random_fp8(uint64_t seed, int64_t token_count_max, int64_t hidden_max);
+
+/* The same in low latency, with rows of bf16 or, where `has_fp8`, also of fp8. */
+scenario_t scenario_random_low_latency(uint64_t seed, int64_t token_count_max, int64_t hidden_max,
+                                       bool has_fp8);
+
+/* True when rows arrive as fp8, with scales. */
+bool scenario_has_scales(const scenario_t *scenario);
 
 /* Fills in what is 0: dtypes, layout, alignment. */
 scenario_t scenario_complete(const scenario_t *scenario);

@@ -46,6 +46,7 @@ static int64_t pairs_at(const scenario_world_t *world, int32_t rank, int32_t onl
     }
     plain.routing = routing;
     plain.layout = MOXIE_LAYOUT_RANK_MAJOR;
+    plain.mode = MOXIE_MODE_STANDARD;
     int64_t count = -1;
     (void)moxie_reference_recv_rows(&plain, rank, &count);
     free(routing);
@@ -62,6 +63,17 @@ static bool expect_count(trial_t *trial, const char *name, int64_t got, int64_t 
     return false;
 }
 
+bool trial_check_rows(trial_t *trial)
+{
+    const int32_t rank = trial->self->rank;
+    const int64_t logical = pairs_at(&trial->world, rank, -1);
+    const int64_t wire = logical - pairs_at(&trial->world, rank, rank);
+    moxie_route_extent_t extent = MOXIE_ROUTE_EXTENT_INIT;
+    return trial_expect(trial, "extent", moxie_route_extent(trial->route, &extent)) &&
+           expect_count(trial, "logical_row_count", extent.logical_row_count, logical) &&
+           expect_count(trial, "wire_row_count", extent.wire_row_count, wire);
+}
+
 static bool check_extent(trial_t *trial)
 {
     const int32_t rank = trial->self->rank;
@@ -76,12 +88,9 @@ static bool check_extent(trial_t *trial)
     trial->recv_row_count = need;
     trial->row_capacity =
         need + (int64_t)(payload_hash(trial->scenario.seed, 77, (uint64_t)rank, 0) % 4);
-    const int64_t logical = pairs_at(&trial->world, rank, -1);
-    const int64_t wire = logical - pairs_at(&trial->world, rank, rank);
     return expect_count(trial, "token_count", extent.token_count, trial->token_count) &&
            expect_count(trial, "recv_row_count", extent.recv_row_count, need) &&
-           expect_count(trial, "logical_row_count", extent.logical_row_count, logical) &&
-           expect_count(trial, "wire_row_count", extent.wire_row_count, wire) &&
+           (trial->scenario.mode == MOXIE_MODE_LOW_LATENCY || trial_check_rows(trial)) &&
            expect_count(trial, "local_expert_count", extent.local_expert_count,
                         moxie_placement_local_count(trial->world.placement, rank));
 }
@@ -90,6 +99,7 @@ static bool check_extent(trial_t *trial)
 static bool update(trial_t *trial)
 {
     device_t *device = trial->self->device;
+    trial->has_dispatched = false;
     const device_routing_t routing =
         device_routing(device, &trial->world.routing[trial->self->rank], trial->scenario.topk);
     const trial_fenv_t fenv = trial_fenv_enter(trial);
@@ -157,12 +167,15 @@ static void free_windows(trial_t *trial)
 
 bool trial_reroute(trial_t *trial, const scenario_t *scenario)
 {
+    const bool has_slots = trial->scenario.mode == MOXIE_MODE_LOW_LATENCY;
     scenario_free(&trial->world);
-    free_windows(trial);
+    if (!has_slots) {
+        free_windows(trial);
+    }
     trial->scenario = scenario_complete(scenario);
     scenario_describe(&trial->scenario, trial->what, sizeof(trial->what));
     scenario_build(&trial->scenario, trial->self->options->rank_count, &trial->world);
-    return update(trial) && check_extent(trial) && allocate_windows(trial);
+    return update(trial) && check_extent(trial) && (has_slots || allocate_windows(trial));
 }
 
 bool trial_recover(trial_t *trial)
@@ -180,6 +193,10 @@ void trial_close(trial_t *trial)
 
 bool trial_step(trial_t *trial, int step, uint64_t round)
 {
+    if (trial->scenario.mode == MOXIE_MODE_LOW_LATENCY) {
+        return step % 2 == 0 || !trial->has_dispatched ? trial_dispatch(trial, round)
+                                                       : trial_combine(trial, round);
+    }
     switch (step) {
     case 0:
         return trial_dispatch(trial, round);

@@ -28,7 +28,9 @@ typedef struct trial {
     int64_t row_capacity; /* of the buffers: some more than needed */
     trial_memory_t memory;
     bool owns_memory;
-    char what[400]; /* scenario and step, for failures */
+    bool has_dispatched;                  /* since the last update */
+    void (*between)(struct trial *trial); /* two halves of a call; may be NULL */
+    char what[400];                       /* scenario and step, for failures */
 } trial_t;
 
 /* Makes the route and updates it. With `memory` NULL the trial allocates its own windows. All
@@ -37,7 +39,7 @@ bool trial_open(trial_t *trial, world_rank_t *self, moxie_group_t *group,
                 const scenario_t *scenario, const trial_memory_t *memory);
 
 /* Gives the route another routing: `scenario` differs from the first in variant, tokens, routing,
- * ids and weights at most. */
+ * ids and weights at most; in low latency also in types and in halves. */
 bool trial_reroute(trial_t *trial, const scenario_t *scenario);
 
 /* Makes the route usable again after a refused call: on a device its status keeps the first failure
@@ -50,7 +52,7 @@ bool trial_combine(trial_t *trial, uint64_t round);
 bool trial_dispatch_backward(trial_t *trial, uint64_t round);
 bool trial_combine_backward(trial_t *trial, uint64_t round);
 
-/* The n-th of the four. */
+/* The n-th of the four; in low latency, which has no backward, dispatch and combine twice. */
 bool trial_step(trial_t *trial, int step, uint64_t round);
 #define TRIAL_STEP_COUNT 4
 

@@ -18,8 +18,8 @@
 #define MXCSR_MODES 0xFFC0u
 
 /* Regions of the arenas of dispatch: rows, and counts. */
-enum { RECV_X, RECV_IDX, RECV_WEIGHTS, ROW_WEIGHT = RECV_IDX, ROW_SOURCE };
-enum { EXPERT_COUNT, EXPERT_START };
+enum { RECV_X, RECV_IDX, RECV_WEIGHTS, RECV_SCALES, ROW_WEIGHT = RECV_IDX, ROW_SOURCE };
+enum { EXPERT_COUNT, EXPERT_START, SOURCE_COUNT };
 
 bool trial_expect(trial_t *trial, const char *what, moxie_status_t status)
 {
@@ -73,6 +73,12 @@ static bool is_expert_major(const trial_t *trial)
     return trial->scenario.layout == MOXIE_LAYOUT_EXPERT_MAJOR;
 }
 
+/* Rows arrive in memory of the route, and only there. */
+static bool has_slots(const trial_t *trial)
+{
+    return trial->scenario.mode == MOXIE_MODE_LOW_LATENCY && !is_expert_major(trial);
+}
+
 static uint64_t salt(const trial_t *trial)
 {
     if (trial->scenario.aligned) {
@@ -88,12 +94,17 @@ static bool leaves_out(const trial_t *trial, int32_t rank, uint64_t output)
            payload_hash(trial->scenario.seed, 79, (uint64_t)rank, output) % 3 == 0;
 }
 
+static moxie_dtype_t recv_dtype(const scenario_t *scenario)
+{
+    return scenario->quantised ? MOXIE_DTYPE_FP8_E4M3 : scenario->x_dtype;
+}
+
 void trial_plan_dispatch(const trial_t *trial, arena_t *arena)
 {
     const scenario_t *scenario = &trial->scenario;
     *arena = (arena_t){.region_count = 0};
-    arena_add(arena, salt(trial), "recv_x", moxie_dtype_bytes(scenario->x_dtype), scenario->hidden,
-              trial->row_capacity);
+    arena_add(arena, salt(trial), "recv_x", moxie_dtype_bytes(recv_dtype(scenario)),
+              scenario->hidden, trial->row_capacity);
     if (is_expert_major(trial)) {
         arena_add(arena, salt(trial), "row_weight", sizeof(float), 1, trial->row_capacity);
         arena_add(arena, salt(trial), "row_source", sizeof(int32_t), 3, trial->row_capacity);
@@ -102,6 +113,17 @@ void trial_plan_dispatch(const trial_t *trial, arena_t *arena)
                   trial->row_capacity);
         arena_add(arena, salt(trial), "recv_topk_weights", sizeof(float), scenario->topk,
                   trial->row_capacity);
+    }
+    if (scenario_has_scales(scenario)) {
+        const bool by_row = scenario->scale_layout == MOXIE_SCALES_ROW_MAJOR;
+        const int64_t words = moxie_scale_words(scenario->scale_type, scenario->hidden);
+        const bool has_blocks =
+            scenario->mode == MOXIE_MODE_LOW_LATENCY && trial->recv_row_count > 0;
+        const int64_t column_rows =
+            has_blocks ? trial->world.rank_count * scenario->token_count_max : trial->row_capacity;
+        const int64_t columns = has_blocks ? words * (trial->recv_row_count / column_rows) : words;
+        arena_add(arena, salt(trial), "recv_scales", sizeof(uint32_t), by_row ? words : column_rows,
+                  by_row ? trial->row_capacity : columns);
     }
     arena_finish(arena);
 }
@@ -140,6 +162,7 @@ static void plan_counts(const trial_t *trial, arena_t *arena)
     *arena = (arena_t){.region_count = 0};
     arena_add(arena, salt(trial), "expert_count", sizeof(int64_t), 1, count);
     arena_add(arena, salt(trial), "expert_start", sizeof(int64_t), 1, count);
+    arena_add(arena, salt(trial), "source_count", sizeof(int64_t), 1, trial->world.rank_count + 1);
     arena_finish(arena);
 }
 
@@ -227,6 +250,9 @@ static void point_dispatch(const trial_t *trial, const arena_t *arena, void *bas
     *out = (moxie_dispatch_out_t)MOXIE_DISPATCH_OUT_INIT;
     out->row_capacity = trial->row_capacity;
     out->recv_x = arena_at(arena, RECV_X, base);
+    if (scenario_has_scales(&trial->scenario)) {
+        out->recv_scales = arena_at(arena, RECV_SCALES, base);
+    }
     if (!leaves_out(trial, rank, 1)) {
         out->expert_count = arena_at(counts_arena, EXPERT_COUNT, counts);
     }
@@ -248,59 +274,224 @@ static void point_dispatch(const trial_t *trial, const arena_t *arena, void *bas
     if (!leaves_out(trial, rank, 3)) {
         out->recv_topk_weights = arena_at(arena, RECV_WEIGHTS, base);
     }
+    if (has_slots(trial)) { /* needed: it says which of them are rows */
+        out->source_count = arena_at(counts_arena, SOURCE_COUNT, counts);
+    }
+}
+
+/* Points at the route's slots instead of at buffers of the test. */
+static bool point_slots(trial_t *trial, moxie_dispatch_out_t *out)
+{
+    moxie_dispatch_out_t slots = MOXIE_DISPATCH_OUT_INIT;
+    if (!trial_expect(trial, "route_slots", moxie_route_slots(trial->route, &slots))) {
+        return false;
+    }
+    out->row_capacity = slots.row_capacity;
+    out->recv_x = slots.recv_x;
+    out->recv_scales = out->recv_scales == NULL ? NULL : slots.recv_scales;
+    out->recv_topk_idx = out->recv_topk_idx == NULL ? NULL : slots.recv_topk_idx;
+    out->recv_topk_weights = out->recv_topk_weights == NULL ? NULL : slots.recv_topk_weights;
+    return true;
+}
+
+/* Copies `count` rows from `first` on out of slots; what lies in the others is nobody's business.
+ */
+static void fetch_slots(const piece_t *outputs, size_t region, const void *slots, int64_t first,
+                        int64_t count)
+{
+    const arena_region_t *rows = &outputs->arena->regions[region];
+    const size_t row_bytes = rows->element_bytes * (size_t)rows->row_elements;
+    if (slots != NULL && count > 0) {
+        device_download(outputs->device,
+                        (char *)piece_host(outputs, region) + (size_t)first * row_bytes,
+                        (const char *)slots + (size_t)first * row_bytes, (size_t)count * row_bytes);
+    }
+}
+
+/* The same of scales that lie column by column. */
+static void fetch_columns(const piece_t *outputs, const void *slots, int64_t first, int64_t count)
+{
+    const arena_region_t *columns = &outputs->arena->regions[RECV_SCALES];
+    for (int64_t word = 0; word < columns->row_count && count > 0; word++) {
+        const size_t offset = (size_t)(word * columns->row_elements + first) * sizeof(uint32_t);
+        device_download(outputs->device, (char *)piece_host(outputs, RECV_SCALES) + offset,
+                        (const char *)slots + offset, (size_t)count * sizeof(uint32_t));
+    }
+}
+
+/* Brings the rows of all sources from the slots to where other layouts have them. */
+static void fetch_rows(const trial_t *trial, const piece_t *outputs, const piece_t *counts)
+{
+    moxie_dispatch_out_t wanted, slots = MOXIE_DISPATCH_OUT_INIT;
+    const int64_t *source_count = piece_host(counts, SOURCE_COUNT);
+    point_dispatch(trial, outputs->arena, outputs->host, counts->arena, counts->host, &wanted);
+    (void)moxie_route_slots(trial->route, &slots);
+    arena_open(outputs->arena, outputs->host);
+    for (int32_t source = 0; source < trial->world.rank_count; source++) {
+        const int64_t first = source * trial->scenario.token_count_max;
+        const int64_t count = source_count[source];
+        fetch_slots(outputs, RECV_X, slots.recv_x, first, count);
+        fetch_slots(outputs, RECV_IDX, wanted.recv_topk_idx == NULL ? NULL : slots.recv_topk_idx,
+                    first, count);
+        fetch_slots(outputs, RECV_WEIGHTS,
+                    wanted.recv_topk_weights == NULL ? NULL : slots.recv_topk_weights, first,
+                    count);
+        if (!scenario_has_scales(&trial->scenario)) {
+            continue;
+        }
+        if (trial->scenario.scale_layout == MOXIE_SCALES_ROW_MAJOR) {
+            fetch_slots(outputs, RECV_SCALES, slots.recv_scales, first, count);
+        } else {
+            fetch_columns(outputs, slots.recv_scales, first, count);
+        }
+    }
+}
+
+/* The rows of x and, where they are fp8, their scales. */
+typedef struct home_rows {
+    payload_t x;
+    payload_t scales; /* column_count 0: none */
+} home_rows_t;
+
+static home_rows_t home_rows(const trial_t *trial, uint64_t round)
+{
+    const scenario_t *scenario = &trial->scenario;
+    home_rows_t rows = {.x = payload_of(trial, PAYLOAD_X, scenario->x_dtype, round),
+                        .scales = payload_of(trial, PAYLOAD_X_SCALES, MOXIE_DTYPE_FP32, round)};
+    rows.scales.column_count = scenario->x_dtype == MOXIE_DTYPE_FP8_E4M3
+                                   ? moxie_scale_words(scenario->scale_type, scenario->hidden)
+                                   : 0;
+    return rows;
+}
+
+static moxie_dispatch_in_t dispatch_in(const scenario_t *scenario)
+{
+    moxie_dispatch_in_t in = MOXIE_DISPATCH_IN_INIT;
+    in.dtype = scenario->x_dtype;
+    in.wire_dtype = scenario->quantised ? MOXIE_DTYPE_FP8_E4M3 : 0;
+    in.scale_type = scenario->scale_type;
+    in.scale_layout = scenario->scale_layout;
+    return in;
+}
+
+static moxie_status_t run_reference(trial_t *trial, const home_rows_t *rows,
+                                    const moxie_dispatch_out_t *out)
+{
+    payload_reader_t x, scales;
+    payload_reader_open(&x, &rows->x);
+    payload_reader_open(&scales, &rows->scales);
+    const moxie_dispatch_in_t in = dispatch_in(&trial->scenario);
+    const moxie_status_t status =
+        scenario_has_scales(&trial->scenario)
+            ? moxie_reference_dispatch_fp8(&trial->world.world, trial->self->rank, &x.reader,
+                                           &scales.reader, &in, out)
+            : moxie_reference_dispatch(&trial->world.world, trial->self->rank, &x.reader, out);
+    payload_reader_close(&x);
+    payload_reader_close(&scales);
+    return status;
 }
 
 /* Runs the reference into a second piece of memory and compares. */
 static bool check_dispatch(trial_t *trial, const piece_t *outputs, const piece_t *counts,
-                           const payload_t *x)
+                           const home_rows_t *rows)
 {
     void *expected = arena_allocate(outputs->arena);
     void *expected_counts = arena_allocate(counts->arena);
     moxie_dispatch_out_t out;
     point_dispatch(trial, outputs->arena, expected, counts->arena, expected_counts, &out);
-    payload_reader_t reader;
-    payload_reader_open(&reader, x);
     const bool good =
-        trial_expect(trial, "reference_dispatch",
-                     moxie_reference_dispatch(&trial->world.world, trial->self->rank,
-                                              &reader.reader, &out)) &&
-        compare(trial, "dispatch", outputs->arena, outputs->host, expected, x) &&
+        trial_expect(trial, "reference_dispatch", run_reference(trial, rows, &out)) &&
+        compare(trial, "dispatch", outputs->arena, outputs->host, expected,
+                trial->scenario.quantised ? NULL : &rows->x) &&
         compare(trial, "dispatch", counts->arena, counts->host, expected_counts, NULL);
-    payload_reader_close(&reader);
     free(expected);
     free(expected_counts);
     return good;
 }
 
+static void plan_home_rows(const trial_t *trial, const home_rows_t *rows, arena_t *arena)
+{
+    *arena = (arena_t){.region_count = 0};
+    arena_add(arena, salt(trial), "x", moxie_dtype_bytes(rows->x.dtype), rows->x.column_count,
+              trial->token_count);
+    if (rows->scales.column_count > 0) {
+        arena_add(arena, salt(trial), "x_scales", sizeof(uint32_t), rows->scales.column_count,
+                  trial->token_count);
+    }
+    arena_finish(arena);
+}
+
+/* In one call or two. */
+static moxie_status_t call_dispatch(trial_t *trial, const moxie_dispatch_in_t *in,
+                                    const moxie_dispatch_out_t *out)
+{
+    moxie_stream_t stream = device_stream(trial->self->device);
+    if (!trial->scenario.halves) {
+        return moxie_dispatch(trial->route, in, out, stream);
+    }
+    const moxie_status_t status = moxie_dispatch_send(trial->route, in, stream);
+    if (trial->between != NULL) {
+        trial->between(trial);
+    }
+    return status != MOXIE_OK ? status : moxie_dispatch_receive(trial->route, out, stream);
+}
+
+static moxie_status_t call_combine(trial_t *trial, const moxie_combine_in_t *in,
+                                   const moxie_combine_out_t *out)
+{
+    moxie_stream_t stream = device_stream(trial->self->device);
+    if (!trial->scenario.halves) {
+        return moxie_combine(trial->route, in, out, stream);
+    }
+    const moxie_status_t status = moxie_combine_send(trial->route, in, stream);
+    if (trial->between != NULL) {
+        trial->between(trial);
+    }
+    return status != MOXIE_OK ? status : moxie_combine_receive(trial->route, out, stream);
+}
+
 bool trial_dispatch(trial_t *trial, uint64_t round)
 {
     device_t *device = trial->self->device;
-    const payload_t payload = payload_of(trial, PAYLOAD_X, trial->scenario.x_dtype, round);
+    const home_rows_t rows = home_rows(trial, round);
+    const bool has_x = trial->token_count > 0 || !trial->scenario.null_outputs;
     arena_t arena, home, counts_arena;
     trial_plan_dispatch(trial, &arena);
     plan_counts(trial, &counts_arena);
-    plan_home(trial, "x", trial->scenario.x_dtype, NULL, &home);
+    plan_home_rows(trial, &rows, &home);
     piece_t outputs = piece_in_window(device, &arena, trial->memory.outputs);
     piece_t counts = piece_at_home(device, &counts_arena);
     piece_t x = piece_at_home(device, &home);
-    payload_fill_rows(&payload, trial->self->rank, trial->token_count, piece_host(&x, 0));
+    moxie_dispatch_in_t in = dispatch_in(&trial->scenario);
+    payload_fill_rows(&rows.x, trial->self->rank, trial->token_count, piece_host(&x, 0));
+    in.x = has_x ? arena_at(&home, 0, x.given) : NULL;
+    if (rows.scales.column_count > 0) {
+        payload_fill_rows(&rows.scales, trial->self->rank, trial->token_count, piece_host(&x, 1));
+        in.x_scales = has_x ? arena_at(&home, 1, x.given) : NULL;
+    }
     piece_upload(&x);
 
-    moxie_dispatch_in_t in = MOXIE_DISPATCH_IN_INIT;
-    in.x = trial->token_count == 0 && trial->scenario.null_outputs ? NULL
-                                                                   : arena_at(&home, 0, x.given);
-    in.dtype = trial->scenario.x_dtype;
     moxie_dispatch_out_t out;
     point_dispatch(trial, &arena, outputs.given, &counts_arena, counts.given, &out);
+    bool good = !has_slots(trial) || point_slots(trial, &out);
     const trial_fenv_t fenv = trial_fenv_enter(trial);
-    moxie_status_t status = moxie_dispatch(trial->route, &in, &out, device_stream(device));
-    const bool kept = trial_fenv_leave(trial, fenv);
+    moxie_status_t status = call_dispatch(trial, &in, &out);
+    good = trial_fenv_leave(trial, fenv) && good;
     piece_scramble(&x); /* peers must have read what they need */
     status = device_settle(device, trial->route, status);
-    piece_download(&outputs);
     piece_download(&counts);
-    const bool good = kept && trial_expect(trial, "dispatch", status) &&
-                      check_dispatch(trial, &outputs, &counts, &payload);
+    if (!has_slots(trial)) {
+        piece_download(&outputs);
+    } else if (status == MOXIE_OK) {
+        fetch_rows(trial, &outputs, &counts);
+    }
+    good = good && trial_expect(trial, "dispatch", status) &&
+           check_dispatch(trial, &outputs, &counts, &rows);
+    if (good && trial->scenario.mode == MOXIE_MODE_LOW_LATENCY) {
+        good = trial_check_rows(trial) &&
+               trial_expect(trial, "layout_check", moxie_layout_check(trial->route));
+        trial->has_dispatched = true;
+    }
     piece_free(&outputs);
     piece_free(&counts);
     piece_free(&x);
@@ -359,7 +550,7 @@ bool trial_combine(trial_t *trial, uint64_t round)
     out.out = arena_at(&home, 0, result.given);
     out.dtype = scenario->out_dtype;
     const trial_fenv_t fenv = trial_fenv_enter(trial);
-    moxie_status_t status = moxie_combine(trial->route, &in, &out, device_stream(device));
+    moxie_status_t status = call_combine(trial, &in, &out);
     bool good = trial_fenv_leave(trial, fenv);
     good = inputs_kept(trial, "combine", &inputs) && good;
     status = device_settle(device, trial->route, status);

@@ -8,6 +8,9 @@
 /* True when `status` is MOXIE_OK. */
 bool trial_expect(trial_t *trial, const char *what, moxie_status_t status);
 
+/* Compares what the route says of rows that came with what must have come. */
+bool trial_check_rows(trial_t *trial);
+
 /* The buffers of each call. */
 void trial_plan_dispatch(const trial_t *trial, arena_t *arena);
 void trial_plan_d_y(const trial_t *trial, arena_t *arena);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the shared-memory backend is: its knobs, its group, and its table of functions. */
 #include "core/error.h"
+#include "exchange/shm/low_latency.h"
 #include "exchange/shm/shm.h"
 #include "transport/shm/collective.h"
 #include "transport/shm/signal.h"
@@ -139,7 +140,8 @@ static moxie_status_t window_register(moxie_group_t *group, const moxie_memory_t
 const backend_t shm_backend = {
     .name = "shm",
     .capabilities = MOXIE_CAP_STANDARD | MOXIE_CAP_BACKWARD | MOXIE_CAP_RANK_MAJOR |
-                    MOXIE_CAP_EXPERT_MAJOR | MOXIE_CAP_REGISTER_MEMORY,
+                    MOXIE_CAP_EXPERT_MAJOR | MOXIE_CAP_LOW_LATENCY | MOXIE_CAP_FP8 |
+                    MOXIE_CAP_REGISTER_MEMORY,
     .knobs = knobs,
     .knob_count = sizeof(knobs) / sizeof(knobs[0]),
     .probe = probe,
@@ -156,10 +158,18 @@ const backend_t shm_backend = {
     .window_allocate = window_allocate,
     .window_register = window_register,
     .window_free = shm_window_free,
+    .route_quote = slots_quote,
+    .route_open = slots_open,
+    .route_close = slots_close,
+    .route_slots = slots_find,
     .route_update = shm_route_update,
     .dispatch = shm_dispatch,
     .combine = shm_combine,
     .dispatch_backward = shm_dispatch_backward,
     .combine_backward = shm_combine_backward,
+    .dispatch_send = low_latency_dispatch_send,
+    .dispatch_receive = low_latency_dispatch_receive,
+    .combine_send = shm_combine_send,
+    .combine_receive = shm_combine_receive,
     .ceiling = shm_ceiling,
 };

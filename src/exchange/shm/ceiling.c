@@ -154,7 +154,7 @@ moxie_status_t shm_ceiling(moxie_group_t *group, const moxie_ceiling_in_t *in, u
 {
     shm_transport_t *transport = shm_of(group)->transport;
     shm_message_t *message;
-    moxie_status_t status = signal_begin(transport, SHM_OP_CEILING, 0, &message);
+    moxie_status_t status = signal_begin(&transport->group_channel, SHM_OP_CEILING, 0, &message);
     if (status != MOXIE_OK) {
         return status;
     }

@@ -6,6 +6,7 @@
  */
 #include "core/dtype.h"
 #include "core/error.h"
+#include "exchange/shm/low_latency.h"
 #include "exchange/shm/offer.h"
 
 #include <string.h>
@@ -95,41 +96,126 @@ static int64_t row_bytes_of(const moxie_route_t *route, moxie_dtype_t dtype)
     return route->state->shape.hidden * (int64_t)moxie_dtype_bytes(dtype);
 }
 
-moxie_status_t shm_combine(moxie_route_t *route, const moxie_combine_in_t *in,
-                           const moxie_combine_out_t *out, moxie_stream_t stream)
+/* Low latency: experts have run on what a dispatch brought, and y outlives the next one. */
+static moxie_status_t check_slots(const moxie_route_t *route, const void *y)
 {
-    (void)stream; /* the processor has none */
-    shm_exchange_op_t op;
-    moxie_status_t status = offer_begin(route, SHM_OP_COMBINE, &op);
+    const shm_slots_t *slots = slots_of(route);
+    const char *window = moxie_window_base(slots->window);
+    const int32_t rank = route->group->rank;
+    if (!slots->has_dispatched) {
+        return error_set(MOXIE_ERR_ARGUMENT,
+                         "rank %d: no dispatch of the route's routing has succeeded", rank);
+    }
+    if ((const char *)y >= window && (const char *)y < window + slots->layout.bytes) {
+        return error_set(MOXIE_ERR_ARGUMENT,
+                         "rank %d: y lies in the route's slots, where the next rows may come",
+                         rank);
+    }
+    return MOXIE_OK;
+}
+
+/* Names this rank's y. */
+static moxie_status_t offer_y(shm_exchange_op_t *op, const moxie_combine_in_t *in)
+{
+    const offer_buffer_t y = {
+        .pointer = in->y, .row_bytes = row_bytes_of(op->route, in->dtype), .name = "y"};
+    moxie_status_t status = offer_check(op, in->dtype, in->wire_dtype);
+    if (status == MOXIE_OK && slots_of(op->route) != NULL) {
+        status = check_slots(op->route, in->y);
+    }
     if (status != MOXIE_OK) {
         return status;
     }
-    status = offer_check(&op, in->dtype, in->wire_dtype);
-    if (status == MOXIE_OK) {
-        status = check_out(route, out->out, "out", out->dtype);
-    }
-    if (status == MOXIE_OK) {
-        op.offer->unweighted = in->unweighted != 0;
-        status =
-            offer_name(&op, (offer_buffer_t[]){{in->y, row_bytes_of(route, in->dtype), "y"}}, 1);
-    }
-    status = offer_meet(&op, status);
+    op->offer->unweighted = in->unweighted != 0;
+    return offer_name(op, &y, 1);
+}
+
+/* All have met, with `status`: sums, and waits until all have. */
+static moxie_status_t sum_rows(const shm_exchange_op_t *op, const moxie_combine_in_t *in,
+                               const moxie_combine_out_t *out, moxie_status_t status)
+{
+    const moxie_route_t *route = op->route;
     char *bases[MOXIE_RANK_COUNT_MAX];
     if (status == MOXIE_OK) {
-        status = offer_map(&op, 0, bases);
+        status = offer_map(op, 0, bases, NULL);
     }
     if (status != MOXIE_OK) {
+        if (slots_of(route) != NULL) {
+            signal_say_finished(op->transport); /* a rank that called a dispatch waits for it */
+        }
         return status;
     }
     const pull_t pull = {.route = route,
                          .kernels = shm_of(route->group)->rows,
                          .bases = bases,
-                         .row_bytes = (size_t)op.row_bytes[0],
+                         .row_bytes = (size_t)op->row_bytes[0],
                          .types = sum_types(route, in->dtype, in->wire_dtype, out->dtype),
                          .is_weighted = route->state->shape.layout == MOXIE_LAYOUT_EXPERT_MAJOR &&
                                         !in->unweighted};
     pull_rows(&pull, out->out);
-    return signal_finish(op.transport);
+    return signal_finish(op->transport);
+}
+
+moxie_status_t shm_combine(moxie_route_t *route, const moxie_combine_in_t *in,
+                           const moxie_combine_out_t *out, moxie_stream_t stream)
+{
+    (void)stream; /* the processor has none */
+    const int is_low_latency = route->state->shape.mode == MOXIE_MODE_LOW_LATENCY;
+    shm_exchange_op_t op;
+    moxie_status_t status = is_low_latency ? low_latency_check_half(route, HALF_NONE) : MOXIE_OK;
+    if (status == MOXIE_OK) {
+        status =
+            offer_begin(route, is_low_latency ? SHM_OP_LOW_LATENCY_COMBINE : SHM_OP_COMBINE, &op);
+    }
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    status = offer_y(&op, in);
+    if (status == MOXIE_OK) {
+        status = check_out(route, out->out, "out", out->dtype);
+    }
+    return sum_rows(&op, in, out, offer_meet(&op, status));
+}
+
+moxie_status_t shm_combine_send(moxie_route_t *route, const moxie_combine_in_t *in,
+                                moxie_stream_t stream)
+{
+    (void)stream; /* the processor has none */
+    shm_slots_t *slots = slots_of(route);
+    moxie_status_t status = low_latency_check_half(route, HALF_NONE);
+    if (status == MOXIE_OK) {
+        status = offer_begin(route, SHM_OP_LOW_LATENCY_COMBINE, &slots->op);
+    }
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    signal_post(slots->op.transport, offer_y(&slots->op, in));
+    slots->combine_in = *in;
+    slots->half = HALF_COMBINE;
+    return MOXIE_OK;
+}
+
+moxie_status_t shm_combine_receive(moxie_route_t *route, const moxie_combine_out_t *out,
+                                   moxie_stream_t stream)
+{
+    (void)stream; /* the processor has none */
+    shm_slots_t *slots = slots_of(route);
+    moxie_status_t status = low_latency_check_half(route, HALF_COMBINE);
+    if (status == MOXIE_OK) {
+        status = signal_resume(&slots->channel, SHM_OP_LOW_LATENCY_COMBINE, route->id);
+    }
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    slots->half = HALF_NONE;
+    const moxie_status_t local = check_out(route, out->out, "out", out->dtype);
+    const moxie_error_t mine = *error_detail();
+    status = offer_await(&slots->op);
+    if (status != MOXIE_OK || local == MOXIE_OK) {
+        return sum_rows(&slots->op, &slots->combine_in, out, status);
+    }
+    status = signal_finish(slots->op.transport); /* the others read y and wait for this rank */
+    return status != MOXIE_OK ? status : error_adopt(&mine);
 }
 
 /* d_topk_weights: every slot's gradient comes from the row that served it. */
@@ -172,9 +258,12 @@ static moxie_status_t offer_gradients(shm_exchange_op_t *op, const moxie_dispatc
     }
     const route_shape_t *shape = &op->route->state->shape;
     const int64_t weight_count = shape->layout == MOXIE_LAYOUT_RANK_MAJOR ? shape->topk : 1;
-    const offer_buffer_t buffers[] = {
-        {in->d_recv_x, row_bytes_of(op->route, in->dtype), "d_recv_x"},
-        {in->d_recv_weights, weight_count * (int64_t)sizeof(float), "d_recv_weights"}};
+    const offer_buffer_t buffers[] = {{.pointer = in->d_recv_x,
+                                       .row_bytes = row_bytes_of(op->route, in->dtype),
+                                       .name = "d_recv_x"},
+                                      {.pointer = in->d_recv_weights,
+                                       .row_bytes = weight_count * (int64_t)sizeof(float),
+                                       .name = "d_recv_weights"}};
     op->offer->wants_gradient = out->d_topk_weights != NULL;
     return offer_name(op, buffers, 2);
 }
@@ -192,7 +281,7 @@ moxie_status_t shm_dispatch_backward(moxie_route_t *route, const moxie_dispatch_
     status = offer_meet(&op, offer_gradients(&op, in, out));
     char *bases[2][MOXIE_RANK_COUNT_MAX];
     for (int32_t i = 0; i < 2 && status == MOXIE_OK; i++) {
-        status = offer_map(&op, i, bases[i]);
+        status = offer_map(&op, i, bases[i], NULL);
     }
     if (status != MOXIE_OK) {
         return status;

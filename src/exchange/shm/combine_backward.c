@@ -97,7 +97,8 @@ static moxie_status_t make_offer(shm_exchange_op_t *op, const moxie_combine_back
     const int64_t row_bytes = route->state->shape.hidden * (int64_t)moxie_dtype_bytes(in->dtype);
     op->offer->unweighted = in->unweighted != 0;
     op->offer->wants_gradient = out->d_topk_weights != NULL;
-    const offer_buffer_t buffers[] = {{out->d_y, row_bytes, "d_y"}, {in->y, row_bytes, "y"}};
+    const offer_buffer_t buffers[] = {{.pointer = out->d_y, .row_bytes = row_bytes, .name = "d_y"},
+                                      {.pointer = in->y, .row_bytes = row_bytes, .name = "y"}};
     return offer_name(op, buffers, 2);
 }
 
@@ -113,7 +114,7 @@ moxie_status_t shm_combine_backward(moxie_route_t *route, const moxie_combine_ba
     status = offer_meet(&op, make_offer(&op, in, out));
     char *bases[2][MOXIE_RANK_COUNT_MAX];
     for (int32_t i = 0; i < 2 && status == MOXIE_OK; i++) {
-        status = offer_map(&op, i, bases[i]);
+        status = offer_map(&op, i, bases[i], NULL);
     }
     if (status != MOXIE_OK) {
         return status;

@@ -4,116 +4,36 @@
  * memory. A row is read once and written to each of its places while it is in the cache.
  */
 #include "core/error.h"
-#include "core/layout.h"
-#include "core/segment.h"
+#include "exchange/shm/counts.h"
+#include "exchange/shm/dispatch_push.h"
+#include "exchange/shm/low_latency.h"
 #include "exchange/shm/offer.h"
-#include "exchange/shm/push.h"
 
 #include <string.h>
 
-/* The receivers' buffers, by rank, and what goes into them. */
-typedef struct dispatch_push {
-    const moxie_route_t *route;
-    push_t rows;
-    char **weights; /* rank_major: float [N, K]; expert_major: float [M]; entries may be NULL */
-    char **labels;  /* rank_major: int32_t [N, K]; expert_major: moxie_row_source_t [M] */
-} dispatch_push_t;
-
-/* Where the slots of one token are served; rank -1 for an unused slot. */
-typedef struct token_slots {
-    int32_t ranks[MOXIE_TOPK_MAX];
-    int32_t locals[MOXIE_TOPK_MAX];
-    uint32_t weights[MOXIE_TOPK_MAX]; /* bits of the floats */
-} token_slots_t;
-
-static void find_slots(const moxie_route_t *route, int64_t token, token_slots_t *slots)
+static void clear_scales(const dispatch_rows_t *kind, const moxie_dispatch_out_t *out,
+                         const padding_t *padding)
 {
-    const moxie_placement_t *placement = route->placement;
-    const int32_t topk = route->state->shape.topk;
-    const int32_t *experts = route_experts(route->state, token);
-    memcpy(slots->weights, route_weights(route->state, token), sizeof(float) * (size_t)topk);
-    for (int32_t slot = 0; slot < topk; slot++) {
-        const int32_t expert = experts[slot];
-        slots->ranks[slot] = expert < 0 ? -1 : placement->rank_of_expert[expert];
-        slots->locals[slot] = expert < 0 ? -1 : placement->local_of_expert[expert];
-    }
-}
-
-/* rank_major: the slots of a token that are served on one rank. Masks and no branches: which slots
- * those are cannot be predicted. */
-static void push_slots(const dispatch_push_t *push, const route_hop_t *hop,
-                       const token_slots_t *slots)
-{
-    const int32_t topk = push->route->state->shape.topk;
-    char *idx = push->labels[hop->rank];
-    char *weights = push->weights[hop->rank];
-    const size_t row_bytes = (size_t)topk * sizeof(int32_t);
-    int32_t idx_row[MOXIE_TOPK_MAX];
-    uint32_t weight_row[MOXIE_TOPK_MAX];
-    for (int32_t slot = 0; slot < topk; slot++) {
-        const int32_t is_here = -(slots->ranks[slot] == hop->rank);
-        idx_row[slot] = (slots->locals[slot] & is_here) | ~is_here;
-        weight_row[slot] = slots->weights[slot] & (uint32_t)is_here;
-    }
-    if (idx != NULL) {
-        memcpy(idx + (size_t)hop->row * row_bytes, idx_row, row_bytes);
-    }
-    if (weights != NULL) {
-        memcpy(weights + (size_t)hop->row * row_bytes, weight_row, row_bytes);
-    }
-}
-
-/* expert_major: the one slot a row is for. */
-static void push_source(const dispatch_push_t *push, const source_segment_t *segment,
-                        const route_hop_t *hop, int64_t token)
-{
-    moxie_row_source_t *sources = (moxie_row_source_t *)push->labels[hop->rank];
-    float *weights = (float *)push->weights[hop->rank];
-    if (sources != NULL) {
-        sources[hop->row] = (moxie_row_source_t){
-            .rank = segment->source_rank, .token = (int32_t)token, .slot = hop->slot};
-    }
-    if (weights != NULL) {
-        weights[hop->row] = route_weights(push->route->state, token)[hop->slot];
-    }
-}
-
-static void push_segment(const dispatch_push_t *push, const source_segment_t *segment)
-{
-    const route_state_t *state = push->route->state;
-    const int by_rank = state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR;
-    const int64_t *hop_start = route_hop_start(state);
-    const route_hop_t *hops = route_hops(state);
-    const char *row = segment->rows;
-    for (int64_t i = 0; i < segment->token_count; i++, row += push->rows.row_bytes) {
-        if (i == segment->token_count / 2) {
-            signal_at_work(push->rows.shm->transport);
-        }
-        const int64_t token = segment->token_start + i;
-        token_slots_t slots;
-        if (by_rank) {
-            find_slots(push->route, token, &slots);
-        }
-        for (int64_t h = hop_start[token]; h < hop_start[token + 1]; h++) {
-            push_row(&push->rows, &hops[h], row);
-            if (by_rank) {
-                push_slots(push, &hops[h], &slots);
-            } else {
-                push_source(push, segment, &hops[h], token);
-            }
+    for (int64_t row = padding->start; row < padding->end; row++) {
+        for (int64_t word = 0; word < kind->scale_words; word++) {
+            memset((char *)out->recv_scales +
+                       dispatch_rows_scale_offset(kind, out->row_capacity, row, word),
+                   0, sizeof(uint32_t));
         }
     }
 }
 
 /* This rank's own padding rows: zero rows of weight +0 that come from nowhere. */
 static void clear_padding(const moxie_route_t *route, const moxie_dispatch_out_t *out,
-                          size_t row_bytes)
+                          const dispatch_rows_t *kind)
 {
+    const size_t row_bytes = (size_t)kind->row_bytes;
     padding_t padding = padding_first(route);
     for (; padding_is_there(&padding); padding_next(&padding)) {
         const int64_t row_count = padding.end - padding.start;
         memset((char *)out->recv_x + (size_t)padding.start * row_bytes, 0,
                (size_t)row_count * row_bytes);
+        clear_scales(kind, out, &padding);
         for (int64_t row = padding.start; row < padding.end; row++) {
             if (out->row_weight != NULL) {
                 out->row_weight[row] = 0.0f;
@@ -122,26 +42,6 @@ static void clear_padding(const moxie_route_t *route, const moxie_dispatch_out_t
                 out->row_source[row] = (moxie_row_source_t){-1, -1, -1};
             }
         }
-    }
-}
-
-/* What a receiver knows of its experts without being told. */
-static void write_counts(const moxie_route_t *route, const moxie_dispatch_out_t *out)
-{
-    const route_state_t *state = route->state;
-    const int32_t rank = state->shape.rank;
-    const int32_t count = moxie_placement_local_count(route->placement, rank);
-    for (int32_t local = 0; local < count; local++) {
-        const int32_t expert = moxie_placement_expert(route->placement, rank, local);
-        if (out->expert_count != NULL) {
-            out->expert_count[local] = layout_expert_total(state, expert);
-        }
-        if (out->expert_start != NULL) {
-            out->expert_start[local] = route_block_start(state)[expert];
-        }
-    }
-    if (out->expert_start != NULL) {
-        out->expert_start[count] = state->recv_row_count;
     }
 }
 
@@ -167,64 +67,109 @@ static moxie_status_t check_outputs(const moxie_route_t *route, const moxie_disp
                          "route is expert_major",
                          rank);
     }
+    if (out->source_count != NULL) {
+        return error_set(MOXIE_ERR_ARGUMENT,
+                         "rank %d: source_count is of low latency, the route is not", rank);
+    }
     return offer_check_capacity(route, out->row_capacity);
 }
 
-static moxie_status_t make_offer(shm_exchange_op_t *op, const moxie_dispatch_in_t *in,
-                                 const moxie_dispatch_out_t *out)
+static moxie_status_t check_call(const shm_exchange_op_t *op, const moxie_dispatch_in_t *in,
+                                 const moxie_dispatch_out_t *out, dispatch_rows_t *kind)
 {
-    moxie_status_t status = offer_check(op, in->dtype, MOXIE_DTYPE_FP32);
+    const route_state_t *state = op->route->state;
+    moxie_status_t status = offer_check_routing(op);
+    if (status == MOXIE_OK) {
+        status = dispatch_rows_read(in, &state->shape, kind);
+    }
     if (status == MOXIE_OK) {
         status = check_outputs(op->route, in, out);
     }
+    if (status == MOXIE_OK) {
+        status =
+            dispatch_rows_check_scales(kind, state->shape.rank, in->x_scales, state->token_count,
+                                       out->recv_scales, state->recv_row_count);
+    }
+    return status;
+}
+
+static moxie_status_t make_offer(shm_exchange_op_t *op, const moxie_dispatch_in_t *in,
+                                 const moxie_dispatch_out_t *out, dispatch_rows_t *kind)
+{
+    const moxie_status_t status = check_call(op, in, out, kind);
     if (status != MOXIE_OK) {
         return status;
     }
+    op->offer->dtype = (int32_t)kind->dtype;
+    op->offer->wire_dtype = (int32_t)kind->wire_dtype;
+    op->offer->scale_type = (int32_t)kind->scale_type;
+    op->offer->scale_layout = kind->scale_words > 0 ? (int32_t)in->scale_layout : 0;
     const route_shape_t *shape = &op->route->state->shape;
-    const int64_t row_bytes = shape->hidden * (int64_t)moxie_dtype_bytes(in->dtype);
     const int64_t slots_bytes = shape->topk * (int64_t)sizeof(float);
-    if (shape->layout == MOXIE_LAYOUT_RANK_MAJOR) {
-        const offer_buffer_t buffers[] = {
-            {out->recv_x, row_bytes, "recv_x"},
-            {out->recv_topk_weights, slots_bytes, "recv_topk_weights"},
-            {out->recv_topk_idx, slots_bytes, "recv_topk_idx"}};
-        return offer_name(op, buffers, 3);
-    }
-    const offer_buffer_t buffers[] = {{out->recv_x, row_bytes, "recv_x"},
-                                      {out->row_weight, sizeof(float), "row_weight"},
-                                      {out->row_source, sizeof(moxie_row_source_t), "row_source"}};
-    return offer_name(op, buffers, 3);
+    const int is_rank_major = shape->layout == MOXIE_LAYOUT_RANK_MAJOR;
+    const offer_buffer_t rank_major[] = {
+        {.pointer = out->recv_topk_weights, .row_bytes = slots_bytes, .name = "recv_topk_weights"},
+        {.pointer = out->recv_topk_idx, .row_bytes = slots_bytes, .name = "recv_topk_idx"}};
+    const offer_buffer_t expert_major[] = {
+        {.pointer = out->row_weight, .row_bytes = sizeof(float), .name = "row_weight"},
+        {.pointer = out->row_source,
+         .row_bytes = sizeof(moxie_row_source_t),
+         .name = "row_source"}};
+    const offer_buffer_t *labels = is_rank_major ? rank_major : expert_major;
+    const offer_buffer_t buffers[] = {
+        {.pointer = out->recv_x, .row_bytes = kind->row_bytes, .name = "recv_x"},
+        labels[0],
+        labels[1],
+        {.pointer = out->recv_scales,
+         .row_bytes = kind->scale_row_bytes,
+         .name = "recv_scales",
+         .row_count = kind->has_column_scales ? out->row_capacity : 0,
+         .is_needed = kind->scale_words > 0}};
+    return offer_name(op, buffers, OFFER_BUFFER_COUNT);
 }
 
 moxie_status_t shm_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in,
                             const moxie_dispatch_out_t *out, moxie_stream_t stream)
 {
-    (void)stream; /* the processor has none */
     shm_exchange_op_t op;
+    dispatch_rows_t kind;
+    if (route->state->shape.mode == MOXIE_MODE_LOW_LATENCY) {
+        return low_latency_dispatch(route, in, out);
+    }
+    (void)stream; /* the processor has none */
     moxie_status_t status = offer_begin(route, SHM_OP_DISPATCH, &op);
     if (status != MOXIE_OK) {
         return status;
     }
-    status = offer_meet(&op, make_offer(&op, in, out));
+    status = offer_meet(&op, make_offer(&op, in, out, &kind));
     if (status != MOXIE_OK) {
         return status;
     }
     char *bases[OFFER_BUFFER_COUNT][MOXIE_RANK_COUNT_MAX];
+    int64_t row_counts[OFFER_BUFFER_COUNT][MOXIE_RANK_COUNT_MAX];
     for (int32_t i = 0; i < OFFER_BUFFER_COUNT && status == MOXIE_OK; i++) {
-        status = offer_map(&op, i, bases[i]);
+        status = offer_map(&op, i, bases[i], row_counts[i]);
     }
     if (status != MOXIE_OK) {
         return status;
     }
     const dispatch_push_t push = {.route = route,
-                                  .rows = push_open(route, bases[0], (size_t)op.row_bytes[0]),
+                                  .rows = push_open(route, bases[0], (size_t)kind.row_bytes),
+                                  .kind = kind,
+                                  .by_rank = route->state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR,
                                   .weights = bases[1],
-                                  .labels = bases[2]};
-    const source_segment_t segment = {
-        .source_rank = route->group->rank, .token_count = route->state->token_count, .rows = in->x};
-    push_segment(&push, &segment);
-    clear_padding(route, out, (size_t)op.row_bytes[0]);
-    write_counts(route, out);
+                                  .labels = bases[2],
+                                  .scales = bases[3],
+                                  .scale_strides = row_counts[3]};
+    const source_segment_t segment = {.source_rank = route->group->rank,
+                                      .token_count = route->state->token_count,
+                                      .rows = in->x,
+                                      .scales = in->x_scales};
+    const rows_modes_t modes = rows_enter_modes();
+    dispatch_push_segment(&push, &segment);
+    rows_leave_modes(modes);
+    clear_padding(route, out, &kind);
+    counts_deliver(route, out);
     push_close(&push.rows);
     return signal_finish(op.transport);
 }

@@ -56,6 +56,12 @@ void push_row(const push_t *push, const route_hop_t *hop, const void *row)
     copy(push, place_of(push, hop), row, push->row_bytes);
 }
 
+void push_part(const push_t *push, const route_hop_t *hop, size_t offset, const void *part,
+               size_t bytes)
+{
+    copy(push, place_of(push, hop) + offset, part, bytes);
+}
+
 void push_scaled_row(const push_t *push, const route_hop_t *hop, const void *row, float weight,
                      moxie_dtype_t dtype)
 {

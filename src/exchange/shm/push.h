@@ -24,6 +24,10 @@ void push_close(const push_t *push);
 /* Copies one row to its place. */
 void push_row(const push_t *push, const route_hop_t *hop, const void *row);
 
+/* Copies bytes to a place within the row. */
+void push_part(const push_t *push, const route_hop_t *hop, size_t offset, const void *part,
+               size_t bytes);
+
 /* Puts weight · row in its place. */
 void push_scaled_row(const push_t *push, const route_hop_t *hop, const void *row, float weight,
                      moxie_dtype_t dtype);

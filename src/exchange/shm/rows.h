@@ -49,6 +49,11 @@ typedef struct rows_kernels {
     /* 256 strided partials, then pairwise halving. Fetches the row `next`, when not NULL. */
     float (*dot)(const void *a, const void *b, const void *next, moxie_dtype_t dtype,
                  size_t columns);
+
+    /* bf16 to fp8 with scales, as moxie_scale_type_t says; `row` begins with a group. Writes
+     * moxie_scale_words(type, columns) words. */
+    void (*quantise)(const void *row, size_t columns, moxie_scale_type_t type, uint8_t *fp8,
+                     uint32_t *words);
 } rows_kernels_t;
 
 extern const rows_kernels_t rows_portable;

@@ -23,6 +23,7 @@
 typedef float floats_t __attribute__((vector_size(64)));
 typedef uint32_t words_t __attribute__((vector_size(64)));
 typedef uint16_t halves_t __attribute__((vector_size(32)));
+typedef uint8_t bytes_t __attribute__((vector_size(16)));
 
 INLINE floats_t load(const void *row, size_t column, moxie_dtype_t dtype)
 {
@@ -268,6 +269,92 @@ static float dot(const void *a, const void *b, const void *next, moxie_dtype_t d
                                      : dot_rows(a, b, next, MOXIE_DTYPE_FP32, columns);
 }
 
+#define GROUP_VECTORS (MOXIE_SCALE_COLUMNS / LANES)
+
+/* The scale of a group, and what its elements are multiplied with. */
+typedef struct group_scale {
+    float scale;
+    float multiplier;
+} group_scale_t;
+
+/* The bits of the largest magnitude, NaNs left aside, and at least 1e-4. Magnitudes are ordered as
+ * their bits are. */
+INLINE uint32_t group_amax(const floats_t *group)
+{
+    words_t largest = {0};
+    for (int v = 0; v < GROUP_VECTORS; v++) {
+        words_t magnitude = (words_t)group[v] & 0x7FFFFFFFu;
+        magnitude &= ~(words_t)(magnitude > 0x7F800000u);
+        const words_t is_larger = (words_t)(magnitude > largest);
+        largest = (magnitude & is_larger) | (largest & ~is_larger);
+    }
+    uint32_t amax = fp32_bits(1e-4f);
+    for (int lane = 0; lane < LANES; lane++) {
+        amax = largest[lane] > amax ? largest[lane] : amax;
+    }
+    return amax;
+}
+
+INLINE group_scale_t scale_of(uint32_t amax, moxie_scale_type_t type)
+{
+    if (type == MOXIE_SCALE_FP32) {
+        const float value = fp32_from_bits(amax);
+        return (group_scale_t){value / 448.0f, 448.0f / value};
+    }
+    /* The exponent of amax / 448 = m / 1.75 * 2^(k - 8), rounded up; 0x600000 is m = 1.75. */
+    const uint32_t biased = (amax >> 23) - 8 + ((amax & 0x7FFFFFu) > 0x600000u);
+    return (group_scale_t){fp32_from_bits(biased << 23), fp32_from_bits((254 - biased) << 23)};
+}
+
+/* As fp8_from_float(). Adding 2^14 rounds a small magnitude to a multiple of 2^-9. */
+INLINE bytes_t round_to_fp8(floats_t values)
+{
+    const words_t bits = (words_t)values;
+    const words_t magnitude = bits & 0x7FFFFFFFu;
+    const words_t is_nan = (words_t)(magnitude > 0x7F800000u);
+    const words_t is_small = (words_t)(magnitude < 121u << 23);
+    const words_t normal = ((magnitude + 0x7FFFFu + ((magnitude >> 20) & 1u)) >> 20) - (120u << 3);
+    const words_t small = (words_t)((floats_t)magnitude + 16384.0f) - (141u << 23);
+    words_t rounded = (normal & ~is_small) | (small & is_small);
+    const words_t is_over = (words_t)(rounded > FP8_MAX);
+    rounded = (rounded & ~is_over) | (is_over & FP8_MAX) | ((bits >> 24) & 0x80u);
+    return __builtin_convertvector((rounded & ~is_nan) | (is_nan & FP8_NAN), bytes_t);
+}
+
+static void quantise(const void *row, size_t columns, moxie_scale_type_t type, uint8_t *fp8,
+                     uint32_t *words)
+{
+    const uint16_t *from = row;
+    for (size_t first = 0; first < columns; first += MOXIE_SCALE_COLUMNS) {
+        const size_t left = columns - first;
+        const size_t count = left < MOXIE_SCALE_COLUMNS ? left : MOXIE_SCALE_COLUMNS;
+        uint16_t halves[MOXIE_SCALE_COLUMNS];
+        uint8_t rounded[MOXIE_SCALE_COLUMNS];
+        floats_t group[GROUP_VECTORS];
+        if (count < MOXIE_SCALE_COLUMNS) {
+            memset(halves, 0, sizeof(halves));
+        }
+        memcpy(halves, from + first, count * sizeof(*from));
+        for (size_t v = 0; v < GROUP_VECTORS; v++) {
+            group[v] = load(halves, v * LANES, MOXIE_DTYPE_BF16);
+        }
+        const group_scale_t scale = scale_of(group_amax(group), type);
+        for (size_t v = 0; v < GROUP_VECTORS; v++) {
+            const bytes_t bytes = round_to_fp8(group[v] * scale.multiplier);
+            memcpy(rounded + v * LANES, &bytes, sizeof(bytes));
+        }
+        memcpy(fp8 + first, rounded, count);
+        const size_t index = first / MOXIE_SCALE_COLUMNS;
+        const uint32_t bits = fp32_bits(scale.scale);
+        if (type != MOXIE_SCALE_UE8M0) {
+            words[index] = bits;
+        } else {
+            const uint32_t shift = (uint32_t)(index % 4) * 8;
+            words[index / 4] = (shift == 0 ? 0 : words[index / 4]) | (bits >> 23) << shift;
+        }
+    }
+}
+
 /* Ordinary stores up to the first cache line of the destination and after the last. */
 static void copy_stream(void *destination, const void *source, size_t bytes)
 {
@@ -292,4 +379,5 @@ const rows_kernels_t ROWS_KERNELS = {
     .sum = sum,
     .scale = scale,
     .dot = dot,
+    .quantise = quantise,
 };

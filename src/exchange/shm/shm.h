@@ -27,6 +27,10 @@ moxie_status_t shm_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in,
                             const moxie_dispatch_out_t *out, moxie_stream_t stream);
 moxie_status_t shm_combine(moxie_route_t *route, const moxie_combine_in_t *in,
                            const moxie_combine_out_t *out, moxie_stream_t stream);
+moxie_status_t shm_combine_send(moxie_route_t *route, const moxie_combine_in_t *in,
+                                moxie_stream_t stream);
+moxie_status_t shm_combine_receive(moxie_route_t *route, const moxie_combine_out_t *out,
+                                   moxie_stream_t stream);
 moxie_status_t shm_dispatch_backward(moxie_route_t *route, const moxie_dispatch_backward_in_t *in,
                                      const moxie_dispatch_backward_out_t *out,
                                      moxie_stream_t stream);

@@ -5,11 +5,12 @@
  */
 #include "core/error.h"
 #include "core/placement.h"
+#include "exchange/shm/counts.h"
+#include "exchange/shm/low_latency.h"
 #include "exchange/shm/shm.h"
 #include "transport/shm/signal.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 /* The body of an update's message. */
 typedef struct update_body {
@@ -20,23 +21,18 @@ typedef struct update_body {
 
 static uint32_t body_bytes(const route_shape_t *shape)
 {
-    return (uint32_t)(sizeof(update_body_t) +
-                      sizeof(int64_t) * (size_t)(shape->rank_count + shape->expert_count));
+    return (uint32_t)(sizeof(update_body_t) + counts_bytes(shape));
 }
 
 static void write_body(const moxie_route_t *route, shm_message_t *message)
 {
     const route_state_t *state = route->state;
-    const int32_t rank_count = state->shape.rank_count;
     update_body_t *body = (update_body_t *)message->body;
     message->body_bytes = body_bytes(&state->shape);
     body->terms.shape = state->shape;
     body->terms.placement_digest = placement_digest(route->placement);
     body->row_capacity = route->row_capacity;
-    memcpy(body->counts, route_row_count(state, state->shape.rank),
-           sizeof(int64_t) * (size_t)rank_count);
-    memcpy(body->counts + rank_count, route_expert_count(state, state->shape.rank),
-           sizeof(int64_t) * (size_t)state->shape.expert_count);
+    counts_write(state, body->counts);
 }
 
 static const update_body_t *body_of(const moxie_route_t *route, int32_t rank)
@@ -54,41 +50,14 @@ static moxie_status_t compare_terms(const moxie_route_t *route)
     return status;
 }
 
-static moxie_status_t check_counts(const route_state_t *state, int32_t rank, const int64_t *counts,
-                                   size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (counts[i] < 0 || counts[i] > state->shape.token_count_max) {
-            error_set(MOXIE_ERR_PROTOCOL, "rank %d says it sends %" PRId64 " rows", rank,
-                      counts[i]);
-            error_detail()->peer = rank;
-            return MOXIE_ERR_PROTOCOL;
-        }
-    }
-    return MOXIE_OK;
-}
-
-/* Copies the counts of all ranks into the route's tables, and refuses what cannot be. The copies
- * are looked at, not the peers' memory. */
+/* Copies the counts of all ranks into the route's tables. */
 static moxie_status_t read_counts(const moxie_route_t *route)
 {
-    const route_state_t *state = route->state;
-    const size_t rank_count = (size_t)state->shape.rank_count;
-    const size_t expert_count = (size_t)state->shape.expert_count;
-    for (int32_t rank = 0; rank < state->shape.rank_count; rank++) {
-        const int64_t *counts = body_of(route, rank)->counts;
-        memcpy(route_row_count(state, rank), counts, sizeof(int64_t) * rank_count);
-        memcpy(route_expert_count(state, rank), counts + rank_count,
-               sizeof(int64_t) * expert_count);
-        moxie_status_t status = check_counts(state, rank, route_row_count(state, rank), rank_count);
-        if (status == MOXIE_OK) {
-            status = check_counts(state, rank, route_expert_count(state, rank), expert_count);
-        }
-        if (status != MOXIE_OK) {
-            return status;
-        }
+    moxie_status_t status = MOXIE_OK;
+    for (int32_t rank = 0; rank < route->group->rank_count && status == MOXIE_OK; rank++) {
+        status = counts_read(route->state, rank, body_of(route, rank)->counts);
     }
-    return MOXIE_OK;
+    return status;
 }
 
 /* The same on every rank: the first rank whose buffers are too small. */
@@ -115,10 +84,14 @@ static moxie_status_t check_capacities(const moxie_route_t *route)
 moxie_status_t shm_route_update(moxie_route_t *route, const moxie_routing_t *routing,
                                 moxie_stream_t stream)
 {
+    if (route->state->shape.mode == MOXIE_MODE_LOW_LATENCY) {
+        return low_latency_update(route, routing);
+    }
     (void)stream; /* the processor has none */
     shm_transport_t *transport = shm_of(route->group)->transport;
     shm_message_t *message;
-    moxie_status_t status = signal_begin(transport, SHM_OP_UPDATE, route->id, &message);
+    moxie_status_t status =
+        signal_begin(&transport->group_channel, SHM_OP_UPDATE, route->id, &message);
     if (status != MOXIE_OK) {
         return status;
     }

@@ -13,7 +13,8 @@ moxie_status_t shm_agree(shm_transport_t *transport, moxie_status_t local)
 {
     shm_message_t *message;
     const moxie_error_t error = *error_detail();
-    const moxie_status_t status = signal_begin(transport, SHM_OP_BARRIER, 0, &message);
+    const moxie_status_t status =
+        signal_begin(&transport->group_channel, SHM_OP_BARRIER, 0, &message);
     if (status == MOXIE_OK && local != MOXIE_OK) {
         error_adopt(&error);
     }
@@ -35,7 +36,7 @@ static moxie_status_t gather_piece(shm_transport_t *transport, const char *in, s
                                    size_t done, size_t bytes, char *out)
 {
     shm_message_t *message;
-    moxie_status_t status = signal_begin(transport, SHM_OP_ALLGATHER, 0, &message);
+    moxie_status_t status = signal_begin(&transport->group_channel, SHM_OP_ALLGATHER, 0, &message);
     if (status != MOXIE_OK) {
         return status;
     }
@@ -82,6 +83,7 @@ moxie_status_t shm_allgather(shm_transport_t *transport, const void *in, size_t 
 moxie_status_t shm_rounds_begin(shm_transport_t *transport, const char *op_name)
 {
     const int64_t first = transport->first_timeout_us;
+    transport->channel = &transport->group_channel;
     transport->op_name = op_name;
     recorder_begin(&transport->recorder, op_name, 0);
     transport->deadline_ns = deadline_after_us(first > 0 ? first : transport->timeout_us);

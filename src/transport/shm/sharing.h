@@ -40,8 +40,8 @@ static inline moxie_status_t sharing_map(int32_t peer_pid, uint64_t address, int
 }
 
 /*
- * Unmaps a control segment of one's own. A peer may still be reading it: it has a mapping of its
- * own, or shares this one, which then stays for as long as the process.
+ * Unmaps a segment of one's own with a line in it. A peer may still be reading it: it has a mapping
+ * of its own, or shares this one, which then stays for as long as the process.
  */
 static inline void sharing_unmap_own(void *base, uint64_t bytes)
 {

@@ -21,8 +21,10 @@
 /* After so many yields a waiter looks at the clock: each may take long on a busy machine. */
 #define YIELDS_PER_LOOK 64
 
-#define PHASE_MEET   "meet"
-#define PHASE_FINISH "finish"
+#define PHASE_MEET    "meet"
+#define PHASE_CREDIT  "credit"
+#define PHASE_FINISH  "finish"
+#define PHASE_RECEIVE "receive"
 
 static const char *const op_names[] = {
     [SHM_OP_BARRIER] = "barrier",
@@ -33,6 +35,8 @@ static const char *const op_names[] = {
     [SHM_OP_COMBINE] = "combine",
     [SHM_OP_DISPATCH_BACKWARD] = "dispatch_backward",
     [SHM_OP_COMBINE_BACKWARD] = "combine_backward",
+    [SHM_OP_LOW_LATENCY_DISPATCH] = "low_latency_dispatch",
+    [SHM_OP_LOW_LATENCY_COMBINE] = "low_latency_combine",
 };
 
 static const char *op_name_of(uint32_t kind)
@@ -52,6 +56,11 @@ static inline void pause_briefly(void)
 static shm_control_t *own_control(const shm_transport_t *transport)
 {
     return transport->peers[transport->rank].control;
+}
+
+static shm_line_t *own_line(const shm_transport_t *transport)
+{
+    return transport->channel->lines[transport->rank];
 }
 
 static void futex_wake_all(shm_word_t *word)
@@ -105,10 +114,11 @@ moxie_status_t signal_revoke(shm_transport_t *transport)
         }
         transport->revoked = 1;
         own->error = *error;
-        own->revoked_op = transport->op;
+        own_line(transport)->gave_up_op = transport->channel->op;
+        own_line(transport)->gave_up = 1;
         atomic_store_explicit(&own->revoked.op, 1, memory_order_release);
-        futex_wake_all(&own->posted);
-        futex_wake_all(&own->finished);
+        futex_wake_all(&own_line(transport)->posted);
+        futex_wake_all(&own_line(transport)->finished);
     }
     return error->status;
 }
@@ -139,8 +149,9 @@ static moxie_status_t look_for_revokers(shm_transport_t *transport)
 static moxie_status_t look_for_quitters(shm_transport_t *transport)
 {
     for (int32_t rank = 0; rank < transport->rank_count; rank++) {
-        const shm_control_t *control = transport->peers[rank].control;
-        if (has_revoked(control) && has_reached(transport->op, control->revoked_op)) {
+        const shm_line_t *line = transport->channel->lines[rank];
+        if (has_revoked(transport->peers[rank].control) && line->gave_up &&
+            has_reached(transport->channel->op, line->gave_up_op)) {
             return look_for_revokers(transport);
         }
     }
@@ -174,10 +185,18 @@ static moxie_status_t give_up_on(shm_transport_t *transport, int32_t rank, moxie
     return signal_revoke(transport);
 }
 
-static const shm_word_t *word_of(const shm_transport_t *transport, int32_t rank, const char *phase)
+/* What a rank waits for: that each peer has posted, or finished, an operation of the channel. */
+typedef struct awaited {
+    const char *phase;
+    int is_finish;
+    uint32_t op;
+} awaited_t;
+
+static const shm_word_t *word_of(const shm_transport_t *transport, int32_t rank,
+                                 const awaited_t *awaited)
 {
-    const shm_control_t *control = transport->peers[rank].control;
-    return phase[0] == PHASE_MEET[0] ? &control->posted : &control->finished;
+    const shm_line_t *line = transport->channel->lines[rank];
+    return awaited->is_finish ? &line->finished : &line->posted;
 }
 
 static uint32_t read_word(const shm_word_t *word)
@@ -189,7 +208,7 @@ static uint32_t read_word(const shm_word_t *word)
  * What a waiting rank looks after from time to time. Only ranks that have not come yet can be
  * missing: one that did its part and ended since takes nothing away from this operation.
  */
-static moxie_status_t look_after_peers(shm_transport_t *transport, const char *phase)
+static moxie_status_t look_after_peers(shm_transport_t *transport, const awaited_t *awaited)
 {
     const moxie_status_t status = look_for_revokers(transport);
     if (status != MOXIE_OK) {
@@ -197,13 +216,13 @@ static moxie_status_t look_after_peers(shm_transport_t *transport, const char *p
     }
     const int is_late = deadline_left_ns(transport->deadline_ns) == 0;
     for (int32_t rank = 0; rank < transport->rank_count; rank++) {
-        const shm_word_t *word = word_of(transport, rank, phase);
-        if (rank == transport->rank || has_reached(read_word(word), transport->op)) {
+        const shm_word_t *word = word_of(transport, rank, awaited);
+        if (rank == transport->rank || has_reached(read_word(word), awaited->op)) {
             continue;
         }
         if (has_ended(&transport->peers[rank])) {
             /* It may have published just before it ended. */
-            if (has_reached(read_word(word), transport->op)) {
+            if (has_reached(read_word(word), awaited->op)) {
                 continue;
             }
             /* Or it ended because another one was lost: then it has said which. */
@@ -211,12 +230,13 @@ static moxie_status_t look_after_peers(shm_transport_t *transport, const char *p
             if (reason != MOXIE_OK) {
                 return reason;
             }
-            return give_up_on(transport, rank, MOXIE_ERR_PEER_LOST, phase, "has ended");
+            return give_up_on(transport, rank, MOXIE_ERR_PEER_LOST, awaited->phase, "has ended");
         }
         if (is_late) {
-            return give_up_on(transport, rank, MOXIE_ERR_TIMEOUT, phase,
-                              phase[0] == PHASE_MEET[0] ? "did not call in time"
-                                                        : "did not finish in time");
+            const shm_word_t *posted = &transport->channel->lines[rank]->posted;
+            return give_up_on(transport, rank, MOXIE_ERR_TIMEOUT, awaited->phase,
+                              has_reached(read_word(posted), awaited->op) ? "did not finish in time"
+                                                                          : "did not call in time");
         }
     }
     return MOXIE_OK;
@@ -236,10 +256,11 @@ static void wait_asleep(shm_transport_t *transport, const shm_word_t *word, uint
 }
 
 /* Waits for one peer's word: spins briefly, then gives the processor away, then sleeps. */
-static moxie_status_t wait_for_word(shm_transport_t *transport, int32_t rank, const char *phase)
+static moxie_status_t wait_for_word(shm_transport_t *transport, int32_t rank,
+                                    const awaited_t *awaited)
 {
-    const shm_word_t *word = word_of(transport, rank, phase);
-    const uint32_t wanted = transport->op;
+    const shm_word_t *word = word_of(transport, rank, awaited);
+    const uint32_t wanted = awaited->op;
     for (int32_t i = 0; i < transport->spin_count; i++) {
         if (has_reached(read_word(word), wanted)) {
             return MOXIE_OK;
@@ -256,7 +277,7 @@ static moxie_status_t wait_for_word(shm_transport_t *transport, int32_t rank, co
         sched_yield();
     }
     while (!has_reached(read_word(word), wanted)) {
-        const moxie_status_t status = look_after_peers(transport, phase);
+        const moxie_status_t status = look_after_peers(transport, awaited);
         if (status != MOXIE_OK) {
             return status;
         }
@@ -265,13 +286,13 @@ static moxie_status_t wait_for_word(shm_transport_t *transport, int32_t rank, co
     return MOXIE_OK;
 }
 
-static moxie_status_t wait_for_all(shm_transport_t *transport, const char *phase)
+static moxie_status_t wait_for_all(shm_transport_t *transport, awaited_t awaited)
 {
     const uint64_t start_ns = clock_now_ns();
     moxie_status_t status = MOXIE_OK;
     for (int32_t i = 1; i < transport->rank_count && status == MOXIE_OK; i++) {
         /* Each rank starts with its neighbour, so that they do not all read the same line. */
-        status = wait_for_word(transport, (transport->rank + i) % transport->rank_count, phase);
+        status = wait_for_word(transport, (transport->rank + i) % transport->rank_count, &awaited);
     }
     transport->counters->wait_ns += clock_now_ns() - start_ns;
     return status == MOXIE_OK ? look_for_quitters(transport) : status;
@@ -297,9 +318,16 @@ moxie_status_t signal_fail(shm_transport_t *transport)
     return signal_revoke(transport);
 }
 
-moxie_status_t signal_begin(shm_transport_t *transport, shm_op_kind_t kind, uint64_t route_id,
-                            shm_message_t **message)
+static shm_message_t *own_message(const shm_transport_t *transport)
 {
+    return (shm_message_t *)own_line(transport)->banks[transport->channel->op % 2];
+}
+
+/* The next call of this rank is about the channel, named so and until its deadline. */
+static moxie_status_t take_up(shm_channel_t *channel, shm_op_kind_t kind, uint64_t route_id)
+{
+    shm_transport_t *transport = channel->transport;
+    transport->channel = channel;
     transport->op_name = op_name_of(kind);
     recorder_begin(&transport->recorder, transport->op_name, route_id);
     const moxie_status_t status = signal_check(transport, transport->op_name);
@@ -307,12 +335,23 @@ moxie_status_t signal_begin(shm_transport_t *transport, shm_op_kind_t kind, uint
         recorder_current(&transport->recorder)->status = status;
         return status;
     }
-    transport->op++;
-    fault_point(transport->rank, transport->op_name, "begin");
     transport->deadline_ns = deadline_after_us(
         transport->first_timeout_us > 0 ? transport->first_timeout_us : transport->timeout_us);
     transport->first_timeout_us = 0;
-    shm_message_t *mine = (shm_message_t *)own_control(transport)->banks[transport->op % 2];
+    return MOXIE_OK;
+}
+
+moxie_status_t signal_begin(shm_channel_t *channel, shm_op_kind_t kind, uint64_t route_id,
+                            shm_message_t **message)
+{
+    shm_transport_t *transport = channel->transport;
+    const moxie_status_t status = take_up(channel, kind, route_id);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    channel->op++;
+    fault_point(transport->rank, transport->op_name, "begin");
+    shm_message_t *mine = own_message(transport);
     mine->kind = kind;
     mine->route_id = route_id;
     mine->body_bytes = 0;
@@ -320,10 +359,18 @@ moxie_status_t signal_begin(shm_transport_t *transport, shm_op_kind_t kind, uint
     return MOXIE_OK;
 }
 
+moxie_status_t signal_resume(shm_channel_t *channel, shm_op_kind_t kind, uint64_t route_id)
+{
+    const moxie_status_t status = take_up(channel, kind, route_id);
+    recorder_entry_t *entry = recorder_current(&channel->transport->recorder);
+    entry->post_ns = entry->met_ns = entry->finish_ns = entry->begin_ns;
+    return status;
+}
+
 const shm_message_t *signal_message(const shm_transport_t *transport, int32_t rank)
 {
-    const shm_control_t *control = transport->peers[rank].control;
-    return (const shm_message_t *)control->banks[transport->op % 2];
+    const shm_channel_t *channel = transport->channel;
+    return (const shm_message_t *)channel->lines[rank]->banks[channel->op % 2];
 }
 
 static moxie_status_t refuse_message(int32_t rank, const char *what, uint32_t observed)
@@ -339,7 +386,7 @@ static moxie_status_t check_headers(const shm_transport_t *transport)
 {
     for (int32_t rank = 0; rank < transport->rank_count; rank++) {
         const shm_message_t *message = signal_message(transport, rank);
-        if (message->kind < SHM_OP_BARRIER || message->kind > SHM_OP_COMBINE_BACKWARD) {
+        if (message->kind < SHM_OP_BARRIER || message->kind > SHM_OP_LOW_LATENCY_COMBINE) {
             return refuse_message(rank, "of the unknown kind", message->kind);
         }
         if (message->body_bytes > SHM_BODY_BYTES) {
@@ -389,64 +436,118 @@ static moxie_status_t judge_messages(const shm_transport_t *transport)
     return MOXIE_OK;
 }
 
-moxie_status_t signal_meet(shm_transport_t *transport, moxie_status_t local)
+/* This rank's own error goes into its message, with what it lacks filled in. */
+static void write_error(const shm_transport_t *transport, moxie_status_t local,
+                        shm_message_t *message)
 {
-    shm_message_t *mine = (shm_message_t *)own_control(transport)->banks[transport->op % 2];
-    memset(&mine->error, 0, sizeof(mine->error));
-    if (local != MOXIE_OK) {
-        moxie_error_t *error = error_detail();
-        if (error->rank < 0) {
-            error->rank = transport->rank;
-        }
-        if (error->peer < 0) {
-            error->peer = transport->rank; /* its own arguments are the cause */
-        }
-        if (error->op[0] == '\0') {
-            error_set_phase(transport->op_name, PHASE_MEET);
-        }
-        mine->error = *error;
+    memset(&message->error, 0, sizeof(message->error));
+    if (local == MOXIE_OK) {
+        return;
     }
+    moxie_error_t *error = error_detail();
+    if (error->rank < 0) {
+        error->rank = transport->rank;
+    }
+    if (error->peer < 0) {
+        error->peer = transport->rank; /* its own arguments are the cause */
+    }
+    if (error->op[0] == '\0') {
+        error_set_phase(transport->op_name, PHASE_MEET);
+    }
+    message->error = *error;
+}
+
+void signal_post(shm_transport_t *transport, moxie_status_t local)
+{
+    const uint32_t op = transport->channel->op;
+    shm_line_t *own = own_line(transport);
+    shm_message_t *mine = own_message(transport);
+    write_error(transport, local, mine);
     /* Not every operation has a second half: keep its word from falling half a clock behind. */
-    atomic_store_explicit(&own_control(transport)->finished.op, transport->op - 1,
-                          memory_order_release);
+    atomic_store_explicit(&own->finished.op, op - 1, memory_order_release);
     recorder_entry_t *entry = recorder_current(&transport->recorder);
     entry->post_ns = mine->post_ns = clock_now_ns();
-    publish(transport, &own_control(transport)->posted, transport->op);
+    publish(transport, &own->posted, op);
     fault_point(transport->rank, transport->op_name, "post");
-    moxie_status_t status = wait_for_all(transport, PHASE_MEET);
-    if (status != MOXIE_OK) {
-        return status;
-    }
-    entry->met_ns = clock_now_ns();
+}
+
+/* All messages of the operation are there. */
+static moxie_status_t read_messages(shm_transport_t *transport)
+{
     for (int32_t rank = 0; rank < transport->rank_count; rank++) {
         transport->times_ns[rank] = signal_message(transport, rank)->post_ns;
     }
     recorder_note_posts(&transport->recorder, transport->times_ns, transport->rank_count);
     transport->counters->op_count++;
-    status = judge_messages(transport);
-    entry->status = status;
+    const moxie_status_t status = judge_messages(transport);
+    recorder_current(&transport->recorder)->status = status;
     return status;
+}
+
+moxie_status_t signal_await_posts(shm_transport_t *transport)
+{
+    const awaited_t posts = {.phase = PHASE_MEET, .op = transport->channel->op};
+    const moxie_status_t status = wait_for_all(transport, posts);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    recorder_current(&transport->recorder)->met_ns = clock_now_ns();
+    return read_messages(transport);
+}
+
+moxie_status_t signal_meet(shm_transport_t *transport, moxie_status_t local)
+{
+    signal_post(transport, local);
+    return signal_await_posts(transport);
+}
+
+moxie_status_t signal_await_credit(shm_transport_t *transport, uint32_t op)
+{
+    const awaited_t credit = {.phase = PHASE_CREDIT, .op = op};
+    const moxie_status_t status = wait_for_all(transport, credit);
+    recorder_current(&transport->recorder)->met_ns = clock_now_ns();
+    return status;
+}
+
+void signal_say_finished(shm_transport_t *transport)
+{
+    const uint32_t op = transport->channel->op;
+    recorder_entry_t *entry = recorder_current(&transport->recorder);
+    shm_line_t *own = own_line(transport);
+    fault_point(transport->rank, transport->op_name, "finish");
+    entry->finish_ns = clock_now_ns();
+    own->work_ns[op % 2] = entry->finish_ns - (entry->met_ns != 0 ? entry->met_ns : entry->post_ns);
+    publish(transport, &own->finished, op);
+    fault_point(transport->rank, transport->op_name, "leave");
+}
+
+/* Waits until all have finished, and takes note of how long each worked. */
+static moxie_status_t await_finished(shm_transport_t *transport, const char *phase)
+{
+    const uint32_t op = transport->channel->op;
+    const awaited_t finish = {.phase = phase, .is_finish = 1, .op = op};
+    const moxie_status_t status = wait_for_all(transport, finish);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    recorder_current(&transport->recorder)->leave_ns = clock_now_ns();
+    for (int32_t rank = 0; rank < transport->rank_count; rank++) {
+        transport->times_ns[rank] = transport->channel->lines[rank]->work_ns[op % 2];
+    }
+    recorder_note_work(&transport->recorder, transport->times_ns, transport->rank_count);
+    return MOXIE_OK;
 }
 
 moxie_status_t signal_finish(shm_transport_t *transport)
 {
-    recorder_entry_t *entry = recorder_current(&transport->recorder);
-    shm_control_t *own = own_control(transport);
-    fault_point(transport->rank, transport->op_name, "finish");
-    entry->finish_ns = clock_now_ns();
-    own->work_ns[transport->op % 2] = entry->finish_ns - entry->met_ns;
-    publish(transport, &own->finished, transport->op);
-    fault_point(transport->rank, transport->op_name, "leave");
-    const moxie_status_t status = wait_for_all(transport, PHASE_FINISH);
-    if (status != MOXIE_OK) {
-        return status;
-    }
-    entry->leave_ns = clock_now_ns();
-    for (int32_t rank = 0; rank < transport->rank_count; rank++) {
-        transport->times_ns[rank] = transport->peers[rank].control->work_ns[transport->op % 2];
-    }
-    recorder_note_work(&transport->recorder, transport->times_ns, transport->rank_count);
-    return MOXIE_OK;
+    signal_say_finished(transport);
+    return await_finished(transport, PHASE_FINISH);
+}
+
+moxie_status_t signal_receive(shm_transport_t *transport)
+{
+    const moxie_status_t status = await_finished(transport, PHASE_RECEIVE);
+    return status != MOXIE_OK ? status : read_messages(transport);
 }
 
 void signal_at_work(const shm_transport_t *transport)

@@ -9,10 +9,11 @@
 #include "transport/shm/transport.h"
 
 /*
- * Begins an operation and returns the message to fill in through `message`; it says already what it
- * is. Fails when the group was revoked, here or by a peer.
+ * Begins an operation on a channel and returns the message to fill in through `message`; it says
+ * already what it is. What follows is about that operation. Fails when the group was revoked, here
+ * or by a peer.
  */
-moxie_status_t signal_begin(shm_transport_t *transport, shm_op_kind_t kind, uint64_t route_id,
+moxie_status_t signal_begin(shm_channel_t *channel, shm_op_kind_t kind, uint64_t route_id,
                             shm_message_t **message);
 
 /*
@@ -21,6 +22,16 @@ moxie_status_t signal_begin(shm_transport_t *transport, shm_op_kind_t kind, uint
  * one. `local` is this rank's own error status; its details are taken from the thread's record.
  */
 moxie_status_t signal_meet(shm_transport_t *transport, moxie_status_t local);
+
+/* The first half of signal_meet(): posts the message, waits for nobody. */
+void signal_post(shm_transport_t *transport, moxie_status_t local);
+
+/* The second half. */
+moxie_status_t signal_await_posts(shm_transport_t *transport);
+
+/* Waits until every peer has begun operation `op` of the channel, an earlier one as a rule, and
+ * with it given its buffers of before free. */
+moxie_status_t signal_await_credit(shm_transport_t *transport, uint32_t op);
 
 /* The message of a rank in the operation under way. */
 const shm_message_t *signal_message(const shm_transport_t *transport, int32_t rank);
@@ -33,6 +44,16 @@ void signal_at_work(const shm_transport_t *transport);
 
 /* Says that this rank's part of the payload is done, and waits until all have said so. */
 moxie_status_t signal_finish(shm_transport_t *transport);
+
+/* The first half of signal_finish(), which waits for nobody. */
+void signal_say_finished(shm_transport_t *transport);
+
+/* Takes up an operation on a channel again, to wait for its end, after others may have been begun.
+ * Fails as signal_begin() does. */
+moxie_status_t signal_resume(shm_channel_t *channel, shm_op_kind_t kind, uint64_t route_id);
+
+/* Waits for the end of an operation that was posted but did not meet, then judges the messages. */
+moxie_status_t signal_receive(shm_transport_t *transport);
 
 /* Gives the group up with the thread's error: every peer that waits, now or later, gets it too. */
 moxie_status_t signal_revoke(shm_transport_t *transport);

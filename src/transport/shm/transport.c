@@ -20,6 +20,7 @@ typedef struct transport_arrays {
     uint64_t parts_offset;
     uint64_t counters_offset;
     uint64_t times_offset;
+    uint64_t lines_offset;
     uint64_t bytes;
 } transport_arrays_t;
 
@@ -31,7 +32,8 @@ static transport_arrays_t plan_arrays(int32_t rank_count)
     arrays.counters_offset = arrays.parts_offset + memory_charge(sizeof(bootstrap_part_t) * count);
     arrays.times_offset =
         arrays.counters_offset + memory_charge(sizeof(moxie_peer_counters_t) * count);
-    arrays.bytes = arrays.times_offset + memory_charge(sizeof(uint64_t) * count);
+    arrays.lines_offset = arrays.times_offset + memory_charge(sizeof(uint64_t) * count);
+    arrays.bytes = arrays.lines_offset + memory_charge(sizeof(shm_line_t *) * count);
     return arrays;
 }
 
@@ -75,6 +77,9 @@ static moxie_status_t meet_peer(shm_transport_t *transport, int32_t rank, bootst
     const moxie_status_t mapping = sharing_map(introduction.pid, introduction.control_address,
                                                part->fds[0], 0, bytes, 0, &mapped);
     peer->control = mapped;
+    if (mapping == MOXIE_OK) {
+        transport->group_channel.lines[rank] = &peer->control->line;
+    }
     return mapping;
 }
 
@@ -129,6 +134,9 @@ static moxie_status_t allocate(memory_account_t *account, int32_t rank_count, sh
     transport->parts = (void *)(base + arrays.parts_offset);
     transport->recorder.peers = (void *)(base + arrays.counters_offset);
     transport->times_ns = (void *)(base + arrays.times_offset);
+    transport->group_channel.transport = transport;
+    transport->group_channel.lines = (void *)(base + arrays.lines_offset);
+    transport->channel = &transport->group_channel;
     for (int32_t rank = 0; rank < rank_count; rank++) {
         transport->peers[rank].pid_fd = -1;
     }
@@ -147,6 +155,8 @@ static moxie_status_t create_control(shm_transport_t *transport, int *control_fd
     status = segment_map(*control_fd, 0, bytes, 1, &base);
     if (status == MOXIE_OK) {
         transport->peers[transport->rank].control = base;
+        transport->group_channel.lines[transport->rank] =
+            &transport->peers[transport->rank].control->line;
         transport->account->window_bytes += bytes;
         status = segment_seal_writing(*control_fd);
     }

@@ -22,10 +22,19 @@ typedef struct shm_peer {
     int32_t pid;
 } shm_peer_t;
 
+/* Operations that follow each other, numbered alike on every rank: those of the group, or of one
+ * low-latency route. */
+typedef struct shm_channel {
+    struct shm_transport *transport;
+    uint32_t op;        /* number of the operation under way, or of the last */
+    shm_line_t **lines; /* [rank_count] own: writable; a peer's: for reading */
+} shm_channel_t;
+
 typedef struct shm_transport {
     int32_t rank;
     int32_t rank_count;
-    uint32_t op; /* number of the operation under way, or of the last */
+    shm_channel_t group_channel;
+    shm_channel_t *channel; /* that the operation under way is on */
     const char *op_name;
     uint64_t deadline_ns; /* of the operation under way */
     int64_t timeout_us;

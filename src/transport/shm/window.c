@@ -97,7 +97,12 @@ static void unmap_parts(shm_window_t *window)
         }
     }
     if (window->owns_memory) {
-        segment_unmap(window->window.base, segment_round_up(window->window.bytes));
+        const uint64_t bytes = segment_round_up(window->window.bytes);
+        if (window->has_line) {
+            sharing_unmap_own(window->window.base, bytes);
+        } else {
+            segment_unmap(window->window.base, bytes);
+        }
         transport->account->window_bytes -= segment_round_up(window->window.bytes);
     }
 }

@@ -20,6 +20,7 @@ typedef struct shm_window {
     moxie_window_t window;
     uint64_t number; /* the same on all ranks */
     int owns_memory; /* allocated here, not registered */
+    int has_line;    /* a channel's, which peers may still be reading when it is freed */
     shm_transport_t *transport;
     shm_window_part_t parts[]; /* [rank_count] */
 } shm_window_t;
