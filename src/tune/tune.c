@@ -174,13 +174,45 @@ static void keep_default(tune_t *tune, const char *verdict)
     compare(&tune->optimal, &tune->before);
 }
 
-/* In the last comparison both calls together take surely less time, or the result is not used. */
+/* A call, or with CALL_COUNT both together, takes surely less time than by default. */
+static bool is_surely_faster(const tune_t *tune, int call)
+{
+    double gain = tune->by_default.gain[call];
+    return gain > SEARCH_GAIN_MIN && gain > 2.0 * tune->by_default.gain_error[call];
+}
+
+/* The default for the knobs of a phase that change one call alone, which then takes the default's
+ * time. */
+static void drop_phase(tune_t *tune, const phase_t *phase, int call)
+{
+    for (int32_t i = 0; i < phase->space.knob_count; i++) {
+        int32_t knob = phase->knob_of[i];
+        tune->best.value[knob] = tune->by_default.setting.value[knob];
+    }
+    tune->optimal.setting = tune->best;
+    tune->optimal.time_us[call] = tune->by_default.time_us[call];
+    memcpy(tune->optimal.times_us[call], tune->by_default.times_us[call],
+           sizeof(tune->optimal.times_us[call]));
+    compare(&tune->optimal, &tune->by_default);
+    compare(&tune->optimal, &tune->before);
+}
+
+/* What is not surely faster in the last comparison is not used: each call is judged by its own time
+ * where its knobs change no other, and else both together. */
 static void decide(tune_t *tune)
 {
-    double gain = tune->by_default.gain[CALL_COUNT];
+    bool judges_both = false;
+    for (int32_t i = 0; i < tune->phase_count; i++) {
+        const phase_t *phase = &tune->phases[i];
+        int call = phase->has_call[CALL_DISPATCH] ? CALL_DISPATCH : CALL_COMBINE;
+        bool has_both = phase->has_call[CALL_DISPATCH] && phase->has_call[CALL_COMBINE];
+        judges_both |= has_both;
+        if (!has_both && !is_surely_faster(tune, call))
+            drop_phase(tune, phase, call);
+    }
     if (space_is_equal(&tune->space, &tune->best, &tune->by_default.setting))
         tune->verdict = "the default is kept: nothing is surely faster";
-    else if (gain > SEARCH_GAIN_MIN && gain > 2.0 * tune->by_default.gain_error[CALL_COUNT])
+    else if (!judges_both || is_surely_faster(tune, CALL_COUNT))
         tune->verdict = "faster than the default";
     else
         keep_default(tune, "the default is kept: what seemed faster is not surely so");

@@ -163,8 +163,8 @@ typedef struct cuda_group_report {
     uint64_t time_ns; /* of the last ceiling */
 } cuda_group_report_t;
 
-/* What a channel's kernels have done so far. In device memory: a kernel that writes to the host's ends
- * later. */
+/* What a channel's kernels have done so far. In device memory: a kernel that writes to the host's
+ * ends later. */
 typedef struct cuda_tally {
     uint64_t phase_ns[CUDA_PHASE_COUNT]; /* as the first block saw them */
     uint64_t op_count;                   /* operations finished */
