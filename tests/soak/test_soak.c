@@ -1,45 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Back-to-back randomized exchanges with random delays in each rank, every output compared with the
- * reference. Arguments: iterations, ranks, processes or threads, and optionally a seed. On shm, or
- * on the backend that MOXIE_TEST_BACKEND names. */
-#include "support/backends.h"
-#include "support/check.h"
-#include "support/trial.h"
-
-#include <inttypes.h>
-#include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
+ * reference. Arguments: soak/soak.h. */
+#include "soak/soak.h"
 
 #define TOKEN_COUNT_MAX 64
 #define HIDDEN_MAX      512
 #define ALIGNMENT_MAX   128
 #define EXPERT_MAX      24
 #define TOPK_MAX        8
-#define ROUTES_ALIVE    3
 #define STEPS_A_ROUTE   4
-
-typedef struct soak {
-    uint64_t iteration_count;
-    uint64_t seed;
-    int32_t rank_count;
-    world_mode_t mode;
-    const char *backend;
-} soak_t;
-
-/* Every rank dawdles on its own: mostly not, sometimes a yield, rarely long enough to sleep. */
-static void dawdle(const soak_t *soak, int32_t rank, uint64_t iteration)
-{
-    const uint64_t hash = payload_hash(soak->seed, 82, (uint64_t)rank, iteration);
-    const struct timespec pause = {0, (long)(hash >> 40) % 200000};
-    if (hash % 16 == 0) {
-        nanosleep(&pause, NULL);
-    } else if (hash % 4 == 0) {
-        sched_yield();
-    }
-}
 
 /* Room for the largest scenario, in fp32, with padding, red zones and odd offsets. */
 static size_t window_bytes(const soak_t *soak)
@@ -49,24 +18,15 @@ static size_t window_bytes(const soak_t *soak)
     return rows * (HIDDEN_MAX + TOPK_MAX * 2 + 4) * sizeof(float) + 4096;
 }
 
-static bool open_windows(world_rank_t *self, moxie_group_t *group, trial_memory_t *memory)
-{
-    const size_t bytes = window_bytes(self->arg);
-    return world_expect(self, "window_allocate",
-                        moxie_window_allocate(group, bytes, &memory->outputs), MOXIE_OK) &&
-           world_expect(self, "window_allocate",
-                        moxie_window_allocate(group, bytes, &memory->inputs), MOXIE_OK);
-}
-
 /* Each slot holds a route for a few iterations, then a new scenario takes it over. */
 static bool iterate(world_rank_t *self, moxie_group_t *group, const trial_memory_t *memory,
                     trial_t *trials, uint64_t iteration)
 {
     const soak_t *soak = self->arg;
     const uint64_t choice = payload_hash(soak->seed, 83, iteration, 0);
-    trial_t *trial = &trials[iteration % ROUTES_ALIVE];
-    dawdle(soak, self->rank, 2 * iteration);
-    if (iteration / ROUTES_ALIVE % STEPS_A_ROUTE == 0) {
+    trial_t *trial = &trials[iteration % SOAK_ROUTES_ALIVE];
+    soak_dawdle(soak, self->rank, 2 * iteration);
+    if (iteration / SOAK_ROUTES_ALIVE % STEPS_A_ROUTE == 0) {
         if (trial->self != NULL) {
             trial_close(trial);
         }
@@ -76,70 +36,16 @@ static bool iterate(world_rank_t *self, moxie_group_t *group, const trial_memory
             return false;
         }
     }
-    dawdle(soak, self->rank, 2 * iteration + 1);
+    soak_dawdle(soak, self->rank, 2 * iteration + 1);
     return trial_step(trial, (int)(choice % TRIAL_STEP_COUNT), iteration);
-}
-
-static void soak_rank(world_rank_t *self)
-{
-    const soak_t *soak = self->arg;
-    moxie_group_t *group = world_group(self, "soak");
-    if (group == NULL) {
-        return;
-    }
-    trial_memory_t memory = {NULL, NULL};
-    trial_t trials[ROUTES_ALIVE];
-    memset(trials, 0, sizeof(trials));
-    bool good = open_windows(self, group, &memory);
-    uint64_t iteration = 0;
-    for (; good && iteration < soak->iteration_count; iteration++) {
-        good = iterate(self, group, &memory, trials, iteration);
-    }
-    if (!good) {
-        fprintf(stderr, "rank %d failed in iteration %" PRIu64 ", seed %" PRIu64 "\n", self->rank,
-                iteration - 1, soak->seed);
-    }
-    for (size_t i = 0; i < ROUTES_ALIVE; i++) {
-        if (trials[i].self != NULL) {
-            trial_close(&trials[i]);
-        }
-    }
-    moxie_window_free(memory.inputs);
-    moxie_window_free(memory.outputs);
-    moxie_group_destroy(group);
-}
-
-static void test_soak(void **state)
-{
-    const soak_t *soak = *state;
-    soak_t copy = *soak;
-    const world_options_t options = {.rank_count = soak->rank_count,
-                                     .mode = soak->mode,
-                                     .backend = soak->backend,
-                                     .deadline_s = 3600};
-    world_run(&options, soak_rank, &copy);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc < 4) {
-        fprintf(stderr, "usage: %s ITERATIONS RANKS processes|threads [SEED]\n", argv[0]);
-        return 2;
-    }
-    device_prepare_process();
-    static soak_t soak;
-    soak = (soak_t){.iteration_count = strtoull(argv[1], NULL, 10),
-                    .seed = argc > 4 ? strtoull(argv[4], NULL, 10) : 1,
-                    .rank_count = (int32_t)strtol(argv[2], NULL, 10),
-                    .mode = strcmp(argv[3], "threads") == 0 ? WORLD_THREADS : WORLD_PROCESSES,
-                    .backend = backends_wanted("shm")};
-    found_backend_t found;
-    char lack[MOXIE_ERROR_MESSAGE_BYTES] = "there is no such backend";
-    if (!backends_find(soak.backend, &found) ||
-        backends_lack(&found, soak.mode, soak.rank_count, lack, sizeof(lack))[0] != '\0') {
-        printf("SKIPPED: backend %s: %s\n", soak.backend, lack);
-        return EXIT_SKIPPED;
-    }
-    const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(test_soak, &soak)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    static soak_t soak = {.iterate = iterate,
+                          .window_bytes = window_bytes,
+                          .one_yields_of = 4,
+                          .one_sleeps_of = 16,
+                          .sleep_ns_max = 200000};
+    return soak_main(argc, argv, &soak);
 }

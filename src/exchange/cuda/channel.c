@@ -57,7 +57,7 @@ void cuda_tally_add(const cuda_exchange_t *exchange, const cuda_channel_t *chann
                     cuda_tally_t *sum)
 {
     const CUdeviceptr source = (CUdeviceptr)(uintptr_t)&channel->counters->tally;
-    const CUstream stream = exchange->transport->stream;
+    CUstream stream = exchange->transport->stream;
     if (cuda()->cuMemcpyAsync((CUdeviceptr)(uintptr_t)exchange->copied, source, sizeof(*sum),
                               stream) != CUDA_SUCCESS ||
         cuda()->cuStreamSynchronize(stream) != CUDA_SUCCESS) {
