@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* moxie suite verify: every mistake in the files, on standard error or as JSON. */
 #include "bench/record.h"
+#include "bench/text_json.h"
 #include "cli/cli.h"
-#include "suite/text.h"
 #include "suite/verify.h"
 
 #include <argp.h>

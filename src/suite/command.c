@@ -2,9 +2,9 @@
 /* Turns settings into options of the benchmark, and tells what became of every key. */
 #include "suite/command.h"
 
+#include "bench/text_json.h"
 #include "suite/keys.h"
 #include "suite/quote.h"
-#include "suite/text.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

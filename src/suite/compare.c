@@ -4,7 +4,7 @@
 
 #include "bench/file.h"
 #include "bench/stats.h"
-#include "suite/text.h"
+#include "bench/text_json.h"
 
 #include <limits.h>
 #include <stdlib.h>

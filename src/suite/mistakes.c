@@ -2,7 +2,7 @@
 /* A list of mistakes. */
 #include "suite/mistakes.h"
 
-#include "suite/text.h"
+#include "bench/text_json.h"
 
 #include <stdarg.h>
 #include <stdlib.h>

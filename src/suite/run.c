@@ -5,6 +5,7 @@
 #include "bench/launch.h"
 #include "bench/record.h"
 #include "bench/table.h"
+#include "bench/text_json.h"
 #include "bench/trace.h"
 #include "moxie/version.h"
 #include "suite/command.h"
@@ -13,7 +14,6 @@
 #include "suite/inputs.h"
 #include "suite/matrices.h"
 #include "suite/metadata.h"
-#include "suite/text.h"
 #include "suite/tree.h"
 
 #include <stdlib.h>

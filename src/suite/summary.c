@@ -2,8 +2,8 @@
 /* Makes, counts and prints the record of a suite. */
 #include "suite/summary.h"
 
+#include "bench/text_json.h"
 #include "moxie/version.h"
-#include "suite/text.h"
 #include "suite/tree.h"
 
 #include <string.h>

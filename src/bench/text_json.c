@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Makes JSON strings. */
-#include "suite/text.h"
+#include "bench/text_json.h"
 
 #include <stdlib.h>
 #include <string.h>

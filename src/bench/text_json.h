@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Texts of any origin as JSON. */
-#ifndef MOXIE_SUITE_TEXT_H
-#define MOXIE_SUITE_TEXT_H
+#ifndef MOXIE_BENCH_TEXT_JSON_H
+#define MOXIE_BENCH_TEXT_JSON_H
 
 #include <jansson.h>
 
