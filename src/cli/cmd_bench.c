@@ -12,12 +12,14 @@
 #include "bench/recording.h"
 #include "bench/stopping.h"
 #include "bench/table.h"
+#include "bench/text_json.h"
 #include "bench/trace.h"
 #include "bench/watchdog.h"
 #include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/flags.h"
 #include "cli/gpus.h"
+#include "suite/command_text.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -152,7 +154,10 @@ static void tell_flights(outputs_t *outputs, const plan_t *plan, const run_resul
 static bool publish(outputs_t *outputs, const plan_t *plan, const run_result_t *result,
                     failure_t *failure)
 {
+    char *command = command_text(plan->options);
     record_complete(result->record);
+    json_object_set_new(result->record, "command", text_json(command));
+    free(command);
     if (plan->place.is_cuda) { /* the ranks have ended: this process may look at GPUs itself */
         json_object_set_new(json_object_get(result->record, "machine"), "gpus", gpus_json());
     }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a run asks of the benchmark: its options, and the same as a command. */
+/* What a run asks of the benchmark. */
 #ifndef MOXIE_SUITE_COMMAND_H
 #define MOXIE_SUITE_COMMAND_H
 
@@ -9,9 +9,6 @@
 /* Gives the options, which are initialised, the values of a run. False: one is out of range. */
 bool command_set_options(const suite_session_t *session, const job_t *job, options_t *options,
                          failure_t *failure);
-
-/* "moxie bench --ranks 8 …", quoted for a shell. To be freed; NULL: no memory. */
-char *command_text(const options_t *options);
 
 /* {"tokens":1024,…}: the settings of a run, defaults too; a new reference. */
 json_t *command_parameters(const job_t *job);

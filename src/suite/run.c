@@ -9,6 +9,7 @@
 #include "bench/trace.h"
 #include "moxie/version.h"
 #include "suite/command.h"
+#include "suite/command_text.h"
 #include "suite/environment.h"
 #include "suite/figures.h"
 #include "suite/inputs.h"

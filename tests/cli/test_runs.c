@@ -103,7 +103,7 @@ static void check_record(const json_t *record)
     CHECK_KEYS(common, "schema", "backend", "mode", "layout", "direction", "route", "launch",
                "ranks", "tokens", "hidden", "experts", "topk", "dtype", "routing", "seed",
                "verified", "dispatch", "combine", "ceiling", "baseline", "config", "machine",
-               "version");
+               "version", "command");
     json_decref(common);
     assert_string_equal(text_at(record, "schema"), "moxie.bench/1");
     assert_string_equal(text_at(record, "backend"), "shm");
@@ -248,6 +248,10 @@ static void test_config_equals_flags(void **state)
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
         assert_true(
             json_equal(json_object_get(from_file, keys[i]), json_object_get(from_flags, keys[i])));
+    assert_string_equal(text_at(from_flags, "command"),
+                        "moxie bench --ranks 2 --layout expert_major --tokens 20 --hidden 64 "
+                        "--experts 7 --topk 2 --routing zipf:1 --seed 10 --warmups 0 "
+                        "--iterations 3 --json");
     assert_true(number_at(json_object_get(from_file, "dispatch"), "wire_bytes") ==
                 number_at(json_object_get(from_flags, "dispatch"), "wire_bytes"));
     json_decref(from_file);
