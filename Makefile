@@ -23,11 +23,12 @@ help: ## what there is to make
 .PHONY: setup
 setup:
 	@tools/setup.sh build
+	@tools/setup.sh report || echo "make: going on without the page of moxie report" >&2
 
-# The launchers that tests start. Where they may not be installed, those tests are skipped.
+# The launchers and the browser that tests start. Where they may not be installed, those tests are skipped.
 .PHONY: setup-test
 setup-test:
-	@tools/setup.sh build test || { tools/setup.sh build && \
+	@tools/setup.sh build report test || { tools/setup.sh build && \
 		echo "make: going on; the tests of what is missing are skipped" >&2; }
 
 .PHONY: build
@@ -53,7 +54,7 @@ asan: setup-test ## the tests under the address and undefined-behaviour sanitize
 	@$(CTEST) --test-dir build-asan
 
 # The thread sanitizer sees threads only: tests whose ranks are processes would show it nothing.
-PROCESS_TESTS := processes|streamed|launchers|cli_|fault|attribution|strangers|baseline|example
+PROCESS_TESTS := processes|streamed|launchers|cli_|fault|attribution|strangers|baseline|example|report_
 
 .PHONY: tsan
 tsan: setup-test ## the tests under the thread sanitizer, ranks as threads of one process

@@ -3,7 +3,7 @@
 # Installs the Debian packages that are missing, when it may: as root, or with a sudo that asks for
 # no password. Otherwise prints the exact command and exits 2.
 #
-#   tools/setup.sh PURPOSE...      PURPOSE: build | test | package | docs | tidy | checks
+#   tools/setup.sh PURPOSE...      PURPOSE: build | report | test | package | docs | tidy | checks
 set -eu
 
 for purpose in "${@:-build}"; do
@@ -11,18 +11,20 @@ for purpose in "${@:-build}"; do
     build) packages="${packages-} build-essential cmake ninja-build pkg-config help2man
         libcmocka-dev libjansson-dev libtomlplusplus-dev libhwloc-dev zlib1g-dev
         libsqlite3-dev openmpi-bin libopenmpi-dev" ;;
-    test) packages="${packages-} iproute2 munge slurm-wlm patchelf" ;;
+    report) command -v npm >/dev/null || packages="${packages-} nodejs npm" ;;
+    test) packages="${packages-} iproute2 munge slurm-wlm patchelf chromium" ;;
     package) packages="${packages-} patchelf" ;;
     docs) packages="${packages-} doxygen" ;;
     tidy) packages="${packages-} clang-format clang-tidy cppcheck" ;;
     checks) packages="${packages-} clang libclang-rt-14-dev spin relacy-dev gcovr" ;;
     *)
-        echo "setup.sh: unknown purpose '$purpose' (build, test, package, docs, tidy, checks)" >&2
+        echo "setup.sh: unknown purpose '$purpose' (build, report, test, package, docs, tidy, checks)" >&2
         exit 2
         ;;
     esac
 done
 
+[ -n "${packages-}" ] || exit 0
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     echo "setup.sh: no Debian packages here; going on with what is installed. Needed:" $packages >&2
     exit 0

@@ -7,6 +7,7 @@
 
 int cmd_bench(int argc, char **argv);
 int cmd_info(int argc, char **argv);
+int cmd_report(int argc, char **argv);
 int cmd_tune(int argc, char **argv);
 
 /* moxie suite, and its verify and run. */
@@ -16,9 +17,6 @@ int cmd_suite_run(int argc, char **argv);
 
 /* moxie tune list | show | export | import | forget. */
 int cmd_tuning(int argc, char **argv);
-
-/* What is in the contract and not built yet: says so. */
-int cmd_later(int argc, char **argv);
 
 /* Prints "moxie CMD: sentence" and returns the exit code. */
 int cli_fail(const char *command, const failure_t *failure);

@@ -20,7 +20,7 @@ static const command_t commands[] = {
     {"info", "What works on this machine: backends, CPU, memory, settings", cmd_info},
     {"bench", "Measure dispatch and combine, verified against the reference", cmd_bench},
     {"tune", "Find the settings that are fastest here, and keep them", cmd_tune},
-    {"report", "Make a report of results (not built yet)", cmd_later},
+    {"report", "Show results in one HTML file, compared", cmd_report},
     {"suite", "Check and run suites of benchmarks that are written for CloudAI", cmd_suite},
 };
 

@@ -8,6 +8,8 @@
 #include "bench/progress.h"
 #include "bench/record.h"
 #include "bench/stopping.h"
+#include "report/collect.h"
+#include "report/report.h"
 #include "suite/compare.h"
 #include "suite/figures.h"
 #include "suite/job.h"
@@ -247,6 +249,27 @@ static bool judge(const suite_t *suite, failure_t *failure)
     return true;
 }
 
+/* SCENARIO.html, for people; a build without the page goes without. */
+static bool write_report(const suite_t *suite, failure_t *failure)
+{
+    char path[PATH_MAX];
+    const char *folder = suite->session.folder;
+    if (suite->session.request->is_dry)
+        return true;
+    if (report_missing()[0] != '\0') {
+        (void)fprintf(suite->out, "report    none: %s\n", report_missing());
+        return true;
+    }
+    (void)snprintf(path, sizeof(path), "%.*s/%s.html", PATH_MAX - 512, folder,
+                   suite->session.scenario.name);
+    json_t *document = collect_folders(&folder, 1, failure);
+    bool is_written = document != NULL && report_write(document, path, failure);
+    if (is_written)
+        (void)fprintf(suite->out, "report    is %s\n", path);
+    json_decref(document);
+    return is_written;
+}
+
 /* Also of a suite that was stopped: what is finished stays. */
 static bool finish(suite_t *suite, bool is_complete, failure_t *failure)
 {
@@ -260,6 +283,7 @@ static bool finish(suite_t *suite, bool is_complete, failure_t *failure)
     bool is_written = tree_close(suite->csv, suite->session.folder, csv_name, &written);
     is_written = write_summary(suite, &written) && is_written;
     summary_print_end(suite->summary, suite->session.folder, suite->out);
+    is_written = is_written && write_report(suite, &written);
     if (is_complete && !is_written)
         *failure = written;
     return is_complete && is_written && judge(suite, failure);

@@ -16,7 +16,7 @@ for file in bin/moxie lib/libmoxie.so lib/libmoxie.so.0 "lib/libmoxie.so.$versio
     [ -e "$staged/$file" ] || { echo "not installed: $file" && exit 1; }
 done
 if [ -d "$build/docs/man/man1" ] && [ -n "$(ls "$build/docs/man/man1")" ]; then
-    for page in moxie moxie-bench moxie-info moxie-suite; do
+    for page in moxie moxie-bench moxie-info moxie-report moxie-suite; do
         [ -s "$staged/share/man/man1/$page.1" ] || { echo "no page $page(1)" && exit 1; }
     done
 fi
