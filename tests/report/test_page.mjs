@@ -6,7 +6,7 @@
 //   node test_page.mjs MOXIE NPM_FOLDER PICTURES_FOLDER     77: cannot run here
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
@@ -252,6 +252,24 @@ async function checkOthers(browser, work) {
   assert.deepEqual([...suite.told, ...bench.told], []);
 }
 
+// On GPUs there are phases: of a run that was recorded on four H200s.
+async function checkPhases(browser, work) {
+  const recorded = readJson(here, "../../docs/results/2026-11-22-4-h200-check.json");
+  const bench = recorded.bench[0].record;
+  mkdirSync(join(work, "gpu"));
+  writeFileSync(join(work, "gpu/bench.json"), JSON.stringify(bench));
+  const path = join(work, "gpu.html");
+  runMoxie("report", join(work, "gpu"), "-o", path);
+  const { page, told } = await open(browser, path);
+  await checkCard(page, bench);
+  for (const name of operations)
+    for (const [phase, time] of Object.entries(bench[name].phases_us))
+      await assertNumber(page, `phase ${name} ${phase}`, time);
+  assert.ok((await page.locator("#phases svg path").count()) >= 8, "phases: a bar for each");
+  await keepPicture(page, "gpu");
+  assert.deepEqual(told, []);
+}
+
 const work = mkdtempSync(join(tmpdir(), "moxie-report-"));
 mkdirSync(pictures, { recursive: true });
 let browser;
@@ -260,6 +278,7 @@ try {
   browser = await chromium.launch({ executablePath: browserPath, args: ["--no-sandbox"] });
   await checkReport(browser, work);
   await checkOthers(browser, work);
+  await checkPhases(browser, work);
   console.log(`every number is right; pictures are in ${pictures}`);
 } finally {
   await browser?.close();

@@ -310,8 +310,8 @@ export function speeds(id, title, rows) {
     height: 100 + 28 * rows.length,
     option: (colours) => ({
       xAxis: { type: "value", name: "times the earlier speed", nameGap: 26, min: 0 },
-      yAxis: { type: "category", data: shown.map((row) => row.label), axisLabel: { width: 180, overflow: "truncate" } },
-      grid: { top: 16 },
+      yAxis: { type: "category", data: shown.map((row) => row.label), axisLabel: { width: innerWidth > 700 ? 300 : 150, overflow: "truncate" } },
+      grid: { top: 16, right: 52 },
       legend: { show: false },
       tooltip: { valueFormatter: speedText },
       series: [
@@ -324,8 +324,8 @@ export function speeds(id, title, rows) {
           })),
           label: {
             show: true,
-            position: "insideRight",
-            color: colours.surface,
+            position: "right",
+            color: colours.text,
             formatter: ({ value }) => speedText(value),
           },
           markLine: {

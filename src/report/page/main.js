@@ -27,9 +27,11 @@ function verdict(run) {
   return badge(hasFailed(run) ? "bad" : "plain", run.status.replaceAll("_", " "));
 }
 
-/** Of the last results, in one line, with the reasons of what failed. */
+/** Of the last suite, or of all benchmarks, in one line, with the reasons of what failed. */
 function verdictOfAll() {
-  const last = runs.filter((run) => run.at === runs.at(-1).at);
+  const { at } = runs.at(-1);
+  const isBench = (run) => sources[run.at].kind === "bench";
+  const last = runs.filter((run) => run.at === at || (isBench(run) && isBench(runs.at(-1))));
   const failed = last.filter(hasFailed);
   const idle = last.filter((run) => ["planned", "not_run"].includes(run.status)).length;
   const good = last.filter(hasPassed).length;
