@@ -23,9 +23,9 @@ help: ## what there is to make
 .PHONY: setup
 setup:
 	@tools/setup.sh build
-	@tools/setup.sh report || echo "make: going on without the page of moxie report" >&2
 
-# The launchers and the browser that tests start. Where they may not be installed, those tests are skipped.
+# npm, for the page of moxie report, and the launchers and the browser that tests start. Where they may
+# not be installed, those tests are skipped.
 .PHONY: setup-test
 setup-test:
 	@tools/setup.sh build report test || { tools/setup.sh build && \
