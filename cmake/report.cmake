@@ -41,7 +41,8 @@ function(moxie_fetch_packages out_problem)
 endfunction()
 
 set(moxie_has_report OFF)
-set(report_remedy "install nodejs and npm, and build again with access to an npm registry")
+set(report_remedy
+    "install nodejs and npm, and configure and build again (make clean, make), with access to an npm registry")
 if(NOT MOXIE_REPORT AND NOT MOXIE_REPORT STREQUAL "AUTO")
     set(moxie_report_missing "it was built with MOXIE_REPORT=OFF")
 elseif(NOT MOXIE_NODE OR NOT MOXIE_NPM)

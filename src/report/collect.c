@@ -55,7 +55,12 @@ static void add_source(json_t *sources, const char *kind, const char *folder, js
 /* Whether a path of a record stays below its folder. */
 static bool is_below(const char *path)
 {
-    return path != NULL && path[0] != '/' && strstr(path, "..") == NULL;
+    bool is_safe = path != NULL && path[0] != '/';
+    for (const char *part = path; is_safe && part != NULL; part = strchr(part, '/')) {
+        part += *part == '/';
+        is_safe = strcmp(part, "..") != 0 && strncmp(part, "../", 3) != 0;
+    }
+    return is_safe;
 }
 
 /* The record of each test that was begun; NULL with a failure. */

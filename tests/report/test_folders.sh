@@ -43,6 +43,12 @@ cp -r bench all/bench_a_2026-01-03_00-00-00
 cp log.txt all
 [ "$(kinds all)" = "bench suite bench " ] || fail "a folder of folders: $(kinds all)"
 
+# A name with two dots is a name.
+cp -r later dots
+mv dots/sweep dots/a..b
+sed 's|"sweep/|"a..b/|' later/suite.json >dots/suite.json
+[ "$("$moxie" report --json dots | grep -c '"moxie.suite.run/1"')" = 5 ] || fail "the runs of a..b"
+
 # Numbers are those of the record, digit by digit.
 "$moxie" report --json bench >data.json
 grep -o '"p50": [0-9.]*' bench/bench.json >expected.txt

@@ -378,4 +378,10 @@ function build() {
   for (const empty of document.querySelectorAll(".figures:empty")) empty.closest("#scaling")?.remove();
 }
 
-build();
+try {
+  build();
+} catch (error) {
+  const says = `These records cannot be shown: ${error.message}`;
+  document.getElementById("report").replaceChildren(element("p", { class: "reason" }, says));
+  throw error;
+}
