@@ -6,7 +6,15 @@
 //   node test_page.mjs MOXIE NPM_FOLDER PICTURES_FOLDER     77: cannot run here
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
@@ -62,7 +70,7 @@ async function assertNumber(page, name, expected) {
   for (const { value, text } of there) {
     assert.equal(value, expected, name);
     // What people read is the same number, rounded.
-    const scales = { "µs": 1, ms: 1e3, s: 1e6, "%": 0.01, kB: 1e3, MB: 1e6 };
+    const scales = { µs: 1, ms: 1e3, s: 1e6, "%": 0.01, kB: 1e3, MB: 1e6 };
     const [, digits, unit] = /^([\d.,]+)[ ]?(.*)$/.exec(text);
     const read = Number(digits.replaceAll(",", "")) * (scales[unit] ?? 1);
     const step = (scales[unit] ?? 1) * 10 ** -(digits.split(".")[1] ?? "").length;
@@ -141,7 +149,10 @@ async function checkComparison(page, folder) {
   assert.equal(compared.length, 8);
   for (const row of compared) {
     const [shown] = await numbersOf(page, `compared later: sweep/0/${row.step} ${row.operation}`);
-    assert.ok(Math.abs(shown.value / row.speed - 1) < 1e-6, `speed of ${row.test} ${row.operation}`);
+    assert.ok(
+      Math.abs(shown.value / row.speed - 1) < 1e-6,
+      `speed of ${row.test} ${row.operation}`,
+    );
   }
 }
 

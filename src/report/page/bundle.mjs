@@ -23,7 +23,6 @@ function bundle(name) {
     target: "es2020",
     define: { "process.env.NODE_ENV": '"production"' },
     legalComments: "inline",
-    logOverride: { "ignored-bare-import": "silent" },
   });
   if (result.warnings.length > 0) process.exit(1);
   return result.outputFiles[0].text;

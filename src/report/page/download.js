@@ -18,7 +18,19 @@ function cell(value) {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-const settings = ["backend", "mode", "layout", "direction", "dtype", "ranks", "tokens", "hidden", "experts", "topk", "routing"];
+const settings = [
+  "backend",
+  "mode",
+  "layout",
+  "direction",
+  "dtype",
+  "ranks",
+  "tokens",
+  "hidden",
+  "experts",
+  "topk",
+  "routing",
+];
 const times = ["min", "p50", "p90", "p99", "max"];
 const rates = ["logical_bytes", "wire_bytes", "logical_gbps", "wire_gbps", "ceiling_share"];
 

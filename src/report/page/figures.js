@@ -2,7 +2,15 @@
 // The charts of one run, and of all of them. Each function gives a figure, or null where the records
 // have no data for it.
 import { chart } from "./charts.js";
-import { bytesText, countText, figure, rateText, speedKind, speedText, timeText } from "./format.js";
+import {
+  bytesText,
+  countText,
+  figure,
+  rateText,
+  speedKind,
+  speedText,
+  timeText,
+} from "./format.js";
 import { linesOver, operations } from "./runs.js";
 
 const percentiles = ["min", "p50", "p90", "p99", "max"];
@@ -27,10 +35,20 @@ const timeAxis = (name) => ({
 /** Percentiles of the run, of an earlier one and of the baseline beside it. */
 export function latency(run, earlier) {
   if (run.bench === null) return null;
-  const lines = operations.map((name) => ({ name, of: run.bench[name].time_us, name0: name, style: "solid" }));
+  const lines = operations.map((name) => ({
+    name,
+    of: run.bench[name].time_us,
+    operation: name,
+    style: "solid",
+  }));
   if (earlier)
     for (const name of operations)
-      lines.push({ name: `${name}, earlier`, of: earlier.bench[name].time_us, name0: name, style: "dashed" });
+      lines.push({
+        name: `${name}, earlier`,
+        of: earlier.bench[name].time_us,
+        operation: name,
+        style: "dashed",
+      });
   const baseline = run.bench.baseline;
   if (baseline)
     for (const name of operations)
@@ -38,7 +56,7 @@ export function latency(run, earlier) {
         lines.push({
           name: `${name}, ${baseline.name}`,
           of: baseline[name].time_us,
-          name0: name,
+          operation: name,
           style: "dotted",
         });
   const all = lines.flatMap((line) => percentiles.map((p) => line.of[p]));
@@ -56,8 +74,8 @@ export function latency(run, earlier) {
         type: "line",
         name: line.name,
         data: percentiles.map((p) => line.of[p]),
-        color: colours[line.name0],
-        symbol: line.name0 === "dispatch" ? "circle" : "rect",
+        color: colours[line.operation],
+        symbol: line.operation === "dispatch" ? "circle" : "rect",
         symbolSize: 8,
         lineStyle: { type: line.style, width: 2 },
         tooltip: { valueFormatter: timeText },
@@ -88,7 +106,12 @@ export function waits(run) {
       yAxis: timeAxis("time"),
       tooltip: { valueFormatter: timeText },
       series: operations.flatMap((name) => [
-        bar(`${name}: its own part`, all.map((rank) => rest(name, rank)), colours[name], name),
+        bar(
+          `${name}: its own part`,
+          all.map((rank) => rest(name, rank)),
+          colours[name],
+          name,
+        ),
         bar(
           `${name}: waiting`,
           all.map((rank) => of(name, rank).wait_us),
@@ -234,8 +257,7 @@ export function load(run) {
         {
           ...heat(
             tokens.map((count, i) => [i % columns, Math.floor(i / columns), count]),
-            ({ value }) =>
-              `expert ${value[1] * columns + value[0]}: ${countText(value[2])} tokens`,
+            ({ value }) => `expert ${value[1] * columns + value[0]}: ${countText(value[2])} tokens`,
           ),
           itemStyle: { borderColor: colours.surface, borderWidth: 1 },
         },
@@ -289,11 +311,16 @@ export function bandwidth(runs, sources, axis) {
         })),
       ),
     }),
-    heads: [axis === "tokens" ? "tokens a rank" : "ranks", ...lines.flatMap((line) => kinds.map((kind) => named(line, kind.name)))],
+    heads: [
+      axis === "tokens" ? "tokens a rank" : "ranks",
+      ...lines.flatMap((line) => kinds.map((kind) => named(line, kind.name))),
+    ],
     rows: all.map((x) => [
       String(x),
       ...lines.flatMap((line) =>
-        kinds.map(({ name }) => figure(line.points.find((point) => point.x === x)?.[name], rateText)),
+        kinds.map(({ name }) =>
+          figure(line.points.find((point) => point.x === x)?.[name], rateText),
+        ),
       ),
     ]),
   });
@@ -310,7 +337,11 @@ export function speeds(id, title, rows) {
     height: 100 + 28 * rows.length,
     option: (colours) => ({
       xAxis: { type: "value", name: "times the earlier speed", nameGap: 26, min: 0 },
-      yAxis: { type: "category", data: shown.map((row) => row.label), axisLabel: { width: innerWidth > 700 ? 300 : 150, overflow: "truncate" } },
+      yAxis: {
+        type: "category",
+        data: shown.map((row) => row.label),
+        axisLabel: { width: innerWidth > 700 ? 300 : 150, overflow: "truncate" },
+      },
       grid: { top: 16, right: 52 },
       legend: { show: false },
       tooltip: { valueFormatter: speedText },
@@ -320,7 +351,10 @@ export function speeds(id, title, rows) {
           barMaxWidth: 18,
           data: shown.map((row) => ({
             value: row.speed,
-            itemStyle: { color: colours[{ faster: "good", slower: "bad", same: "ceiling" }[speedKind(row.speed)]] },
+            itemStyle: {
+              color:
+                colours[{ faster: "good", slower: "bad", same: "ceiling" }[speedKind(row.speed)]],
+            },
           })),
           label: {
             show: true,

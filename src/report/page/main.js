@@ -4,8 +4,26 @@ import { forgetCharts } from "./charts.js";
 import { button, choice, element, section, table } from "./dom.js";
 import { downloads } from "./download.js";
 import { bandwidth, latency, load, phases, speeds, traffic, waits } from "./figures.js";
-import { bytesText, countText, figure, rateText, shareText, speedKind, speedText, stampText, timeText } from "./format.js";
-import { compare, hasPassed, listRuns, operations, shapeText, sourceNames, sourcesOf } from "./runs.js";
+import {
+  bytesText,
+  countText,
+  figure,
+  rateText,
+  shareText,
+  speedKind,
+  speedText,
+  stampText,
+  timeText,
+} from "./format.js";
+import {
+  compare,
+  hasPassed,
+  listRuns,
+  operations,
+  shapeText,
+  sourceNames,
+  sourcesOf,
+} from "./runs.js";
 import { tuning } from "./tuning.js";
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -48,7 +66,11 @@ function verdictOfAll() {
       idle > 0 ? badge("plain", `${idle} not run`) : null,
     ),
     ...failed.map((run) =>
-      element("p", { class: "reason" }, `${run.name}: ${run.status.replaceAll("_", " ")}. ${run.reason}`),
+      element(
+        "p",
+        { class: "reason" },
+        `${run.name}: ${run.status.replaceAll("_", " ")}. ${run.reason}`,
+      ),
     ),
   );
 }
@@ -79,7 +101,10 @@ function comparisons(run, operation) {
   const lines = [];
   const beside = run.bench.baseline?.[operation];
   if (beside)
-    lines.push([`the speed of the baseline ${run.bench.baseline.name}, measured beside it`, beside.speedup]);
+    lines.push([
+      `the speed of the baseline ${run.bench.baseline.name}, measured beside it`,
+      beside.speedup,
+    ]);
   const test = (sources[run.at].record.tests ?? []).find((one) => run.name.endsWith(one.folder));
   const row = sources[run.at].record.baseline?.rows.find(
     (one) => one.id === test?.id && one.step === test?.step && one.operation === operation,
@@ -180,7 +205,9 @@ function showRun(run, place) {
     ...[
       element("p", {}, verdict(run), run.bench ? ` ${shapeText(run.bench)}` : ""),
       run.reason ? element("p", { class: "reason" }, run.reason) : null,
-      run.bench ? element("div", { class: "cards" }, ...operations.map((name) => card(run, name))) : null,
+      run.bench
+        ? element("div", { class: "cards" }, ...operations.map((name) => card(run, name)))
+        : null,
       commandOf(run),
       run.bench ? element("p", { class: "quiet" }, `Ceiling: ${run.bench.ceiling.how}.`) : null,
       element(
@@ -224,12 +251,18 @@ function runSection() {
             runs.map(
               (run) =>
                 run.name +
-                (run.bench ? ` (${run.bench.ranks} ranks, ${run.bench.tokens} tokens)` : ` (${run.status})`),
+                (run.bench
+                  ? ` (${run.bench.ranks} ranks, ${run.bench.tokens} tokens)`
+                  : ` (${run.status})`),
             ),
             runs.indexOf(best),
             (index) => showRun(runs[index], place),
           ),
-          element("span", { class: "quiet" }, "First shown is the run with the highest dispatch bandwidth."),
+          element(
+            "span",
+            { class: "quiet" },
+            "First shown is the run with the highest dispatch bandwidth.",
+          ),
         );
   return section("run", "Result", choices, place);
 }
@@ -246,8 +279,16 @@ function runTable() {
           figure(run.bench.ranks, countText),
           figure(run.bench.tokens, countText),
           figure(run.bench[name].time_us.p50, timeText, `run ${run.name} ${name} p50`),
-          figure(run.bench[name].logical_gbps, (rate) => rate.toFixed(2), `run ${run.name} ${name} logical_gbps`),
-          figure(run.bench[name].wire_gbps, (rate) => rate.toFixed(2), `run ${run.name} ${name} wire_gbps`),
+          figure(
+            run.bench[name].logical_gbps,
+            (rate) => rate.toFixed(2),
+            `run ${run.name} ${name} logical_gbps`,
+          ),
+          figure(
+            run.bench[name].wire_gbps,
+            (rate) => rate.toFixed(2),
+            `run ${run.name} ${name} wire_gbps`,
+          ),
           figure(run.bench[name].ceiling_share, shareText, `run ${run.name} ${name} ceiling_share`),
         ]),
   );
@@ -263,9 +304,16 @@ function runTable() {
 }
 
 function scaling() {
-  return section("scaling", "Bandwidth", 
-    element("div", { class: "figures" },
-      bandwidth(runs, sources, "tokens"), bandwidth(runs, sources, "ranks")));
+  return section(
+    "scaling",
+    "Bandwidth",
+    element(
+      "div",
+      { class: "figures" },
+      bandwidth(runs, sources, "tokens"),
+      bandwidth(runs, sources, "ranks"),
+    ),
+  );
 }
 
 const machineOf = (source) => source.record.machine ?? null;
@@ -274,7 +322,8 @@ function comparisonSection() {
   if (compared.length === 0) return null;
   const others = compared.some(
     (row) =>
-      JSON.stringify(machineOf(sources[row.earlier])) !== JSON.stringify(machineOf(sources[row.last])),
+      JSON.stringify(machineOf(sources[row.earlier])) !==
+      JSON.stringify(machineOf(sources[row.last])),
   );
   const isOne = new Set(compared.map((row) => row.earlier)).size === 1;
   const label = (row) =>
@@ -282,8 +331,14 @@ function comparisonSection() {
   return section(
     "comparison",
     "Against earlier results",
-    others ? element("p", { class: "reason" }, "Not all of it was measured on the same machine.") : null,
-    speeds("speeds", "Speed", compared.map((row) => ({ label: label(row), speed: row.speed }))),
+    others
+      ? element("p", { class: "reason" }, "Not all of it was measured on the same machine.")
+      : null,
+    speeds(
+      "speeds",
+      "Speed",
+      compared.map((row) => ({ label: label(row), speed: row.speed })),
+    ),
     table(
       "The last results against each of the earlier ones",
       ["run", "call", "earlier", "earlier time", "time", "speed"],
@@ -337,10 +392,16 @@ function machineRows(machine) {
   const gpus = machine.gpus?.devices ?? [];
   return [
     ["processor", machine.cpu],
-    ["cores", `${machine.cores}, ${machine.numa_nodes} NUMA node${machine.numa_nodes === 1 ? "" : "s"}`],
+    [
+      "cores",
+      `${machine.cores}, ${machine.numa_nodes} NUMA node${machine.numa_nodes === 1 ? "" : "s"}`,
+    ],
     ["instructions", machine.isa],
     ["memory", bytesText(machine.memory_bytes)],
-    ["GPUs", gpus.length > 0 ? gpus.map((gpu) => gpu.name).join(", ") : (machine.gpus?.missing ?? "")],
+    [
+      "GPUs",
+      gpus.length > 0 ? gpus.map((gpu) => gpu.name).join(", ") : (machine.gpus?.missing ?? ""),
+    ],
     ["system", `${machine.os}, Linux ${machine.kernel}`],
   ].filter(([, text]) => text);
 }
@@ -349,7 +410,12 @@ function sourceDetails(source, name) {
   const record = source.record;
   const rows = [
     ["folder", source.path],
-    ["made by", source.kind === "tune" ? `moxie tune ${record.version}` : `moxie ${source.kind} ${record.version}`],
+    [
+      "made by",
+      source.kind === "tune"
+        ? `moxie tune ${record.version}`
+        : `moxie ${source.kind} ${record.version}`,
+    ],
     ...(source.kind === "suite" ? [["command", record.command.join(" ")]] : []),
     ...(record.notes ?? []).map((note) => ["note", note]),
     ...(record.machine ? machineRows(record.machine) : [["machine", record.setup?.machine ?? ""]]),
@@ -369,13 +435,22 @@ function build() {
     section(
       "sources",
       "Machine and command",
-      element("div", { class: "figures" }, ...sources.map((source, i) => sourceDetails(source, names[i]))),
+      element(
+        "div",
+        { class: "figures" },
+        ...sources.map((source, i) => sourceDetails(source, names[i])),
+      ),
     ),
     section("data-files", "Data", downloads(data, runs)),
-    element("footer", { class: "quiet" }, `Made by moxie ${data.version}. Nothing in this file is loaded from anywhere.`),
+    element(
+      "footer",
+      { class: "quiet" },
+      `Made by moxie ${data.version}. Nothing in this file is loaded from anywhere.`,
+    ),
   ];
   document.getElementById("report").replaceChildren(...parts.filter((part) => part !== null));
-  for (const empty of document.querySelectorAll(".figures:empty")) empty.closest("#scaling")?.remove();
+  for (const empty of document.querySelectorAll(".figures:empty"))
+    empty.closest("#scaling")?.remove();
 }
 
 try {

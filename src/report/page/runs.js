@@ -124,7 +124,16 @@ export function compare(runs) {
         const earlierUs = timeIn(runs, earlier, key, operation);
         const nowUs = timeIn(runs, last, key, operation);
         const name = runs.find((run) => run.key === key && run.at === last).name;
-        rows.push({ name, key, earlier, last, operation, earlierUs, nowUs, speed: earlierUs / nowUs });
+        rows.push({
+          name,
+          key,
+          earlier,
+          last,
+          operation,
+          earlierUs,
+          nowUs,
+          speed: earlierUs / nowUs,
+        });
       }
   }
   return rows;
@@ -161,7 +170,9 @@ export function linesOver(runs, sources, axis) {
   const groups = new Map();
   const lastSuite = sources.findLastIndex((source) => source.kind === "suite");
   const isSuite = (run) => sources[run.at].kind === "suite";
-  for (const run of runs.filter((one) => hasPassed(one) && (!isSuite(one) || one.at === lastSuite))) {
+  for (const run of runs.filter(
+    (one) => hasPassed(one) && (!isSuite(one) || one.at === lastSuite),
+  )) {
     const values = [isSuite(run) ? "suite" : "bench", ...rest.map((name) => run.bench[name])];
     const key = JSON.stringify(values);
     if (!groups.has(key)) groups.set(key, { values, runs: [] });

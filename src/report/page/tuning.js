@@ -10,7 +10,8 @@ const settingText = (setting) =>
     .map(([knob, value]) => `${knob}=${value}`)
     .join(" ");
 
-const gainText = (gain) => `${(100 * gain.gain).toFixed(1)}% ± ${(100 * gain.standard_error).toFixed(1)}%`;
+const gainText = (gain) =>
+  `${(100 * gain.gain).toFixed(1)}% ± ${(100 * gain.standard_error).toFixed(1)}%`;
 
 /** Candidates that were measured. */
 const measured = (phase) => phase.candidates.filter((candidate) => candidate.time_us !== null);
@@ -48,8 +49,7 @@ function landscape(id, phase, across, up) {
   const cells = bestOfCells(phase, across, up);
   const [fast, slow] = [Math.min, Math.max].map((end) => end(...cells.map((cell) => cell[3])));
   const ups = up ? up[1].map(String) : [""];
-  const words = ([x, y]) =>
-    `${across[0]}=${across[1][x]}${up ? `, ${up[0]}=${up[1][y]}` : ""}`;
+  const words = ([x, y]) => `${across[0]}=${across[1][x]}${up ? `, ${up[0]}=${up[1][y]}` : ""}`;
   return chart({
     id,
     title: `Settings: ${across[0]}${up ? ` and ${up[0]}` : ""}`,
@@ -170,27 +170,27 @@ export function tuning(source, at) {
   const setup = record.setup;
   const gain = record.performance.both?.over_default;
   const notes = [
-    record.noisy && `The machine is noisy: the default itself varies by ${shareText(record.noise)}.`,
+    record.noisy &&
+      `The machine is noisy: the default itself varies by ${shareText(record.noise)}.`,
     record.out_of_time && "The time limit ended a search.",
     record.stopped && "It was stopped before its end.",
   ].filter(Boolean);
   return element(
     "article",
     {},
-    element(
-      "h3",
-      {},
-      `${setup.shape}, ${setup.ranks} ranks, ${setup.backend}, ${setup.variant}`,
-    ),
+    element("h3", {}, `${setup.shape}, ${setup.ranks} ranks, ${setup.backend}, ${setup.variant}`),
     element(
       "p",
       {},
       element("strong", {}, record.verdict),
       gain ? ` Gain over the default, both calls: ${gainText(gain)} (standard error).` : "",
     ),
-    element("p", { class: "quiet" }, 
+    element(
+      "p",
+      { class: "quiet" },
       `${setup.tokens} tokens a rank, hidden ${setup.hidden}, ${setup.experts} experts, top-${setup.topk}, ` +
-      `routing ${setup.routing}; ${record.measured + record.resumed} measurements. ${notes.join(" ")}`),
+        `routing ${setup.routing}; ${record.measured + record.resumed} measurements. ${notes.join(" ")}`,
+    ),
     performanceTable(record),
     ...record.phases.flatMap((phase, i) => [
       record.phases.length > 1 ? element("h4", {}, `Search: ${phase.name}`) : null,
