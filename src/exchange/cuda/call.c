@@ -168,6 +168,12 @@ moxie_status_t cuda_verdict_error(const moxie_route_t *route, const cuda_verdict
         return mismatch_error(route, verdict, "wire_dtype");
     case CUDA_REFUSED_UNWEIGHTED:
         return mismatch_error(route, verdict, "unweighted");
+    case CUDA_REFUSED_SCALE_TYPE:
+        return mismatch_error(route, verdict, "scale_type");
+    case CUDA_REFUSED_SCALE_LAYOUT:
+        return mismatch_error(route, verdict, "scale_layout");
+    case CUDA_REFUSED_NO_DISPATCH:
+        return low_latency_no_dispatch(verdict->peer);
     case CUDA_REFUSED_NO_ROUTING:
         return error_set(MOXIE_ERR_ARGUMENT, "the route has no routing yet");
     default:
@@ -228,6 +234,9 @@ moxie_status_t cuda_route_settle(moxie_route_t *route)
     if (status != MOXIE_OK) {
         return status;
     }
+    if (state->shape.mode == MOXIE_MODE_LOW_LATENCY) {
+        return cuda_slots_settle(route);
+    }
     state->token_count = own->token_count;
     state->recv_row_count = report->recv_row_count;
     state->logical_row_count = report->logical_row_count;
@@ -239,7 +248,7 @@ moxie_status_t cuda_route_settle(moxie_route_t *route)
 moxie_status_t cuda_call_end(moxie_route_t *route, moxie_stream_t stream, moxie_status_t local,
                              moxie_status_t launched)
 {
-    const cuda_route_t *own = cuda_route_of(route);
+    cuda_route_t *own = cuda_route_of(route);
     const int is_capturing = cuda_is_capturing(stream);
     if (launched == MOXIE_OK && !is_capturing) {
         launched = cuda_check(cuda()->cuEventRecord(own->called, stream), "recording an event");
@@ -255,6 +264,7 @@ moxie_status_t cuda_call_end(moxie_route_t *route, moxie_stream_t stream, moxie_
     if (own->pinned->report.call.refusal != CUDA_REFUSED_NOT) {
         status = cuda_verdict_error(route, &own->pinned->report.call);
         own->pinned->report.call.refusal = CUDA_REFUSED_NOT; /* told here and now */
+        own->was_told = 1;
     }
     return status != MOXIE_OK ? status : error_adopt(&error);
 }

@@ -54,6 +54,9 @@ moxie_status_t cuda_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in
                              const moxie_dispatch_out_t *out, moxie_stream_t stream)
 {
     const int is_rank_major = route->state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR;
+    if (route->state->shape.mode == MOXIE_MODE_LOW_LATENCY) {
+        return cuda_slots_dispatch(route, in, out, stream);
+    }
     moxie_status_t status = cuda_call_begin(route, "dispatch");
     if (status != MOXIE_OK) {
         return status;

@@ -109,7 +109,7 @@ __device__ __forceinline__ bool is_plain_offer(const expectation &expected, cons
     bool is_plain = expected.has_routing && fields[CUDA_OFFER_STATUS] == 0 &&
                     fields[CUDA_OFFER_KIND] == op.fields[0][CUDA_OFFER_KIND];
 #pragma unroll
-    for (int32_t field = CUDA_OFFER_DTYPE; field <= CUDA_OFFER_UNWEIGHTED; field++) {
+    for (int32_t field = CUDA_OFFER_DTYPE; field <= CUDA_OFFER_SCALE_LAYOUT; field++) {
         is_plain = is_plain && fields[field] == op.fields[0][field];
     }
     return is_plain &&
