@@ -108,7 +108,10 @@ static moxie_status_t read_extent(moxie_route_t *route)
     const cuda_route_t *own = cuda_route_of(route);
     route_state_t *state = route->state;
     const int32_t rank = state->shape.rank;
-    state->recv_row_count = route->row_capacity;
+    /* All slots, in expert_major for each local expert. */
+    state->recv_row_count = state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR
+                                ? route_slot_count(&state->shape)
+                                : route->row_capacity;
     state->logical_row_count = 0;
     if (own->low_latency.routing_error.status != MOXIE_OK || cuda_is_capturing(own->fresh_on)) {
         return MOXIE_OK; /* nothing can be known yet */
