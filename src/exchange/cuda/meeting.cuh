@@ -327,7 +327,7 @@ __device__ __noinline__ void judge_calls(const cuda_channel_t &channel, operatio
             return;
         }
     }
-    for (int32_t field = CUDA_OFFER_DTYPE; field <= CUDA_OFFER_UNWEIGHTED; field++) {
+    for (int32_t field = CUDA_OFFER_DTYPE; field <= CUDA_OFFER_SCALE_LAYOUT; field++) {
         for (int32_t rank = 1; rank < channel.rank_count; rank++) {
             if (op.fields[rank][field] != op.fields[0][field]) {
                 refuse(op, CUDA_REFUSED_DTYPE + field - CUDA_OFFER_DTYPE, rank, op.fields[0][field],

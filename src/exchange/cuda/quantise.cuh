@@ -102,6 +102,72 @@ __device__ __forceinline__ uint32_t quantise_group(const uint32_t (&bf16)[pair_c
     return __float_as_uint(scale.scale);
 }
 
+/* Groups that a warp quantises at a time, and columns; and the groups of the longest part of a row.
+ */
+constexpr int32_t quantise_groups = 4;
+constexpr int32_t quantise_columns = quantise_groups * MOXIE_SCALE_COLUMNS;
+constexpr int32_t part_groups = 16;
+constexpr int32_t part_columns = part_groups * MOXIE_SCALE_COLUMNS;
+
+/* The group of a part whose scale quantise_part() leaves in this lane; beyond the last: none. */
+__device__ __forceinline__ int32_t group_of_lane()
+{
+    const int32_t group = quantise_groups * (lane_index() % 8) + lane_index() / 8;
+    return lane_index() % 8 < part_groups / quantise_groups ? group : part_groups;
+}
+
+/*
+ * All lanes: quantises part_columns columns of a row at most. load(column) gives the 8 numbers from
+ * a column on, store(column, fp8) takes them; both are called by all lanes together, each with its
+ * own column, for columns behind the end, too. Stores of 512 columns follow their loads and those
+ * of all columns before, so that fp8 may replace bf16 in place. Returns the bits of the scale of
+ * group_of_lane(), 0 behind the last group.
+ */
+template <typename load_t, typename store_t>
+__device__ __forceinline__ uint32_t quantise_part(int32_t columns, moxie_scale_type_t type,
+                                                  const load_t &load, const store_t &store)
+{
+    constexpr int depth = 2; /* whose arithmetic hides each other's latency */
+    const int32_t lane_column =
+        MOXIE_SCALE_COLUMNS * (lane_index() / 8) + wide_count * (lane_index() % 8);
+    uint32_t scales = 0;
+#pragma unroll 1
+    for (int32_t round = 0; quantise_columns * round < columns; round += depth) {
+        uint32_t bf16[depth][8];
+        uint32_t fp8[depth][4];
+#pragma unroll
+        for (int i = 0; i < depth; i++) {
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const uint4 eight = load(quantise_columns * (round + i) + lane_column + 64 * half);
+                bf16[i][4 * half] = eight.x;
+                bf16[i][4 * half + 1] = eight.y;
+                bf16[i][4 * half + 2] = eight.z;
+                bf16[i][4 * half + 3] = eight.w;
+            }
+        }
+        __syncwarp();
+#pragma unroll
+        for (int i = 0; i < depth; i++) {
+            const uint32_t bits = quantise_group<8>(bf16[i], type, fp8[i]);
+            const int32_t group_column =
+                quantise_columns * (round + i) + MOXIE_SCALE_COLUMNS * (lane_index() / 8);
+            if (lane_index() % 8 == round + i && group_column < columns) {
+                scales = bits;
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < depth; i++) {
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                store(quantise_columns * (round + i) + lane_column + 64 * half,
+                      make_uint2(fp8[i][2 * half], fp8[i][2 * half + 1]));
+            }
+        }
+    }
+    return scales;
+}
+
 } // namespace moxie
 
 #endif
