@@ -11,6 +11,8 @@ typedef enum cuda_kernel {
     CUDA_KERNEL_BARRIER,
     CUDA_KERNEL_UPDATE,
     CUDA_KERNEL_DISPATCH,
+    CUDA_KERNEL_DISPATCH_FP8,
+    CUDA_KERNEL_DISPATCH_QUANTISED,
     CUDA_KERNEL_COMBINE,
     CUDA_KERNEL_CEILING,
     CUDA_KERNEL_SLOTS_DISPATCH,
@@ -151,6 +153,10 @@ void cuda_offer_status(const moxie_route_t *route, moxie_status_t local, cuda_of
 /* Checks that a buffer begins in a window of the group and describes it in the offer. */
 moxie_status_t cuda_offer_buffer(const moxie_route_t *route, const void *pointer, const char *name,
                                  cuda_offer_t *offer);
+
+/* The same of a dispatch's recv_scales. */
+moxie_status_t cuda_offer_scales(const moxie_route_t *route, const dispatch_rows_t *rows,
+                                 const moxie_dispatch_out_t *out, cuda_offer_t *offer);
 
 /* Refuses what no kernel sums. */
 moxie_status_t cuda_check_dtype(const moxie_route_t *route, moxie_dtype_t dtype);

@@ -76,7 +76,7 @@ typedef enum cuda_offer_field {
     CUDA_OFFER_DTYPE,
     CUDA_OFFER_WIRE_DTYPE,
     CUDA_OFFER_UNWEIGHTED,
-    CUDA_OFFER_SCALE_TYPE, /* of fp8 rows, else 0 */
+    CUDA_OFFER_SCALE_TYPE, /* of a dispatch of fp8 rows; 0: rows have no scales */
     CUDA_OFFER_SCALE_LAYOUT,
     CUDA_OFFER_WANTS_GRADIENT,
     CUDA_OFFER_CAPACITY_LOW, /* rows of the named buffers, or of the route in an update */
@@ -87,6 +87,10 @@ typedef enum cuda_offer_field {
     CUDA_OFFER_OFFSET_HIGH,
     CUDA_OFFER_ROOM_LOW, /* bytes from there to the end of the smallest window among the buffers */
     CUDA_OFFER_ROOM_HIGH,
+    CUDA_OFFER_SCALES_WINDOW, /* of buffer 2, the rows' scales */
+    CUDA_OFFER_SCALES_OFFSET_LOW,
+    CUDA_OFFER_SCALES_OFFSET_HIGH,
+    CUDA_OFFER_SCALES_ROWS,  /* that it has room for */
     CUDA_OFFER_BAD_SLOT_LOW, /* update: token · topk + slot of the first bad id, ~0: none */
     CUDA_OFFER_BAD_SLOT_HIGH,
     CUDA_OFFER_BAD_ID_LOW, /* and that id */
@@ -130,9 +134,11 @@ typedef enum cuda_refusal {
     CUDA_REFUSED_UNWEIGHTED,
     CUDA_REFUSED_SCALE_TYPE,
     CUDA_REFUSED_SCALE_LAYOUT,
-    CUDA_REFUSED_GRADIENT, /* d_topk_weights is asked for and a rank brought nothing for it */
-    CUDA_REFUSED_MISSING,  /* a rank's buffer is NULL */
-    CUDA_REFUSED_WINDOW,   /* a rank's buffer does not fit into its window: need and room */
+    CUDA_REFUSED_GRADIENT,      /* d_topk_weights is asked for and a rank brought nothing for it */
+    CUDA_REFUSED_MISSING,       /* a rank's buffer is NULL */
+    CUDA_REFUSED_WINDOW,        /* a rank's buffer does not fit into its window: need and room */
+    CUDA_REFUSED_NO_SCALES,     /* a rank's recv_scales is NULL */
+    CUDA_REFUSED_SCALES_WINDOW, /* they do not fit into their window: rows needed and there */
     CUDA_REFUSED_NO_ROUTING,
     CUDA_REFUSED_NO_DISPATCH, /* low latency: a combine, and no dispatch has succeeded */
 } cuda_refusal_t;
@@ -226,7 +232,9 @@ typedef struct cuda_route_view {
     int64_t hidden;
     int64_t alignment;
     int64_t token_count_max;
-    uint64_t staging_offset; /* [token_count_max][rank_count] partials of staging_row_bytes */
+    /* [token_count_max][rank_count] partials of staging_row_bytes; in a dispatch scales that are
+     * not written to their place straight away */
+    uint64_t staging_offset;
     uint64_t staging_row_bytes;
     uint64_t gradient_offset; /* float [token_count_max][topk] */
     uint64_t arrival_offset;  /* cuda_arrival_t [rank_count · token_count_max] */
@@ -329,10 +337,17 @@ typedef struct cuda_dispatch_args {
     int32_t *row_source; /* moxie_row_source_t */
     int64_t *expert_count;
     int64_t *expert_start;
-    /* backward of a weighted combine */
-    int32_t scales; /* 1: rows are multiplied by their weights */
+    /* backward of combine */
+    int32_t is_weighted; /* rows are multiplied by their weights */
     const char *y;
     float *d_topk_weights;
+    /* dispatch of fp8 rows: their scales */
+    const uint32_t *source_scales; /* [token_count][scale_words], of rows that are fp8 at home */
+    uint32_t *recv_scales;         /* this rank's own: buffer 2 of its offer */
+    int32_t scale_type;            /* moxie_scale_type_t */
+    int32_t scale_words;           /* of a row */
+    int32_t has_column_scales;     /* recv_scales are column-major */
+    int64_t row_capacity;          /* words of their columns */
 } cuda_dispatch_args_t;
 
 /* combine, and backward of dispatch: rows from the experts home. */
