@@ -64,7 +64,7 @@ static const option_row_t table[OPTION_COUNT] = {
                  "again; backward always uses the forward's"},
     [OPTION_LAUNCH] = {.name = "launch",
                        CHOICE(launch, "stream|graph", 2),
-                       .help = "cuda: launch each call by itself or as a CUDA graph"},
+                       .help = "cuda: launch each call by itself, or ten as a CUDA graph"},
     [OPTION_TOKENS] = {.name = "tokens",
                        .placeholder = "T",
                        NUMBER(tokens, 1, 1 << 24),

@@ -43,7 +43,7 @@ static void write_head(const json_t *record, const char *shape_name, FILE *out)
                   text_at(record, "quantize")[0] == '\0' ? "" : ", quantize ",
                   text_at(record, "quantize"), text_at(record, "mode"), text_at(record, "layout"),
                   text_at(record, "direction"), text_at(record, "route"),
-                  strcmp(text_at(record, "launch"), "graph") == 0 ? ", a graph a call" : "");
+                  strcmp(text_at(record, "launch"), "graph") == 0 ? ", ten calls a graph" : "");
 }
 
 static void write_call(const char *name, const json_t *call, FILE *out)

@@ -51,8 +51,9 @@ static route_plan_t plan_route(const route_shape_t *shape)
         shape->layout == MOXIE_LAYOUT_RANK_MAJOR ? sizeof(cuda_slot_t) : sizeof(cuda_link_t);
     route_plan_t plan;
     memset(&plan, 0, sizeof(plan));
-    plan.counters = cuda_channel_counters(0, shape->rank_count, ranks + experts);
-    uint64_t end = cuda_channel_plan(0, shape->rank_count, ranks + experts, &plan.channel);
+    const uint64_t count_words = ranks + experts + (is_low_latency ? CUDA_BAD_WORDS : 0);
+    plan.counters = cuda_channel_counters(0, shape->rank_count, count_words);
+    uint64_t end = cuda_channel_plan(0, shape->rank_count, count_words, &plan.channel);
     plan.staging_row_bytes = memory_round_up((uint64_t)shape->hidden * 2, STAGING_BYTES);
     plan.staging = append(&end, standard * tokens * ranks, plan.staging_row_bytes);
     plan.gradient = append(&end, standard * slots, sizeof(float));

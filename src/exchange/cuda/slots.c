@@ -32,7 +32,6 @@ void cuda_slots_plan(const route_shape_t *shape, cuda_slots_t *out, uint64_t *en
     out->partial_bytes = memory_round_up(hidden * sizeof(float), LINE_BYTES);
     out->partials_offset = append(end, slots, out->partial_bytes);
     out->returned_offset = append(end, slots, sizeof(uint32_t));
-    out->begun_offset = append(end, (uint64_t)shape->rank_count, sizeof(uint32_t));
     out->rows = (void *)(uintptr_t)append(end, expert_major * slots, topk * sizeof(int32_t));
     out->blocks =
         (void *)(uintptr_t)append(end, CUDA_SLOTS_BLOCK_COUNT, sizeof(cuda_slots_block_t));

@@ -64,10 +64,11 @@ __device__ __forceinline__ int64_t slot_of(const cuda_slots_call_t &call, int32_
     return from * call.route.token_count_max + row;
 }
 
-/* All threads, first of all. */
+/* All threads, first of all; a barrier is to follow. The last warp looks: the others have rows and
+ * routings to ask for. */
 __device__ inline void slots_begin(const cuda_slots_call_t &call, slots_block &block)
 {
-    if (threadIdx.x == 0) {
+    if (threadIdx.x == blockDim.x - 32) {
         operation &op = block.op;
         const uint64_t revoked =
             *const_cast<volatile uint64_t *>(&call.channel.controls[call.channel.rank]->revoked);
@@ -85,7 +86,6 @@ __device__ inline void slots_begin(const cuda_slots_call_t &call, slots_block &b
         }
         dawdle(call.channel, op.epoch, call.halves);
     }
-    __syncthreads();
 }
 
 /* All threads, last of all. */
@@ -138,41 +138,46 @@ __device__ __forceinline__ bool slots_await(const cuda_slots_call_t &call, opera
     return true;
 }
 
-/* All threads of the clerk: tells every rank that this one has begun, and so has read what came to
- * it before. */
-__device__ inline void say_begun(const cuda_slots_call_t &call, const operation &op)
-{
-    const int32_t rank = (int32_t)threadIdx.x;
-    if (rank < call.channel.rank_count) {
-        __threadfence_system();
-        store_flag(slots_at<uint32_t>(call, rank, call.slots.begun_offset) + call.channel.rank,
-                   op.epoch);
-    }
-}
-
-/* All threads: until every peer has begun a later operation than `epoch`, in which this rank wrote
- * last to where it is to write now; 0: never. */
+/*
+ * All threads: until what this rank wrote to its peers in operation `epoch`, 0: none, may be
+ * overwritten. A rank's offer says that it has read what came before. Those of the last operation
+ * the clerk has met, so only for what was written there the present ones are waited for.
+ */
 __device__ inline void await_credit(const cuda_slots_call_t &call, operation &op, uint32_t epoch)
 {
     const int32_t rank = (int32_t)threadIdx.x;
-    if (epoch != 0 && rank < call.channel.rank_count && rank != call.channel.rank) {
-        const uint32_t *begun =
-            slots_at<uint32_t>(call, call.channel.rank, call.slots.begun_offset) + rank;
-        slots_await(call, op, rank, [=] { return (int32_t)(load_flag(begun) - epoch) > 0; });
+    if (epoch != 0 && epoch == op.epoch - 1 && rank < call.channel.rank_count) {
+        const uint64_t *word =
+            offer_words(call.channel, call.channel.rank, rank, op.epoch) + CUDA_OFFER_KIND;
+        const uint32_t now = op.epoch;
+        slots_await(call, op, rank, [=] { return (uint32_t)(load_word(word) >> 32) == now; });
     }
     __syncthreads();
 }
 
-/* All threads of the clerk: until all offers are there, and the same verdict on every rank.
- * `has_dispatched` is what a combine needs. True: the operation takes place. */
-__device__ inline bool clerk_judge(const cuda_slots_call_t &call, operation &op,
-                                   bool has_dispatched)
+/* A lane a rank: whether there is nothing to say about its offer, whatever the routing. */
+__device__ __forceinline__ bool is_plain_call(const operation &op, int32_t rank)
+{
+    const uint32_t *fields = op.fields[rank];
+    bool is_plain =
+        fields[CUDA_OFFER_STATUS] == 0 && fields[CUDA_OFFER_KIND] == op.fields[0][CUDA_OFFER_KIND];
+#pragma unroll
+    for (int32_t field = CUDA_OFFER_DTYPE; field <= CUDA_OFFER_SCALE_LAYOUT; field++) {
+        is_plain = is_plain && fields[field] == op.fields[0][field];
+    }
+    return is_plain;
+}
+
+/* All threads of the clerk: until all offers are there, and the same verdict on every rank; of a
+ * dispatch without what is to be said of routings. True: nothing speaks against it. */
+__device__ inline bool clerk_judge(const cuda_slots_call_t &call, operation &op)
 {
     operation_meet(call.channel, op, kind_of(call.offer));
-    if (threadIdx.x == 0 && !op.is_lost) {
-        judge_calls(call.channel, op, kind_of(call.offer), call.route.topk);
-        if (!op.is_refused && !has_dispatched) {
-            refuse(op, CUDA_REFUSED_NO_DISPATCH, 0, -1, -1);
+    if (threadIdx.x < 32 && !op.is_lost) {
+        const bool is_plain =
+            lane_index() >= call.channel.rank_count || is_plain_call(op, lane_index());
+        if (!__all_sync(all_lanes, is_plain) && lane_index() == 0) {
+            judge_calls(call.channel, op, kind_of(call.offer), call.route.topk);
         }
     }
     __syncthreads();

@@ -5,6 +5,7 @@
 #include "core/routing.h"
 #include "exchange/cuda/cuda.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* A block has a thread for each piece of a row, up to a limit, and for what else it does. */
@@ -52,6 +53,8 @@ static cuda_slots_call_t start(const moxie_route_t *route, cuda_op_kind_t kind, 
                               .halves = halves};
     call.channel.timeout_ns = own->channel.timeout_ns = cuda_timeout_ns(cuda_of(route->group));
     call.offer.fields[CUDA_OFFER_KIND] = (uint32_t)kind;
+    call.offer.fields[CUDA_OFFER_BAD_SLOT_LOW] = ~0u; /* none is known yet */
+    call.offer.fields[CUDA_OFFER_BAD_SLOT_HIGH] = ~0u;
     return call;
 }
 
@@ -93,7 +96,7 @@ static moxie_status_t finish(moxie_route_t *route, cuda_kernel_t kernel, uint32_
     const int is_whole = halves == (CUDA_HALF_SEND | CUDA_HALF_RECEIVE);
     const moxie_status_t launched =
         cuda_launch(cuda_of(route->group), kernel, calls_of(route)->block_count, threads,
-                    scratch_bytes, args, stream, CUDA_LAUNCH_BEHIND);
+                    scratch_bytes, args, stream, getenv("LL_AHEAD") ? CUDA_LAUNCH_AHEAD : CUDA_LAUNCH_BEHIND);
     const moxie_status_t status =
         cuda_call_end(route, stream, is_whole ? local : MOXIE_OK, launched);
     return status == MOXIE_OK && local != MOXIE_OK && halves == CUDA_HALF_RECEIVE

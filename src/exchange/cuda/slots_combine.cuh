@@ -15,16 +15,34 @@ namespace moxie
 constexpr int partial_depth = 4;
 
 struct slots_combine_shared : slots_block {
+    int32_t has_dispatched;
+    int64_t token_count;
     int32_t counts[CUDA_RANK_COUNT_MAX]; /* rows that each rank sent here */
     int32_t count_max;
+    int32_t rows[CUDA_RANK_COUNT_MAX]; /* those of this rank's token at hand at each rank */
 };
 
-/* All threads: what there is to send. */
-__device__ inline void read_counts(const cuda_slots_combine_args_t &args,
-                                   slots_combine_shared &shared)
+/* A warp, before a barrier: where the partials of a token come from. */
+__device__ __forceinline__ void read_rows(const cuda_slots_combine_args_t &args,
+                                          slots_combine_shared &shared, int64_t token)
+{
+    const int32_t rank_count = args.call.channel.rank_count;
+    if (lane_index() < rank_count) {
+        shared.rows[lane_index()] =
+            token < args.call.route.token_count_max
+                ? args.call.route.first_rows[token * rank_count + lane_index()]
+                : -1;
+    }
+}
+
+/* All threads, before a barrier: what dispatch has left. A warp looks for each thing, so that the
+ * loads are on their way together. */
+__device__ inline void read_dispatch(const cuda_slots_combine_args_t &args,
+                                     slots_combine_shared &shared)
 {
     const cuda_channel_t &channel = args.call.channel;
-    if (threadIdx.x < 32) {
+    const int32_t warp = (int32_t)threadIdx.x / 32;
+    if (warp == 0) {
         const int32_t rank = lane_index();
         const int32_t count =
             rank < channel.rank_count
@@ -37,8 +55,12 @@ __device__ inline void read_counts(const cuda_slots_combine_args_t &args,
         if (rank == 0) {
             shared.count_max = count_max;
         }
+    } else if (warp == 1) {
+        read_rows(args, shared, turn_of_block());
+    } else if (warp == 2 && lane_index() == 0) {
+        shared.has_dispatched = args.call.slots.report->has_dispatched;
+        shared.token_count = *args.call.route.token_count;
     }
-    __syncthreads();
 }
 
 /* A row that this block sends home: number `row` of those that `home` sent; none: row is -1. */
@@ -179,45 +201,37 @@ __device__ inline void send_partials(const cuda_slots_combine_args_t &args,
     }
 }
 
-/* All threads: until the partials of this block's tokens have come. */
+/* All threads: until the partials of a token have come. */
 __device__ inline void await_partials(const cuda_slots_combine_args_t &args,
-                                      slots_combine_shared &shared, int64_t token_count)
+                                      slots_combine_shared &shared)
 {
     const cuda_slots_call_t &call = args.call;
-    const int32_t rank_count = call.channel.rank_count;
-    const uint32_t *returned =
-        slots_at<uint32_t>(call, call.channel.rank, call.slots.returned_offset);
-    const uint32_t epoch = shared.op.epoch;
-    for (int32_t i = (int32_t)threadIdx.x;; i += (int32_t)blockDim.x) {
-        const int64_t token = turn_of_block() + (int64_t)(i / rank_count) * turn_count();
-        const int32_t rank = i % rank_count;
-        if (token >= token_count) {
-            break;
-        }
-        const int32_t row = call.route.first_rows[token * rank_count + rank];
-        if (row >= 0) {
-            const uint32_t *flag = returned + slot_of(call, rank, row);
-            slots_await(call, shared.op, rank, [=] { return load_flag(flag) == epoch; });
-        }
+    const int32_t rank = (int32_t)threadIdx.x;
+    if (rank < call.channel.rank_count && shared.rows[rank] >= 0) {
+        const uint32_t *flag =
+            slots_at<uint32_t>(call, call.channel.rank, call.slots.returned_offset) +
+            slot_of(call, rank, shared.rows[rank]);
+        const uint32_t epoch = shared.op.epoch;
+        slots_await(call, shared.op, rank, [=] { return load_flag(flag) == epoch; });
     }
     __syncthreads();
 }
 
 /* `count` columns of a token: the sum of its partials, by rank. */
 template <int count>
-__device__ __forceinline__ void sum_token(const cuda_slots_combine_args_t &args, int64_t token,
-                                          int64_t column)
+__device__ __forceinline__ void sum_columns(const cuda_slots_combine_args_t &args,
+                                            const slots_combine_shared &shared, int64_t token,
+                                            int64_t column)
 {
     const cuda_slots_call_t &call = args.call;
     const int32_t rank_count = call.channel.rank_count;
-    const int32_t *rows = call.route.first_rows + token * rank_count;
     float sum[count] = {};
     for (int32_t first = 0; first < rank_count; first += partial_depth) {
         float numbers[partial_depth][count];
         bool is_there[partial_depth];
 #pragma unroll
         for (int i = 0; i < partial_depth; i++) {
-            const int32_t row = first + i < rank_count ? rows[first + i] : -1;
+            const int32_t row = first + i < rank_count ? shared.rows[first + i] : -1;
             is_there[i] = row >= 0;
             if (is_there[i]) {
                 load_numbers<count>(partial_at(args, call.channel.rank, first + i, row), column,
@@ -236,17 +250,36 @@ __device__ __forceinline__ void sum_token(const cuda_slots_combine_args_t &args,
                          args.out_is_bf16, sum);
 }
 
-/* All threads: the results of this block's tokens. */
+/* All threads: the result of a token. */
 template <int count>
-__device__ __forceinline__ void sum_tokens(const cuda_slots_combine_args_t &args,
-                                           int64_t token_count)
+__device__ __forceinline__ void sum_token(const cuda_slots_combine_args_t &args,
+                                          const slots_combine_shared &shared, int64_t token)
 {
     const int32_t piece_count = (int32_t)((args.call.route.hidden + count - 1) / count);
-    for (int64_t token = turn_of_block(); token < token_count; token += turn_count()) {
 #pragma unroll 1
-        for (int32_t piece = (int32_t)threadIdx.x; piece < piece_count;
-             piece += (int32_t)blockDim.x) {
-            sum_token<count>(args, token, (int64_t)piece * count);
+    for (int32_t piece = (int32_t)threadIdx.x; piece < piece_count; piece += (int32_t)blockDim.x) {
+        sum_columns<count>(args, shared, token, (int64_t)piece * count);
+    }
+}
+
+/* All threads of a block that moves rows: the results of its tokens; shared.rows is of the first.
+ */
+__device__ inline void receive_partials(const cuda_slots_combine_args_t &args,
+                                        slots_combine_shared &shared)
+{
+    const bool is_wide = has_wide_rows(args, args.out);
+    for (int64_t token = turn_of_block(); token < shared.token_count; token += turn_count()) {
+        await_partials(args, shared);
+        if (shared.op.is_lost || shared.op.is_refused) {
+            return;
+        }
+        is_wide ? sum_token<wide_count>(args, shared, token) : sum_token<1>(args, shared, token);
+        if (token + turn_count() < shared.token_count) {
+            __syncthreads();
+            if (threadIdx.x < 32) {
+                read_rows(args, shared, token + turn_count());
+            }
+            __syncthreads();
         }
     }
 }
@@ -256,14 +289,16 @@ __device__ inline void clerk_combine(const cuda_slots_combine_args_t &args,
 {
     const cuda_slots_call_t &call = args.call;
     if ((call.halves & CUDA_HALF_SEND) != 0) {
-        say_begun(call, shared.op);
+        operation_offer(call.channel, shared.op, call.offer, nullptr);
         if (threadIdx.x == 0) {
             clerk_forget(call);
         }
-        operation_offer(call.channel, shared.op, call.offer, nullptr);
     }
     if (receives(call)) {
-        (void)clerk_judge(call, shared.op, call.slots.report->has_dispatched != 0);
+        if (clerk_judge(call, shared.op) && threadIdx.x == 0 && !shared.has_dispatched) {
+            shared.op.verdict.kind = kind_of(call.offer);
+            refuse(shared.op, CUDA_REFUSED_NO_DISPATCH, 0, -1, -1);
+        }
         clerk_report(call, shared.op);
     }
 }
@@ -272,29 +307,21 @@ extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
     moxie_slots_combine(const __grid_constant__ cuda_slots_combine_args_t args)
 {
     __shared__ slots_combine_shared shared;
+    await_previous_kernel();
+    let_next_kernel_launch();
     slots_begin(args.call, shared);
-    if (shared.op.is_lost) {
-        return;
-    }
-    if (is_clerk()) {
-        clerk_combine(args, shared);
-        slots_end(args.call, shared);
-        return;
-    }
-    const bool has_dispatched = args.call.slots.report->has_dispatched != 0;
-    if (sends(args.call) && has_dispatched) {
-        read_counts(args, shared);
-        send_partials(args, shared);
-    }
+    read_dispatch(args, shared);
     __syncthreads();
-    if (receives(args.call) && has_dispatched && !shared.op.is_lost && args.out != nullptr) {
-        const int64_t token_count = *args.call.route.token_count;
-        await_partials(args, shared, token_count);
-        if (shared.op.is_lost || shared.op.is_refused) { /* what has come is of no use */
-        } else if (has_wide_rows(args, args.out)) {
-            sum_tokens<wide_count>(args, token_count);
-        } else {
-            sum_tokens<1>(args, token_count);
+    if (is_clerk() && !shared.op.is_lost) {
+        clerk_combine(args, shared);
+    }
+    if (!is_clerk() && shared.has_dispatched && !shared.op.is_lost) {
+        if (sends(args.call)) {
+            send_partials(args, shared);
+        }
+        __syncthreads();
+        if (receives(args.call) && !shared.op.is_lost && args.out != nullptr) {
+            receive_partials(args, shared);
         }
     }
     slots_end(args.call, shared);

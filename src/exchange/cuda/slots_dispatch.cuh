@@ -15,11 +15,16 @@ namespace moxie
 {
 
 struct slots_dispatch_shared : slots_block {
-    unsigned long long bad_slot; /* clerk: the first, ~0: none */
-    uint32_t bad_fields[4];
+    /* The clerk's. */
+    unsigned long long bad_slot;        /* the first, ~0: none */
+    uint32_t masks[CUDA_SLOTS_THREADS]; /* the ranks that some tokens go to */
+    int32_t has_bad;                    /* some rank's routing is wrong */
+    /* The other blocks'. */
     uint32_t ranks;                       /* that the token at hand goes to, a bit each */
     int32_t earlier[CUDA_RANK_COUNT_MAX]; /* rows that the tokens before it send to each rank */
-    int32_t rows[CUDA_RANK_COUNT_MAX];    /* the token's row among this rank's there, -1: none */
+    int32_t sums[CUDA_SLOTS_THREADS / 32]
+                [CUDA_RANK_COUNT_MAX]; /* of those, what each warp counted */
+    int32_t rows[CUDA_RANK_COUNT_MAX]; /* the token's row among this rank's there, -1: none */
     /* Of the token's slots. */
     int32_t experts[MOXIE_TOPK_MAX]; /* -1: unused */
     uint32_t homes[MOXIE_TOPK_MAX];  /* place_of_expert, ~0: unused */
@@ -28,12 +33,17 @@ struct slots_dispatch_shared : slots_block {
     uint32_t arrived[CUDA_RANK_COUNT_MAX]; /* 1 + the row that came of each rank, 0: none */
 };
 
+__device__ __forceinline__ int64_t read_id(const cuda_slots_dispatch_args_t &args, int64_t slot)
+{
+    return args.is_int64 ? reinterpret_cast<const int64_t *>(args.topk_idx)[slot]
+                         : reinterpret_cast<const int32_t *>(args.topk_idx)[slot];
+}
+
 /* A slot's expert; -1: unused, or it does not exist. */
 __device__ __forceinline__ int32_t expert_of_slot(const cuda_slots_dispatch_args_t &args,
                                                   int64_t slot)
 {
-    const int64_t id = args.is_int64 ? reinterpret_cast<const int64_t *>(args.topk_idx)[slot]
-                                     : reinterpret_cast<const int32_t *>(args.topk_idx)[slot];
+    const int64_t id = read_id(args, slot);
     return id >= 0 && id < args.call.route.expert_count ? (int32_t)id : -1;
 }
 
@@ -66,7 +76,7 @@ __device__ __forceinline__ void read_slots(const cuda_slots_dispatch_args_t &arg
 }
 
 /* All threads: where the rows of a token go. `counted` tokens are in shared.earlier; afterwards all
- * before this one are. */
+ * up to this one are. */
 __device__ inline void place_token(const cuda_slots_dispatch_args_t &args,
                                    slots_dispatch_shared &shared, int64_t counted, int64_t token)
 {
@@ -84,17 +94,20 @@ __device__ inline void place_token(const cuda_slots_dispatch_args_t &args,
             sum += lane_index() == rank ? __popc(lanes) : 0;
         }
     }
-    if (sum != 0) {
-        atomicAdd(&shared.earlier[lane_index()], sum);
+    if (lane_index() < rank_count) {
+        shared.sums[threadIdx.x / 32][lane_index()] = sum;
     }
     __syncthreads();
     const int32_t rank = (int32_t)threadIdx.x;
     if (rank < rank_count) {
+        int32_t row = counted == 0 ? 0 : shared.earlier[rank];
+        for (int32_t warp = 0; warp < (int32_t)blockDim.x / 32; warp++) {
+            row += shared.sums[warp][rank];
+        }
         const bool goes = (shared.ranks >> rank & 1) != 0;
-        const int32_t row = goes ? shared.earlier[rank] : -1;
-        shared.rows[rank] = row;
-        shared.earlier[rank] += goes;
-        route.first_rows[token * rank_count + rank] = row;
+        shared.earlier[rank] = row + goes;
+        shared.rows[rank] = goes ? row : -1;
+        route.first_rows[token * rank_count + rank] = goes ? row : -1;
     }
     __syncthreads();
 }
@@ -320,12 +333,27 @@ __device__ inline void raise_token(const cuda_slots_dispatch_args_t &args,
     }
 }
 
-/* All threads of a block that moves rows: its tokens. */
+/* All threads: sends a token whose rows were placed. */
+__device__ __forceinline__ void send_token(const cuda_slots_dispatch_args_t &args,
+                                           slots_dispatch_shared &shared, row_pieces &row,
+                                           int64_t token, uint32_t *scales)
+{
+    if (args.call.route.layout != 1) {
+        count_places(args, shared, token);
+    }
+    push_row(args, shared, row, scales);
+    push_labels(args, shared, token);
+    if (args.scale_words > 0) {
+        push_scales(args, shared, row, token, scales);
+    }
+}
+
+/* All threads of a block that moves rows: its tokens. What the first needs is asked for before all
+ * else. */
 __device__ inline void send_tokens(const cuda_slots_dispatch_args_t &args,
                                    slots_dispatch_shared &shared, uint32_t *scales)
 {
     const cuda_slots_call_t &call = args.call;
-    const bool is_expert_major = call.route.layout != 1;
     int64_t counted = 0;
     for (int64_t token = turn_of_block(); token < call.route.token_count_max;
          token += turn_count()) {
@@ -333,9 +361,6 @@ __device__ inline void send_tokens(const cuda_slots_dispatch_args_t &args,
             row_pieces row(args, token);
             read_slots(args, shared, token);
             place_token(args, shared, counted, token);
-            if (is_expert_major) {
-                count_places(args, shared, token);
-            }
             if (counted == 0) {
                 await_credit(call, shared.op, shared.memory.rows_epoch);
             }
@@ -343,11 +368,7 @@ __device__ inline void send_tokens(const cuda_slots_dispatch_args_t &args,
             if (shared.op.is_lost || shared.op.is_refused) {
                 return;
             }
-            push_row(args, shared, row, scales);
-            push_labels(args, shared, token);
-            if (args.scale_words > 0) {
-                push_scales(args, shared, row, token, scales);
-            }
+            send_token(args, shared, row, token, scales);
         }
         raise_token(args, shared, token);
     }
@@ -512,8 +533,31 @@ __device__ inline void receive_tokens(const cuda_slots_dispatch_args_t &args,
     }
 }
 
-/* All threads of the clerk: counts this rank's routing into `counts`, rows for each rank and then
- * for each expert, and finds the first slot that is wrong. */
+/* The clerk, a thread a slot: counts its expert, and marks its rank at its token, number `index` of
+ * shared.masks. */
+__device__ __forceinline__ void count_slot(const cuda_slots_dispatch_args_t &args,
+                                           slots_dispatch_shared &shared, int64_t slot, int32_t k,
+                                           int32_t index, uint32_t *counts)
+{
+    const cuda_route_view_t &route = args.call.route;
+    const int64_t id = read_id(args, slot);
+    bool is_bad = id < -1 || id >= route.expert_count;
+#pragma unroll 4
+    for (int32_t back = 1; back <= k; back++) {
+        is_bad |= id >= 0 && read_id(args, slot - back) == id;
+    }
+    if (is_bad) {
+        atomicMin(&shared.bad_slot, (unsigned long long)slot);
+    } else if (id >= 0) {
+        atomicAdd(&counts[args.call.channel.rank_count + id], 1u);
+        atomicOr(&shared.masks[index], 1u << (__ldg(route.place_of_expert + id) >> 16));
+    }
+}
+
+/*
+ * All threads of the clerk: counts this rank's routing into `counts`: rows for each rank, then for
+ * each expert, then the first slot that is wrong and its id in CUDA_BAD_WORDS.
+ */
 __device__ inline void count_routing(const cuda_slots_dispatch_args_t &args,
                                      slots_dispatch_shared &shared, uint32_t *counts)
 {
@@ -524,166 +568,212 @@ __device__ inline void count_routing(const cuda_slots_dispatch_args_t &args,
          i += (int32_t)blockDim.x) {
         counts[i] = 0;
     }
-    if (threadIdx.x == 0) {
-        shared.bad_slot = ~0ull;
-    }
-    __syncthreads();
-    const auto read = [&](int64_t slot) {
-        return args.is_int64 ? reinterpret_cast<const int64_t *>(args.topk_idx)[slot]
-                             : reinterpret_cast<const int32_t *>(args.topk_idx)[slot];
-    };
-    for (int64_t token = threadIdx.x; token < args.token_count; token += blockDim.x) {
-        uint32_t ranks = 0;
-#pragma unroll 8
-        for (int32_t k = 0; k < topk; k++) {
-            const int64_t id = read(token * topk + k);
-            bool is_bad = id < -1 || id >= route.expert_count;
-            for (int32_t other = 0; other < k && id >= 0; other++) {
-                is_bad |= read(token * topk + other) == id;
-            }
-            if (is_bad) {
-                atomicMin(&shared.bad_slot, (unsigned long long)(token * topk + k));
-            } else if (id >= 0) {
-                atomicAdd(&counts[rank_count + id], 1u);
-                ranks |= 1u << (__ldg(route.place_of_expert + id) >> 16);
-            }
+    for (int64_t first = 0; first < args.token_count; first += blockDim.x) {
+        const int32_t tokens = (int32_t)min((int64_t)blockDim.x, args.token_count - first);
+        shared.masks[threadIdx.x] = 0;
+        __syncthreads();
+        for (int32_t i = (int32_t)threadIdx.x; i < tokens * topk; i += (int32_t)blockDim.x) {
+            const int32_t index = i / topk;
+            count_slot(args, shared, first * topk + i, i - index * topk, index, counts);
         }
-        for (; ranks != 0; ranks &= ranks - 1) {
-            atomicAdd(&counts[__ffs((int)ranks) - 1], 1u);
+        __syncthreads();
+        for (int32_t rank = 0; rank < rank_count; rank++) {
+            const uint32_t lanes =
+                __ballot_sync(all_lanes, (shared.masks[threadIdx.x] >> rank & 1) != 0);
+            if (lane_index() == 0 && lanes != 0) {
+                atomicAdd(&counts[rank], (uint32_t)__popc(lanes));
+            }
         }
     }
     __syncthreads();
     if (threadIdx.x == 0) {
-        const int64_t id = shared.bad_slot != ~0ull ? read((int64_t)shared.bad_slot) : 0;
-        shared.bad_fields[0] = (uint32_t)shared.bad_slot;
-        shared.bad_fields[1] = (uint32_t)(shared.bad_slot >> 32);
-        shared.bad_fields[2] = (uint32_t)id;
-        shared.bad_fields[3] = (uint32_t)((uint64_t)id >> 32);
+        uint32_t *bad = counts + rank_count + route.expert_count;
+        const int64_t id = shared.bad_slot != ~0ull ? read_id(args, (int64_t)shared.bad_slot) : 0;
+        bad[0] = (uint32_t)shared.bad_slot;
+        bad[1] = (uint32_t)(shared.bad_slot >> 32);
+        bad[2] = (uint32_t)id;
+        bad[3] = (uint32_t)((uint64_t)id >> 32);
         *route.token_count = args.token_count;
     }
     __syncthreads();
+}
+
+/* Words that a rank's clerk tells of its routing. */
+__device__ __forceinline__ int32_t count_word_count(const cuda_slots_call_t &call)
+{
+    return call.channel.rank_count + call.route.expert_count + CUDA_BAD_WORDS;
 }
 
 /* All threads of the clerk: its counts to every rank. */
 __device__ inline void send_counts(const cuda_slots_call_t &call, const operation &op,
                                    const uint32_t *counts)
 {
-    const int32_t count = call.channel.rank_count + call.route.expert_count;
-    for (int32_t i = (int32_t)threadIdx.x; i < call.channel.rank_count * count;
-         i += (int32_t)blockDim.x) {
-        const int32_t rank = i / count;
-        const int32_t index = i - rank * count;
-        store_word(count_words(call.channel, rank, call.channel.rank, op.epoch) + index,
-                   tagged(op.epoch, counts[index]));
+    const int32_t count = count_word_count(call);
+    for (int32_t i = (int32_t)threadIdx.x; i < count; i += (int32_t)blockDim.x) {
+        for (int32_t rank = 0; rank < call.channel.rank_count; rank++) {
+            store_word(count_words(call.channel, rank, call.channel.rank, op.epoch) + i,
+                       tagged(op.epoch, counts[i]));
+        }
     }
 }
 
-/* All threads of the clerk: all ranks' counts into the route's tables. */
-__device__ inline void receive_counts(const cuda_slots_call_t &call, operation &op)
+/* The clerk: a word of a rank's counts goes where it belongs; this rank's experts are summed up in
+ * `totals`. */
+__device__ __forceinline__ void keep_count(const cuda_slots_dispatch_args_t &args,
+                                           slots_dispatch_shared &shared, int32_t from,
+                                           int32_t index, uint32_t value, uint32_t *totals)
 {
-    const cuda_route_view_t &route = call.route;
-    const int32_t rank_count = call.channel.rank_count;
-    const int32_t count = rank_count + route.expert_count;
-    for (int32_t i = (int32_t)threadIdx.x; i < rank_count * count && !op.is_lost;
-         i += (int32_t)blockDim.x) {
-        const int32_t from = i / count;
-        const int32_t index = i - from * count;
-        uint32_t value = 0;
-        await_word(call.channel, op, from, kind_of(call.offer),
-                   count_words(call.channel, call.channel.rank, from, op.epoch) + index, &value);
-        if (index < rank_count) {
-            route.row_counts[from * rank_count + index] = (int32_t)value;
-        } else {
-            route.expert_counts[from * route.expert_count + index - rank_count] = (int32_t)value;
+    const cuda_route_view_t &route = args.call.route;
+    const int32_t rank_count = args.call.channel.rank_count;
+    const int32_t expert = index - rank_count;
+    if (expert < 0) {
+        route.row_counts[from * rank_count + index] = (int32_t)value;
+        if (index == args.call.channel.rank && args.source_count != nullptr) {
+            args.source_count[from] = value;
         }
+    } else if (expert < route.expert_count) {
+        const uint32_t place = __ldg(route.place_of_expert + expert);
+        route.expert_counts[from * route.expert_count + expert] = (int32_t)value;
+        if ((int32_t)(place >> 16) == args.call.channel.rank && value != 0) {
+            atomicAdd(&totals[place & 0xFFFFu], value);
+        }
+    } else {
+        const int32_t word = expert - route.expert_count;
+        shared.op.fields[from][CUDA_OFFER_BAD_SLOT_LOW + word] = value;
+        if (word < 2 && value != ~0u) {
+            shared.has_bad = 1;
+        }
+    }
+}
+
+/* All threads of the clerk: all ranks' counts. A few words are looked at together; each says by
+ * itself whether it is there. */
+__device__ inline void receive_counts(const cuda_slots_dispatch_args_t &args,
+                                      slots_dispatch_shared &shared, uint32_t *totals)
+{
+    const cuda_slots_call_t &call = args.call;
+    const int32_t count = count_word_count(call);
+    const int32_t all = call.channel.rank_count * count;
+    const uint32_t epoch = shared.op.epoch;
+    for (int32_t base = (int32_t)threadIdx.x; base < all;
+         base += piece_depth * (int32_t)blockDim.x) {
+        uint64_t words[piece_depth];
+        const bool is_there = slots_await(call, shared.op, base / count, [&] {
+            bool is_whole = true;
+#pragma unroll
+            for (int i = 0; i < piece_depth; i++) {
+                const int32_t at = base + i * (int32_t)blockDim.x;
+                const int32_t from = at / count;
+                words[i] =
+                    at < all ? peek_word(count_words(call.channel, call.channel.rank, from, epoch) +
+                                         at - from * count)
+                             : (uint64_t)epoch << 32;
+            }
+#pragma unroll
+            for (int i = 0; i < piece_depth; i++) {
+                is_whole = is_whole && (uint32_t)(words[i] >> 32) == epoch;
+            }
+            return is_whole;
+        });
+#pragma unroll
+        for (int i = 0; i < piece_depth; i++) {
+            const int32_t at = base + i * (int32_t)blockDim.x;
+            const int32_t from = at / count;
+            if (is_there && at < all) {
+                keep_count(args, shared, from, at - from * count, (uint32_t)words[i], totals);
+            }
+        }
+    }
+    __syncthreads();
+    if (threadIdx.x == 0 && shared.has_bad && !shared.op.is_lost) {
+        judge_calls(call.channel, shared.op, kind_of(call.offer), call.route.topk);
     }
     __syncthreads();
 }
 
 /* All threads of the clerk: the counts that the caller asked for. */
-__device__ inline void write_slot_counts(const cuda_slots_dispatch_args_t &args)
+__device__ inline void write_slot_counts(const cuda_slots_dispatch_args_t &args,
+                                         const uint32_t *totals)
 {
     const cuda_route_view_t &route = args.call.route;
-    const int32_t rank_count = args.call.channel.rank_count;
-    const int32_t me = args.call.channel.rank;
-    const int64_t slot_count = rank_count * route.token_count_max;
-    const int32_t *experts = route.expert_of_local + route.expert_start[me];
+    const int64_t slot_count = args.call.channel.rank_count * route.token_count_max;
     for (int32_t local = (int32_t)threadIdx.x; local <= route.local_expert_count;
          local += (int32_t)blockDim.x) {
         if (args.expert_start != nullptr) {
             args.expert_start[local] = local * slot_count;
         }
-        if (args.expert_count == nullptr || local == route.local_expert_count) {
-            continue;
+        if (args.expert_count != nullptr && local < route.local_expert_count) {
+            args.expert_count[local] = totals[local];
         }
-        int64_t sum = 0;
-        for (int32_t rank = 0; rank < rank_count; rank++) {
-            sum += route.expert_counts[rank * route.expert_count + experts[local]];
-        }
-        args.expert_count[local] = sum;
-    }
-    const int32_t rank = (int32_t)threadIdx.x;
-    if (rank < rank_count && args.source_count != nullptr) {
-        args.source_count[rank] = route.row_counts[rank * rank_count + me];
     }
 }
 
+/* `scratch` has room for this rank's counts, and behind them for those of its experts. */
 __device__ inline void clerk_dispatch(const cuda_slots_dispatch_args_t &args,
-                                      slots_dispatch_shared &shared, uint32_t *counts)
+                                      slots_dispatch_shared &shared, uint32_t *scratch)
 {
     const cuda_slots_call_t &call = args.call;
     operation &op = shared.op;
+    uint32_t *totals = scratch + count_word_count(call);
+    if (threadIdx.x == 0) {
+        shared.bad_slot = ~0ull;
+        shared.has_bad = 0;
+    }
+    for (int32_t i = (int32_t)threadIdx.x; i < call.route.local_expert_count;
+         i += (int32_t)blockDim.x) {
+        totals[i] = 0;
+    }
     if ((call.halves & CUDA_HALF_SEND) != 0) {
-        say_begun(call, op);
+        operation_offer(call.channel, op, call.offer, nullptr);
         if (threadIdx.x == 0) {
             clerk_forget(call);
             call.slots.report->has_dispatched = 0;
         }
         if (sends(call)) {
-            count_routing(args, shared, counts);
-            operation_offer(call.channel, op, call.offer, shared.bad_fields);
-            send_counts(call, op, counts);
-        } else {
-            operation_offer(call.channel, op, call.offer, nullptr);
+            count_routing(args, shared, scratch);
+            send_counts(call, op, scratch);
         }
     }
     if (!receives(call)) {
         return;
     }
-    if (clerk_judge(call, op, true)) {
-        receive_counts(call, op);
-        if (!op.is_lost) {
-            write_slot_counts(args);
+    __syncthreads();
+    if (clerk_judge(call, op)) {
+        receive_counts(args, shared, totals);
+    }
+    if (!op.is_lost && !op.is_refused) {
+        write_slot_counts(args, totals);
+        if (threadIdx.x == 0) {
             call.slots.report->has_dispatched = 1;
         }
     }
     clerk_report(call, op);
 }
 
-/* Dynamic shared memory: 32 bits for each rank and expert, each group of columns, and each slot of
- * a token of every rank, whichever is most. */
+/* Dynamic shared memory: 32 bits for each word of counts and each local expert, each group of
+ * columns, and each slot of a token of every rank, whichever is most. */
 extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
     moxie_slots_dispatch(const __grid_constant__ cuda_slots_dispatch_args_t args)
 {
     extern __shared__ __align__(16) uint32_t scratch[];
     __shared__ slots_dispatch_shared shared;
-    if (threadIdx.x < CUDA_RANK_COUNT_MAX) {
-        shared.earlier[threadIdx.x] = 0;
-    }
+    await_previous_kernel();
+    let_next_kernel_launch();
     slots_begin(args.call, shared);
-    if (shared.op.is_lost) {
+    if (is_clerk()) {
+        __syncthreads();
+        if (!shared.op.is_lost) {
+            clerk_dispatch(args, shared, scratch);
+        }
+        slots_end(args.call, shared);
         return;
     }
-    if (is_clerk()) {
-        clerk_dispatch(args, shared, scratch);
-    } else {
-        if (sends(args.call)) {
-            send_tokens(args, shared, scratch);
-        }
-        __syncthreads();
-        if (receives(args.call) && !shared.op.is_lost) {
-            receive_tokens(args, shared, reinterpret_cast<int32_t *>(scratch));
-        }
+    if (sends(args.call)) {
+        send_tokens(args, shared, scratch);
+    }
+    __syncthreads();
+    if (receives(args.call) && !shared.op.is_lost) {
+        receive_tokens(args, shared, reinterpret_cast<int32_t *>(scratch));
     }
     slots_end(args.call, shared);
 }

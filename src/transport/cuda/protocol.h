@@ -98,6 +98,10 @@ typedef enum cuda_offer_field {
     CUDA_OFFER_FIELD_COUNT,
 } cuda_offer_field_t;
 
+/* Low latency: words behind a rank's counts that tell what is wrong with its routing, as the last
+ * four fields of an offer do. */
+#define CUDA_BAD_WORDS 4
+
 /* Words of an offer in memory, and of the error (a moxie_error_t) behind it. */
 #define CUDA_OFFER_WORDS 32
 #define CUDA_ERROR_WORDS 112
@@ -217,7 +221,8 @@ typedef struct cuda_channel {
     const cuda_window_part_t *windows; /* [CUDA_WINDOW_COUNT_MAX][rank_count] */
     uint64_t offer_offset; /* uint64_t [2 banks][rank_count][CUDA_OFFER_WORDS + CUDA_ERROR_WORDS] */
     uint64_t count_offset; /* uint64_t [2 banks][rank_count][count_words] */
-    uint64_t count_words;  /* rank_count + expert_count; 0 in a group's own channel */
+    uint64_t count_words;  /* rank_count + expert_count, in low latency CUDA_BAD_WORDS more; 0 in a
+                              group's own channel */
     uint64_t flag_offset;  /* uint32_t [CUDA_FLAG_COUNT][rank_count][CUDA_BLOCK_COUNT_MAX] */
     uint64_t timeout_ns;
     uint64_t delay_seed; /* test builds: blocks wait here and there; 0: never */
@@ -296,7 +301,6 @@ typedef struct cuda_slots {
     uint64_t partials_offset; /* [slots] partials of partial_bytes, by rank that sums them */
     uint64_t partial_bytes;
     uint64_t returned_offset; /* uint32_t [rank_count][token_count_max] a partial has come */
-    uint64_t begun_offset;    /* uint32_t [rank_count] the operation that a rank has begun */
     /* This rank's own. */
     int32_t *rows;              /* expert_major: [slots][topk] row of each slot, -1: none */
     cuda_slots_block_t *blocks; /* [CUDA_SLOTS_BLOCK_COUNT] */
