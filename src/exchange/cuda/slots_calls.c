@@ -94,9 +94,9 @@ static moxie_status_t finish(moxie_route_t *route, cuda_kernel_t kernel, uint32_
 {
     const moxie_error_t mine = *error_detail();
     const int is_whole = halves == (CUDA_HALF_SEND | CUDA_HALF_RECEIVE);
-    const moxie_status_t launched =
-        cuda_launch(cuda_of(route->group), kernel, calls_of(route)->block_count, threads,
-                    scratch_bytes, args, stream, getenv("LL_AHEAD") ? CUDA_LAUNCH_AHEAD : CUDA_LAUNCH_BEHIND);
+    const moxie_status_t launched = cuda_launch(
+        cuda_of(route->group), kernel, calls_of(route)->block_count, threads, scratch_bytes, args,
+        stream, getenv("LL_AHEAD") ? CUDA_LAUNCH_AHEAD : CUDA_LAUNCH_BEHIND);
     const moxie_status_t status =
         cuda_call_end(route, stream, is_whole ? local : MOXIE_OK, launched);
     return status == MOXIE_OK && local != MOXIE_OK && halves == CUDA_HALF_RECEIVE

@@ -29,7 +29,7 @@ __device__ __forceinline__ void read_rows(const cuda_slots_combine_args_t &args,
     const int32_t rank_count = args.call.channel.rank_count;
     if (lane_index() < rank_count) {
         shared.rows[lane_index()] =
-            token < args.call.route.token_count_max
+            token >= 0 && token < args.call.route.token_count_max
                 ? args.call.route.first_rows[token * rank_count + lane_index()]
                 : -1;
     }
