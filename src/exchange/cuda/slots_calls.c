@@ -76,7 +76,7 @@ static uint32_t thread_count(int64_t row_bytes)
 /* What slots_dispatch.cuh keeps in dynamic shared memory. */
 static uint32_t dispatch_scratch_bytes(const route_shape_t *shape)
 {
-    const int64_t counts[] = {shape->rank_count + shape->expert_count,
+    const int64_t counts[] = {shape->rank_count + 2 * shape->expert_count + CUDA_BAD_WORDS,
                               shape->rank_count * shape->topk,
                               (shape->hidden + MOXIE_SCALE_COLUMNS - 1) / MOXIE_SCALE_COLUMNS};
     int64_t most = 0;
