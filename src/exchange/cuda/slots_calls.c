@@ -5,7 +5,6 @@
 #include "core/routing.h"
 #include "exchange/cuda/cuda.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* A block has a thread for each piece of a row, up to a limit, and for what else it does. */
@@ -92,11 +91,14 @@ static moxie_status_t finish(moxie_route_t *route, cuda_kernel_t kernel, uint32_
                              uint32_t scratch_bytes, const void *args, uint32_t halves,
                              moxie_status_t local, moxie_stream_t stream)
 {
+    const cuda_exchange_t *exchange = cuda_of(route->group);
     const moxie_error_t mine = *error_detail();
     const int is_whole = halves == (CUDA_HALF_SEND | CUDA_HALF_RECEIVE);
-    const moxie_status_t launched = cuda_launch(
-        cuda_of(route->group), kernel, calls_of(route)->block_count, threads, scratch_bytes, args,
-        stream, getenv("LL_AHEAD") ? CUDA_LAUNCH_AHEAD : CUDA_LAUNCH_BEHIND);
+    /* Blocks that came ahead would take their places from ranks that share the GPU. */
+    const cuda_launch_order_t order =
+        exchange->transport->ranks_on_device == 1 ? CUDA_LAUNCH_AHEAD : CUDA_LAUNCH_BEHIND;
+    const moxie_status_t launched = cuda_launch(exchange, kernel, calls_of(route)->block_count,
+                                                threads, scratch_bytes, args, stream, order);
     const moxie_status_t status =
         cuda_call_end(route, stream, is_whole ? local : MOXIE_OK, launched);
     return status == MOXIE_OK && local != MOXIE_OK && halves == CUDA_HALF_RECEIVE

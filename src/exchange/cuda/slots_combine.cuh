@@ -122,20 +122,18 @@ __device__ __forceinline__ char *partial_at(const cuda_slots_combine_args_t &arg
            slot_of(call, from, row) * call.slots.partial_bytes;
 }
 
-/* All threads: this block's partials, `count` columns a thread at a time. Loads of some go ahead of
- * their stores. */
-template <int count>
-__device__ __forceinline__ void push_partials(const cuda_slots_combine_args_t &args,
-                                              const slots_combine_shared &shared, int32_t row_count)
-{
-    const cuda_slots_call_t &call = args.call;
-    const int32_t piece_count = (int32_t)((call.route.hidden + count - 1) / count);
-#pragma unroll 1
-    for (int32_t first = (int32_t)threadIdx.x; first < row_count * piece_count;
-         first += piece_depth * (int32_t)blockDim.x) {
-        float numbers[piece_depth][count];
-        char *targets[piece_depth];
-        int32_t columns[piece_depth];
+/* Pieces of partials on their way through a thread's registers, `count` columns each. */
+template <int count> struct partial_pieces {
+    float numbers[piece_depth][count];
+    char *targets[piece_depth]; /* NULL: none */
+    int32_t columns[piece_depth];
+
+    /* Those of units of work from `first` on, the block's threads in turn. */
+    __device__ __forceinline__ void load(const cuda_slots_combine_args_t &args,
+                                         const slots_combine_shared &shared, int32_t row_count,
+                                         int32_t piece_count, int32_t first)
+    {
+        const cuda_slots_call_t &call = args.call;
 #pragma unroll
         for (int i = 0; i < piece_depth; i++) {
             const int32_t unit = first + i * (int32_t)blockDim.x;
@@ -149,6 +147,10 @@ __device__ __forceinline__ void push_partials(const cuda_slots_combine_args_t &a
                 sum_partial<count>(args, slot_of(call, row.home, row.row), columns[i], numbers[i]);
             }
         }
+    }
+
+    __device__ __forceinline__ void store(const cuda_slots_combine_args_t &args) const
+    {
 #pragma unroll
         for (int i = 0; i < piece_depth; i++) {
             if (targets[i] != nullptr) {
@@ -156,6 +158,29 @@ __device__ __forceinline__ void push_partials(const cuda_slots_combine_args_t &a
             }
         }
     }
+};
+
+/* All threads: this block's partials. The first are made before it is known whether they may be
+ * stored. False: they may not. */
+template <int count>
+__device__ __forceinline__ bool push_partials(const cuda_slots_combine_args_t &args,
+                                              slots_combine_shared &shared, int32_t row_count)
+{
+    const int32_t piece_count = (int32_t)((args.call.route.hidden + count - 1) / count);
+    partial_pieces<count> pieces;
+    pieces.load(args, shared, row_count, piece_count, (int32_t)threadIdx.x);
+    await_credit(args.call, shared.op, shared.memory.partials_epoch);
+    if (shared.op.is_lost || shared.op.is_refused) {
+        return false;
+    }
+    pieces.store(args);
+#pragma unroll 1
+    for (int32_t first = (int32_t)threadIdx.x + piece_depth * (int32_t)blockDim.x;
+         first < row_count * piece_count; first += piece_depth * (int32_t)blockDim.x) {
+        pieces.load(args, shared, row_count, piece_count, first);
+        pieces.store(args);
+    }
+    return true;
 }
 
 /* Whether rows and results are such that a thread can take 8 columns at a time. */
@@ -174,14 +199,11 @@ __device__ inline void send_partials(const cuda_slots_combine_args_t &args,
     const int32_t row_count = unit_count > turn_of_block()
                                   ? (unit_count - turn_of_block() + turn_count() - 1) / turn_count()
                                   : 0;
-    await_credit(call, shared.op, shared.memory.partials_epoch);
-    if (shared.op.is_lost || shared.op.is_refused) {
+    const bool is_pushed = has_wide_rows(args, args.source)
+                               ? push_partials<wide_count>(args, shared, row_count)
+                               : push_partials<1>(args, shared, row_count);
+    if (!is_pushed) {
         return;
-    }
-    if (has_wide_rows(args, args.source)) {
-        push_partials<wide_count>(args, shared, row_count);
-    } else {
-        push_partials<1>(args, shared, row_count);
     }
     __syncthreads();
     for (int32_t i = (int32_t)threadIdx.x; i < row_count; i += (int32_t)blockDim.x) {
@@ -256,7 +278,7 @@ __device__ __forceinline__ void sum_token(const cuda_slots_combine_args_t &args,
                                           const slots_combine_shared &shared, int64_t token)
 {
     const int32_t piece_count = (int32_t)((args.call.route.hidden + count - 1) / count);
-#pragma unroll 1
+#pragma unroll 2
     for (int32_t piece = (int32_t)threadIdx.x; piece < piece_count; piece += (int32_t)blockDim.x) {
         sum_columns<count>(args, shared, token, (int64_t)piece * count);
     }
