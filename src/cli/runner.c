@@ -9,8 +9,11 @@
 #include "bench/progress.h"
 #include "bench/record.h"
 #include "bench/stopping.h"
+#include "bench/text_json.h"
 #include "bench/watchdog.h"
 #include "cli/cli.h"
+#include "cli/gpus.h"
+#include "suite/command_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +33,27 @@ static void tell_flights(const runner_t *runner, const plan_t *plan, const run_r
     }
 }
 
+/* Adds to the record what only the process that publishes it knows. */
+static void complete(const plan_t *plan, json_t *record)
+{
+    char *command = command_text(plan->options);
+    record_complete(record);
+    json_object_set_new(record, "command", text_json(command));
+    free(command);
+    if (plan->place.is_cuda) { /* the ranks have ended: this process may look at GPUs itself */
+        json_object_set_new(json_object_get(record, "machine"), "gpus", gpus_json());
+    }
+}
+
+static bool publish(const runner_t *runner, const plan_t *plan, const run_result_t *result,
+                    failure_t *failure)
+{
+    complete(plan, result->record);
+    return runner->publish(runner->ctx, plan, result, failure) &&
+           (result->mismatch[0] == '\0' ||
+            failure_set(failure, EXIT_FAILED, "NOT VERIFIED: %s", result->mismatch));
+}
+
 /* The ranks are started here, and watched. */
 static bool run_here(const runner_t *runner, failure_t *failure)
 {
@@ -38,8 +62,7 @@ static bool run_here(const runner_t *runner, failure_t *failure)
     bool is_planned = plan_make(&plan, runner->options, runner->launcher, failure);
     plan.has_progress = progress_is_visible();
     bool is_done = is_planned && runner->open(runner->ctx, &plan, failure) &&
-                   launch_run(&plan, &result, failure) &&
-                   runner->publish(runner->ctx, &plan, &result, failure);
+                   launch_run(&plan, &result, failure) && publish(runner, &plan, &result, failure);
     if (failure->exit_code == EXIT_PEER) {
         tell_flights(runner, &plan, &result);
     }
@@ -90,15 +113,14 @@ static bool try_outputs(const runner_t *runner, const plan_t *plan, failure_t *f
 }
 
 /* A stop signal waits until all of it is there, or nothing. */
-static void publish(const runner_t *runner, const plan_t *plan, const run_result_t *result,
-                    failure_t *failure)
+static void publish_launched(const runner_t *runner, const plan_t *plan, const run_result_t *result,
+                             failure_t *failure)
 {
     if (plan->launcher.rank != 0) {
         return;
     }
     stopping_hold();
-    (void)(runner->open(runner->ctx, plan, failure) &&
-           runner->publish(runner->ctx, plan, result, failure));
+    (void)(runner->open(runner->ctx, plan, failure) && publish(runner, plan, result, failure));
     runner->discard(runner->ctx);
     (void)fflush(stdout); /* launchers may end this rank as soon as another one has ended */
     stopping_release();
@@ -123,7 +145,7 @@ static bool run_launched(job_t *job, failure_t *failure)
     bool is_run = has_met && launched_agree(&job->launched, failure) &&
                   launched_run(&job->launched, &plan, &result, failure);
     if (is_run) {
-        publish(runner, &plan, &result, failure);
+        publish_launched(runner, &plan, &result, failure);
         is_run = launched_agree(&job->launched, failure);
     }
     run_result_release(&result);

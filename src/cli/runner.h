@@ -17,7 +17,8 @@ typedef struct runner {
     /* Before the run: refuses what could not be written after it. */
     bool (*open)(void *ctx, const plan_t *plan, failure_t *failure);
 
-    /* After it. False when something is not as it should be, a mismatch too. */
+    /* After it: hands on the complete record, whether it is verified or not. That it is not makes
+     * the failure here. */
     bool (*publish)(void *ctx, const plan_t *plan, const run_result_t *result, failure_t *failure);
 
     /* A peer was lost: keeps what its ranks did last. NULL: it is printed only. */
