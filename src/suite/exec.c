@@ -41,9 +41,11 @@ bool exec_find_ranks(exec_t *exec, failure_t *failure)
     if (!launcher_narrow(&own, failure))
         return false;
     exec->launcher.host_index = own.host_index;
-    /* A task that has the node for itself starts the ranks: it is none. */
-    exec->session.launcher =
-        own.rank_count > 1 ? own : (launcher_t){.rank_count = 1, .host_index = -1};
+    /* A task that has its node for itself, as all others have, is no rank: it starts them. */
+    bool starts_ranks =
+        own.rank_count == 1 &&
+        (exec->launcher.host_count == 0 || exec->launcher.host_count == exec->launcher.rank_count);
+    exec->session.launcher = starts_ranks ? (launcher_t){.rank_count = 1, .host_index = -1} : own;
     if (gethostname(exec->session.host, sizeof(exec->session.host) - 1) != 0)
         (void)strcpy(exec->session.host, "localhost");
     return true;
