@@ -12,7 +12,7 @@ for purpose in "${@:-build}"; do
         libcmocka-dev libjansson-dev libtomlplusplus-dev libhwloc-dev zlib1g-dev
         libsqlite3-dev libyaml-dev openmpi-bin libopenmpi-dev" ;;
     report) command -v npm >/dev/null || packages="${packages-} nodejs npm" ;;
-    test) packages="${packages-} iproute2 munge slurm-wlm patchelf chromium" ;;
+    test) packages="${packages-} iproute2 munge slurm-wlm patchelf chromium python3" ;;
     package) packages="${packages-} patchelf" ;;
     docs) packages="${packages-} doxygen" ;;
     tidy) packages="${packages-} clang-format clang-tidy cppcheck" ;;
