@@ -117,7 +117,7 @@ int cmd_suite_exec(int argc, char **argv)
                "(legacy, elastic, deepep ...) mean auto. Under srun, torchrun or mpirun the tasks "
                "of a node are the ranks, and a single one starts them. The ranks of each node are "
                "a group of their own. NUM_SMS of the environment is --sms of moxie bench. "
-               "docs/suite.md has the keys, and how to mount Moxie into a container.\n\n"
+               "docs/cloudai.md has the keys, and how to mount Moxie into a container.\n\n"
                "Exit codes: 0 measured and verified; 1 failed, or not verified; 2 bad usage or "
                "input; 3 a peer was lost; 77 not available here."};
     exec_t *exec = calloc(1, sizeof(*exec));
