@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Turns config.yaml and the environment into options, and a result into the files that are wanted.
- */
+/* From config.yaml and environment to options, from a result to the files that are wanted. */
 #include "suite/exec.h"
 
 #include "bench/place.h"
