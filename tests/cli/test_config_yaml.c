@@ -159,7 +159,7 @@ static void test_mistakes(void **state)
 static void test_too_much(void **state)
 {
     (void)state;
-    enum { KEY_COUNT = 400, LINE_BYTES = 16 };
+    enum { KEY_COUNT = 400, LINE_BYTES = 24 };
     static char text[KEY_COUNT * LINE_BYTES + 1];
     for (int i = 0; i < KEY_COUNT; i++)
         (void)snprintf(text + strlen(text), LINE_BYTES, "key%d: 1\n", i);
