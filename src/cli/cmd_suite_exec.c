@@ -65,9 +65,8 @@ static const struct argp_option flags[] = {
     {"output-dir", KEY_OUTPUT_DIR, "DIR", 0,
      "Where the folder of results is made (default: results)", 0},
     {"ranks", KEY_RANKS, "N", 0,
-     "Ranks of this node, when this process starts them (default: LOCAL_WORLD_SIZE, else a GPU "
-     "each "
-     "up to 8, else 4)",
+     "Ranks of this node, when this process starts them (default: LOCAL_WORLD_SIZE, else one a "
+     "GPU up to 8, else 4)",
      0},
     {0}};
 

@@ -17,8 +17,8 @@ typedef struct runner {
     /* Before the run: refuses what could not be written after it. */
     bool (*open)(void *ctx, const plan_t *plan, failure_t *failure);
 
-    /* After it: hands on the complete record, whether it is verified or not. That it is not makes
-     * the failure here. */
+    /* After it, with the complete record, verified or not; of a mismatch the runner itself makes a
+     * failure. */
     bool (*publish)(void *ctx, const plan_t *plan, const run_result_t *result, failure_t *failure);
 
     /* A peer was lost: keeps what its ranks did last. NULL: it is printed only. */
@@ -37,7 +37,7 @@ typedef struct runner {
  */
 void runner_run(const runner_t *runner, failure_t *failure);
 
-/* Tells why the options of a run make none. */
+/* Tells of a failure of a process that does not get as far as that. */
 void runner_tell(const runner_t *runner, const failure_t *failure);
 
 #endif
