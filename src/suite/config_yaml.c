@@ -89,13 +89,6 @@ static char *read_scalar(reading_t *reading, const char *key)
     return text;
 }
 
-static bool has_key(const config_yaml_t *config, const char *key, int32_t *line)
-{
-    const toml_node_t *node = toml_find(&config->table, key);
-    *line = node == NULL ? 0 : node->line;
-    return node != NULL;
-}
-
 /* Takes over a key and its value. What a text means, settings decide. */
 static void keep(config_yaml_t *config, char *key, char *value, const yaml_mark_t *mark)
 {
@@ -112,18 +105,18 @@ static void keep(config_yaml_t *config, char *key, char *value, const yaml_mark_
 /* The value that follows a key, which this takes over. False: the rest cannot be read. */
 static bool read_value(reading_t *reading, char *key, const yaml_mark_t *mark)
 {
-    int32_t line = 0;
-    char twice[64];
+    char twice[64] = "";
     char *value = read_scalar(reading, key);
+    const toml_node_t *first = toml_find(&reading->config->table, key);
     bool is_full = reading->config->table.child_count == ENTRY_COUNT_MAX;
-    bool is_twice = has_key(reading->config, key, &line);
-    if (value != NULL && !is_twice && !is_full) {
+    if (value != NULL && first == NULL && !is_full) {
         keep(reading->config, key, value, mark);
         return true;
     }
-    (void)snprintf(twice, sizeof(twice), "it has been given in line %d", line);
+    if (first != NULL)
+        (void)snprintf(twice, sizeof(twice), "it has been given in line %d", first->line);
     if (value != NULL)
-        (void)refuse(reading, mark, key, is_twice ? twice : "there are too many keys");
+        (void)refuse(reading, mark, key, first != NULL ? twice : "there are too many keys");
     free(key);
     free(value);
     return value != NULL && !is_full;
@@ -222,15 +215,14 @@ static void read_environment(config_yaml_t *config, mistakes_t *mistakes)
 
 void config_yaml_read(const char *path, config_yaml_t *out, mistakes_t *mistakes)
 {
-    int32_t line = 0;
     *out = (config_yaml_t){.source = {.path = strdup(path), .is_named = true}};
     settings_init(out->test.settings);
-    if (out->source.path == NULL)
+    if (out->source.path == NULL) {
         mistakes_add_file(mistakes, SEVERITY_ERROR, path, 0, 0, "not enough memory");
-    else if (read_file(out, mistakes)) {
+    } else if (read_file(out, mistakes)) {
         layer_t layer = {&out->source, &out->table};
-        out->test.dialect = has_key(out, "benchmark_type", &line) ? DIALECT_MOE_BENCHMARK
-                                                                  : DIALECT_DEEPEP_BENCHMARK;
+        bool is_moe = toml_find(&out->table, "benchmark_type") != NULL;
+        out->test.dialect = is_moe ? DIALECT_MOE_BENCHMARK : DIALECT_DEEPEP_BENCHMARK;
         settings_read(&layer, 1, out->test.dialect, PLACE_CONFIG, out->test.settings, mistakes);
         read_environment(out, mistakes);
     }
