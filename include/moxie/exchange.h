@@ -8,8 +8,9 @@
  *
  * On a device (backend cuda) a call launches its work on `stream` and returns:
  * - Every pointer to data is one that the rank's GPU can follow: device memory or pinned memory of
- *   the host; "any memory" means any of that. `recv_x`, `y`, `d_recv_x` and `d_y` must be in a
- *   window; the other buffers need not, unlike on shm. The structs are read during the call only.
+ *   the host; "any memory" means any of that. `recv_x`, `recv_scales`, `y`, `d_recv_x` and `d_y`
+ *   must be in a window; the other buffers need not, unlike on shm. The structs are read during the
+ *   call only.
  * - The calls on one route follow each other in stream order on every rank: on one stream, or on
  *   streams that wait for each other by events. Calls on different routes may be in flight at once
  *   as long as the multiprocessors that they may use are together fewer than the GPU's, divided by

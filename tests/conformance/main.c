@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runs the suite over every backend that works here. Argument: processes or threads; without one
- * the environment variable MOXIE_TEST_RANKS decides. MOXIE_TEST_BACKEND takes one backend only. */
+ * the environment variable MOXIE_TEST_RANKS decides. MOXIE_TEST_BACKEND takes one backend only, and
+ * MOXIE_TEST_FILTER the tests whose name is like it ("test_fp8", "*routes*"). */
 #include "conformance/conformance.h"
 
 #include "support/backends.h"
@@ -100,6 +101,9 @@ int main(int argc, char **argv)
         mode = strcmp(argv[1], "threads") == 0 ? WORLD_THREADS : WORLD_PROCESSES;
     }
     const char *wanted = backends_wanted(NULL);
+    if (getenv("MOXIE_TEST_FILTER") != NULL) {
+        cmocka_set_test_filter(getenv("MOXIE_TEST_FILTER"));
+    }
     int failed = 0;
     int played = 0;
     for (int32_t i = 0; backends_look(i, &backend); i++) {

@@ -89,6 +89,7 @@ static void test_random(void **state)
 typedef struct call {
     moxie_dispatch_in_t in;
     moxie_dispatch_out_t out;
+    char *window_end;
 } call_t;
 
 static void other_scale_type(call_t *call)
@@ -121,6 +122,16 @@ static void odd_recv_scales(call_t *call)
     call->out.recv_scales = (char *)call->out.recv_scales + 2;
 }
 
+static void recv_scales_in_no_window(call_t *call)
+{
+    call->out.recv_scales = (void *)(uintptr_t)call->in.x;
+}
+
+static void recv_scales_over_the_end(call_t *call)
+{
+    call->out.recv_scales = call->window_end - sizeof(uint32_t);
+}
+
 static void scales_of_bf16(call_t *call)
 {
     call->in.x_scales = call->in.x;
@@ -144,7 +155,7 @@ static void unscaled_rows(call_t *call)
 static const struct {
     void (*spoil)(call_t *call);
     moxie_status_t wanted;
-    const char *message;
+    const char *message; /* NULL: backends say it in their own words */
 } spoilt[] = {
     {other_scale_type, MOXIE_ERR_MISMATCH, "scale_type is 3 on rank 1 and 1 on rank 0"},
     {other_scale_layout, MOXIE_ERR_MISMATCH, "scale_layout is 2 on rank 1 and 1 on rank 0"},
@@ -152,6 +163,10 @@ static const struct {
     {no_scale_layout, MOXIE_ERR_ARGUMENT, "rank 1: scale_layout 0 is no layout of scales"},
     {no_recv_scales, MOXIE_ERR_ARGUMENT, "rank 1: recv_scales is NULL"},
     {odd_recv_scales, MOXIE_ERR_ARGUMENT, "rank 1: recv_scales is not aligned to 4 bytes"},
+    {recv_scales_in_no_window, MOXIE_ERR_WINDOW,
+     "rank 1: recv_scales does not lie in a window of the group: allocate it with "
+     "moxie_window_allocate()"},
+    {recv_scales_over_the_end, MOXIE_ERR_WINDOW, NULL},
     {scales_of_bf16, MOXIE_ERR_ARGUMENT, "rank 1: x_scales are of fp8 rows, these are bf16"},
     {no_x_scales, MOXIE_ERR_ARGUMENT, "rank 1: x_scales is NULL"},
     {quantised_fp32, MOXIE_ERR_UNSUPPORTED,
@@ -162,8 +177,10 @@ static const struct {
 static void check_spoilt(trial_t *trial, size_t index, char *home)
 {
     device_t *device = trial->self->device;
-    call_t call = {MOXIE_DISPATCH_IN_INIT, MOXIE_DISPATCH_OUT_INIT};
+    const char *message = spoilt[index].message;
     char *window = moxie_window_base(trial->memory.outputs);
+    call_t call = {MOXIE_DISPATCH_IN_INIT, MOXIE_DISPATCH_OUT_INIT,
+                   window + moxie_window_bytes(trial->memory.outputs) / 4 * 4};
     call.in.x = home;
     call.in.wire_dtype = MOXIE_DTYPE_FP8_E4M3;
     call.out.row_capacity = trial->row_capacity;
@@ -176,13 +193,13 @@ static void check_spoilt(trial_t *trial, size_t index, char *home)
     const moxie_status_t status =
         device_settle(device, trial->route,
                       moxie_dispatch(trial->route, &call.in, &call.out, device_stream(device)));
-    refusal_is_shared(trial->self, trial->group, spoilt[index].message, status,
+    refusal_is_shared(trial->self, trial->group,
+                      message != NULL ? message : "recv_scales over the end", status,
                       spoilt[index].wanted);
     moxie_error_t error = MOXIE_ERROR_INIT;
     (void)moxie_last_error(&error);
-    if (!trial->self->failed && strcmp(error.message, spoilt[index].message) != 0) {
-        world_fail(trial->self, "the error says '%s', not '%s'", error.message,
-                   spoilt[index].message);
+    if (!trial->self->failed && message != NULL && strcmp(error.message, message) != 0) {
+        world_fail(trial->self, "the error says '%s', not '%s'", error.message, message);
     }
 }
 

@@ -25,6 +25,10 @@ typedef struct flight {
     bool returns_received; /* combine is given what dispatch received, of which `y_dtype` is */
 } flight_t;
 
+/* Low latency, rank_major: rows come into the route's own memory, and combine is given a copy of
+ * them, so that `out` shows whether they were right. */
+bool flight_has_slots(const flight_t *flight);
+
 /* Rows that this rank receives at most. */
 int64_t flight_rows_max(world_rank_t *self, const scenario_t *scenario);
 

@@ -17,7 +17,8 @@
 enum {
     TOKEN_COUNT_MAX = 64,
     HIDDEN_MAX = 512,
-    SHAPE_COUNT = 6,
+    STANDARD_COUNT = 6,
+    SHAPE_COUNT = 10, /* the last ones in low latency */
     ENTRY_COUNT = 40, /* routings of a shape */
     RING_SLOTS = 16,  /* iterations in the air */
     FULL_EVERY = 100,
@@ -63,11 +64,14 @@ typedef struct runner {
 
 static scenario_t shape_scenario(const endurance_t *endurance, size_t shape)
 {
-    scenario_t scenario = scenario_random(payload_hash(endurance->seed, 86, shape, 0) >> 16,
-                                          TOKEN_COUNT_MAX, HIDDEN_MAX);
+    const uint64_t seed = payload_hash(endurance->seed, 86, shape, 0) >> 16;
+    scenario_t scenario =
+        shape < STANDARD_COUNT
+            ? scenario_random(seed, TOKEN_COUNT_MAX, HIDDEN_MAX)
+            : scenario_random_low_latency(seed, TOKEN_COUNT_MAX, HIDDEN_MAX, false);
     scenario.layout = shape % 2 == 0 ? MOXIE_LAYOUT_RANK_MAJOR : MOXIE_LAYOUT_EXPERT_MAJOR;
     scenario.y_dtype = scenario.x_dtype;
-    scenario.own_state = scenario.odd_fenv = scenario.null_outputs = false;
+    scenario.own_state = scenario.odd_fenv = scenario.null_outputs = scenario.halves = false;
     return scenario;
 }
 
@@ -193,12 +197,12 @@ static bool iterate(runner_t *runner, uint64_t iteration)
         return false;
     }
     slot->is_busy = true;
-    slot->is_full = iteration % FULL_EVERY == FULL_EVERY - 1;
     slot->iteration = iteration;
     slot->shape = choice % SHAPE_COUNT;
     slot->entry = &runner->entries[slot->shape][(choice >> 8) % ENTRY_COUNT];
     flight_t *flight = &runner->flights[slot->shape];
     use(flight, slot->entry);
+    slot->is_full = iteration % FULL_EVERY == FULL_EVERY - 1 && !flight_has_slots(flight);
     dawdle(endurance, runner->self->rank, iteration);
     flight_poison(flight, slot->is_full);
     if (!world_expect(runner->self, "update, dispatch and combine", flight_launch(flight),

@@ -39,6 +39,14 @@ static scenario_t shape_of(moxie_layout_t layout)
     return scenario;
 }
 
+static scenario_t low_latency_of(moxie_layout_t layout)
+{
+    scenario_t scenario = shape_of(layout);
+    scenario.mode = MOXIE_MODE_LOW_LATENCY;
+    scenario.alignment = 1;
+    return scenario;
+}
+
 static const moxie_layout_t layouts[] = {MOXIE_LAYOUT_RANK_MAJOR, MOXIE_LAYOUT_EXPERT_MAJOR};
 
 static bool is_done(world_rank_t *self, const char *what, CUresult result)
@@ -58,26 +66,41 @@ static void run(world_fn play)
     world_run(&options, play, NULL);
 }
 
-static bool open_flight(flight_t *flight, world_rank_t *self, moxie_group_t *group,
-                        moxie_layout_t layout)
+typedef bool play_fn(world_rank_t *self, moxie_group_t *group, flight_t *flight);
+
+static void play_flight(world_rank_t *self, moxie_group_t *group, const scenario_t *scenario,
+                        play_fn *play)
 {
-    const scenario_t scenario = shape_of(layout);
-    return flight_open(flight, self, group, &scenario, flight_rows_max(self, &scenario),
-                       device_stream(self->device));
+    flight_t flight = {.self = NULL};
+    if (flight_open(&flight, self, group, scenario, flight_rows_max(self, scenario),
+                    device_stream(self->device))) {
+        play(self, group, &flight);
+    }
+    device_synchronise(self->device);
+    flight_close(&flight);
 }
 
 /* Plays a function with one flight in each layout. */
-static void play_layouts(world_rank_t *self, const char *name,
-                         bool (*play)(world_rank_t *, moxie_group_t *, flight_t *))
+static void play_layouts(world_rank_t *self, const char *name, play_fn *play)
 {
     moxie_group_t *group = world_group(self, name);
     for (size_t i = 0; group != NULL && i < COUNT(layouts) && !self->failed; i++) {
-        flight_t flight = {.self = NULL};
-        if (open_flight(&flight, self, group, layouts[i])) {
-            play(self, group, &flight);
+        const scenario_t scenario = shape_of(layouts[i]);
+        play_flight(self, group, &scenario, play);
+    }
+    moxie_group_destroy(group);
+}
+
+/* The same in both modes. */
+static void play_modes(world_rank_t *self, const char *name, play_fn *play)
+{
+    moxie_group_t *group = world_group(self, name);
+    for (size_t i = 0; group != NULL && i < COUNT(layouts) && !self->failed; i++) {
+        const scenario_t scenarios[] = {shape_of(layouts[i]), low_latency_of(layouts[i])};
+        play_flight(self, group, &scenarios[0], play);
+        if (!self->failed) {
+            play_flight(self, group, &scenarios[1], play);
         }
-        device_synchronise(self->device);
-        flight_close(&flight);
     }
     moxie_group_destroy(group);
 }
@@ -135,7 +158,7 @@ static bool play_held(world_rank_t *self, moxie_group_t *group, flight_t *flight
 
 static void play_no_waiting(world_rank_t *self)
 {
-    play_layouts(self, "held", play_held);
+    play_modes(self, "held", play_held);
 }
 
 static void test_calls_with_a_capacity_wait_for_nothing(void **state)
@@ -215,7 +238,7 @@ static bool play_replays(world_rank_t *self, moxie_group_t *group, flight_t *fli
 
 static void play_graphs(world_rank_t *self)
 {
-    play_layouts(self, "graphs", play_replays);
+    play_modes(self, "graphs", play_replays);
 }
 
 static void test_a_graph_is_replayed_with_new_routings(void **state)
@@ -253,7 +276,7 @@ static bool play_spoilt_replay(world_rank_t *self, moxie_group_t *group, flight_
 
 static void play_bad_routing(world_rank_t *self)
 {
-    play_layouts(self, "bad", play_spoilt_replay);
+    play_modes(self, "bad", play_spoilt_replay);
 }
 
 static void test_bad_routing_in_a_graph(void **state)
@@ -310,7 +333,7 @@ static bool play_creations(world_rank_t *self, moxie_group_t *group, flight_t *f
 
 static void play_creation_in_a_capture(world_rank_t *self)
 {
-    play_layouts(self, "create", play_creations);
+    play_modes(self, "create", play_creations);
 }
 
 static void test_creation_in_a_capture_leaves_it_alone(void **state)

@@ -47,8 +47,8 @@ static void soak_rank(world_rank_t *self)
         good = soak->iterate(self, group, &memory, trials, iteration);
     }
     if (!good) {
-        fprintf(stderr, "rank %d failed in iteration %" PRIu64 ", seed %" PRIu64 "\n", self->rank,
-                iteration - 1, soak->seed);
+        fprintf(stderr, "rank %d failed in iteration %" PRIu64 ", seed %" PRIu64 ": %s\n",
+                self->rank, iteration - 1, soak->seed, self->failure);
     }
     for (size_t i = 0; i < SOAK_ROUTES_ALIVE; i++) {
         if (trials[i].self != NULL) {

@@ -245,21 +245,45 @@ moxie_status_t device_settle(device_t *device, const moxie_route_t *route, moxie
     return moxie_route_status(route);
 }
 
-device_routing_t device_routing(device_t *device, const moxie_routing_t *routing, int32_t topk)
+/* `weights` is not looked at when the routing has none. */
+static device_routing_t copy_routing(device_t *device, const moxie_routing_t *routing, int32_t topk,
+                                     void *ids, float *weights)
 {
     const size_t slot_count = (size_t)(routing->token_count * topk);
     const size_t id_bytes = routing->index_type == MOXIE_INDEX_INT64 ? 8 : 4;
     device_routing_t copy = {.given = *routing, .id_bytes = slot_count * id_bytes};
-    void *ids = device_allocate(device, copy.id_bytes);
     device_upload(device, ids, routing->topk_idx, copy.id_bytes);
     copy.given.topk_idx = ids;
     if (routing->topk_weights != NULL) {
         copy.weight_bytes = slot_count * sizeof(float);
-        float *weights = device_allocate(device, copy.weight_bytes);
         device_upload(device, weights, routing->topk_weights, copy.weight_bytes);
         copy.given.topk_weights = weights;
     }
     return copy;
+}
+
+device_routing_t device_routing(device_t *device, const moxie_routing_t *routing, int32_t topk)
+{
+    const size_t slot_count = (size_t)(routing->token_count * topk);
+    const size_t id_bytes = routing->index_type == MOXIE_INDEX_INT64 ? 8 : 4;
+    void *ids = device_allocate(device, slot_count * id_bytes);
+    float *weights = routing->topk_weights == NULL
+                         ? NULL
+                         : device_allocate(device, slot_count * sizeof(*weights));
+    return copy_routing(device, routing, topk, ids, weights);
+}
+
+size_t device_routing_bytes(int64_t token_count_max, int32_t topk)
+{
+    return (size_t)(token_count_max * topk) * (sizeof(int64_t) + sizeof(float));
+}
+
+device_routing_t device_routing_into(device_t *device, const moxie_routing_t *routing, int32_t topk,
+                                     void *memory)
+{
+    const size_t slot_count = (size_t)(routing->token_count * topk);
+    float *weights = (float *)(void *)((char *)memory + slot_count * sizeof(int64_t));
+    return copy_routing(device, routing, topk, memory, weights);
 }
 
 static void *writable(const void *memory)

@@ -72,6 +72,11 @@ typedef struct device_routing {
 
 device_routing_t device_routing(device_t *device, const moxie_routing_t *routing, int32_t topk);
 
+/* The same in memory of the caller's, device_routing_bytes() at least. */
+size_t device_routing_bytes(int64_t token_count_max, int32_t topk);
+device_routing_t device_routing_into(device_t *device, const moxie_routing_t *routing, int32_t topk,
+                                     void *memory);
+
 /* Overwrites it in stream order: an update reads it and nothing later does. */
 void device_routing_scramble(device_t *device, const device_routing_t *routing);
 void device_routing_free(device_t *device, const device_routing_t *routing);

@@ -95,20 +95,45 @@ static bool check_extent(trial_t *trial)
                         moxie_placement_local_count(trial->world.placement, rank));
 }
 
+/* In low latency on a device the dispatches read the routing: it stays where it is. */
+static moxie_status_t update_for_dispatches(trial_t *trial)
+{
+    device_t *device = trial->self->device;
+    const int32_t topk = trial->scenario.topk;
+    if (trial->routing == NULL) {
+        trial->routing =
+            device_create(device, device_routing_bytes(trial->scenario.token_count_max, topk) + 1);
+    }
+    const device_routing_t routing =
+        device_routing_into(device, &trial->world.routing[trial->self->rank], topk, trial->routing);
+    return moxie_route_update(trial->route, &routing.given, device_stream(device));
+}
+
 /* The update alone reads the routing: it is scrambled right behind it. */
+static moxie_status_t update_and_scramble(trial_t *trial)
+{
+    device_t *device = trial->self->device;
+    const device_routing_t routing =
+        device_routing(device, &trial->world.routing[trial->self->rank], trial->scenario.topk);
+    const moxie_status_t status =
+        moxie_route_update(trial->route, &routing.given, device_stream(device));
+    device_routing_scramble(device, &routing);
+    device_synchronise(device);
+    device_routing_free(device, &routing);
+    return status;
+}
+
 static bool update(trial_t *trial)
 {
     device_t *device = trial->self->device;
     trial->has_dispatched = false;
-    const device_routing_t routing =
-        device_routing(device, &trial->world.routing[trial->self->rank], trial->scenario.topk);
+    const bool is_read_later =
+        trial->scenario.mode == MOXIE_MODE_LOW_LATENCY && device_is_remote(device);
     const trial_fenv_t fenv = trial_fenv_enter(trial);
-    moxie_status_t status = moxie_route_update(trial->route, &routing.given, device_stream(device));
+    moxie_status_t status =
+        is_read_later ? update_for_dispatches(trial) : update_and_scramble(trial);
     const bool kept = trial_fenv_leave(trial, fenv);
-    device_routing_scramble(device, &routing);
     status = device_settle(device, trial->route, status);
-    device_synchronise(device);
-    device_routing_free(device, &routing);
     return kept && trial_expect(trial, "route_update", status) &&
            trial_expect(trial, "route_status", moxie_route_status(trial->route)) &&
            trial_expect(trial, "layout_check", moxie_layout_check(trial->route));
@@ -186,6 +211,9 @@ bool trial_recover(trial_t *trial)
 void trial_close(trial_t *trial)
 {
     moxie_route_destroy(trial->route);
+    if (trial->routing != NULL) {
+        device_destroy(trial->self->device, trial->routing);
+    }
     free(trial->state);
     free_windows(trial);
     scenario_free(&trial->world);

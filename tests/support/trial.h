@@ -23,6 +23,8 @@ typedef struct trial {
     scenario_world_t world;
     moxie_route_t *route;
     void *state; /* the route's, when the scenario wants it here */
+    void
+        *routing; /* low latency on a device: what dispatch reads of the routing at hand, or NULL */
     int64_t token_count;
     int64_t recv_row_count;
     int64_t row_capacity; /* of the buffers: some more than needed */

@@ -35,9 +35,15 @@ static const knob_t knobs[] = {
 };
 
 static const char *const kernel_names[CUDA_KERNEL_COUNT] = {
-    [CUDA_KERNEL_BARRIER] = "moxie_barrier",   [CUDA_KERNEL_UPDATE] = "moxie_update",
-    [CUDA_KERNEL_DISPATCH] = "moxie_dispatch", [CUDA_KERNEL_COMBINE] = "moxie_combine",
+    [CUDA_KERNEL_BARRIER] = "moxie_barrier",
+    [CUDA_KERNEL_UPDATE] = "moxie_update",
+    [CUDA_KERNEL_DISPATCH] = "moxie_dispatch",
+    [CUDA_KERNEL_DISPATCH_FP8] = "moxie_dispatch_fp8",
+    [CUDA_KERNEL_DISPATCH_QUANTISED] = "moxie_dispatch_quantised",
+    [CUDA_KERNEL_COMBINE] = "moxie_combine",
     [CUDA_KERNEL_CEILING] = "moxie_ceiling",
+    [CUDA_KERNEL_SLOTS_DISPATCH] = "moxie_slots_dispatch",
+    [CUDA_KERNEL_SLOTS_COMBINE] = "moxie_slots_combine",
 };
 
 /* What a GPU must have; "" when it does. */
@@ -101,7 +107,8 @@ static void group_quote(int32_t rank_count, memory_account_t *out)
 /* Kernels that want more shared memory than any may have unasked. */
 static moxie_status_t allow_shared_memory(cuda_exchange_t *exchange)
 {
-    static const cuda_kernel_t senders[] = {CUDA_KERNEL_DISPATCH, CUDA_KERNEL_COMBINE,
+    static const cuda_kernel_t senders[] = {CUDA_KERNEL_DISPATCH, CUDA_KERNEL_DISPATCH_FP8,
+                                            CUDA_KERNEL_DISPATCH_QUANTISED, CUDA_KERNEL_COMBINE,
                                             CUDA_KERNEL_CEILING};
     const CUdevice gpu = exchange->transport->device.device;
     int optin = 0;
@@ -350,7 +357,8 @@ static moxie_status_t route_open(moxie_route_t *route)
 const backend_t cuda_backend = {
     .name = "cuda",
     .capabilities = MOXIE_CAP_STANDARD | MOXIE_CAP_BACKWARD | MOXIE_CAP_RANK_MAJOR |
-                    MOXIE_CAP_EXPERT_MAJOR | MOXIE_CAP_STREAM | MOXIE_CAP_REGISTER_MEMORY,
+                    MOXIE_CAP_EXPERT_MAJOR | MOXIE_CAP_LOW_LATENCY | MOXIE_CAP_FP8 |
+                    MOXIE_CAP_STREAM | MOXIE_CAP_REGISTER_MEMORY,
     .knobs = knobs,
     .knob_count = sizeof(knobs) / sizeof(knobs[0]),
     .probe = probe,
@@ -380,5 +388,10 @@ const backend_t cuda_backend = {
     .combine = cuda_combine,
     .dispatch_backward = cuda_dispatch_backward,
     .combine_backward = cuda_combine_backward,
+    .route_slots = cuda_slots_find,
+    .dispatch_send = cuda_slots_dispatch_send,
+    .dispatch_receive = cuda_slots_dispatch_receive,
+    .combine_send = cuda_slots_combine_send,
+    .combine_receive = cuda_slots_combine_receive,
     .ceiling = cuda_ceiling,
 };

@@ -102,6 +102,12 @@ template <int pending> __device__ __forceinline__ void bulk_await_stores()
     asm volatile("cp.async.bulk.wait_group %0;" ::"n"(pending) : "memory");
 }
 
+/* What this thread wrote to shared memory is what bulk stores read from there. */
+__device__ __forceinline__ void bulk_publish_writes()
+{
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
 #else /* never called: has_bulk is false */
 
 __device__ __forceinline__ void bulk_barrier_init(uint64_t *)
@@ -125,6 +131,9 @@ template <int pending> __device__ __forceinline__ void bulk_await_reads()
 template <int pending> __device__ __forceinline__ void bulk_await_stores()
 {
 }
+__device__ __forceinline__ void bulk_publish_writes()
+{
+}
 
 #endif
 
@@ -141,11 +150,11 @@ __device__ __forceinline__ void bulk_begin(char *shared)
     }
 }
 
-/* Rows are cut into pieces of equal size, in units of 16 bytes. */
-__device__ __forceinline__ int64_t bulk_piece_size(int64_t row_bytes)
+/* Rows are cut into pieces of equal size, in units of so many bytes. */
+template <int64_t unit> __device__ __forceinline__ int64_t bulk_piece_size(int64_t row_bytes)
 {
     const int64_t count = (row_bytes + bulk_piece_bytes - 1) / bulk_piece_bytes;
-    return (row_bytes + 16 * count - 1) / (16 * count) * 16;
+    return (row_bytes + unit * count - 1) / (unit * count) * unit;
 }
 
 /* A piece of a row: where this lane is to store it, NULL: nowhere. */
@@ -153,6 +162,24 @@ struct bulk_piece {
     char *target;
     uint32_t bytes;  /* 0: there is none */
     uint64_t ticket; /* of the row that it is the last of, else 0 */
+};
+
+/* Base of a `work` whose pieces are stored as they were loaded. */
+struct bulk_copies {
+    using piece = bulk_piece;
+    static constexpr int64_t cut = 16; /* rows are cut into multiples of so many bytes */
+    static constexpr int shrink = 1;   /* bytes loaded for one that is stored */
+
+    /* A piece of the row that was given out last, `offset` bytes from its start. */
+    __device__ __forceinline__ bulk_piece place(const bulk_piece &piece, int64_t) const
+    {
+        return piece;
+    }
+
+    /* All lanes: a piece has been loaded and is to be stored. */
+    __device__ __forceinline__ void change(char *, const bulk_piece &) const
+    {
+    }
 };
 
 /* Cuts what `work` gives out into pieces. */
@@ -166,27 +193,28 @@ template <typename work_t> struct bulk_cutter {
     int64_t offset; /* of the next piece in its row */
 
     __device__ __forceinline__ bulk_cutter(work_t &rows, int64_t bytes)
-        : work(rows), row_bytes(bytes), piece_bytes(bulk_piece_size(bytes)), source(nullptr),
-          destination(nullptr), ticket(0), offset(bytes)
+        : work(rows), row_bytes(bytes), piece_bytes(bulk_piece_size<work_t::cut>(bytes)),
+          source(nullptr), destination(nullptr), ticket(0), offset(bytes)
     {
     }
 
     /* Loads the next piece into a stage. */
-    __device__ __forceinline__ bulk_piece fetch(char *stage, uint64_t *barrier)
+    __device__ __forceinline__ typename work_t::piece fetch(char *stage, uint64_t *barrier)
     {
         if (offset >= row_bytes) {
             if (!work.next(&source, &destination, &ticket)) {
-                return {nullptr, 0, 0};
+                return {};
             }
             offset = 0;
         }
         const uint32_t bytes = (uint32_t)min(piece_bytes, row_bytes - offset);
-        char *target = destination == nullptr ? nullptr : destination + offset;
+        char *target = destination == nullptr ? nullptr : destination + offset / work_t::shrink;
         if (lane_index() == 0) {
             bulk_load(stage, source + offset, bytes, barrier);
         }
+        const int64_t begin = offset;
         offset += bytes;
-        return {target, bytes, offset >= row_bytes ? ticket : 0};
+        return work.place({target, bytes, offset >= row_bytes ? ticket : 0}, begin);
     }
 };
 
@@ -200,7 +228,8 @@ template <typename work_t> struct bulk_cutter {
  * work.done(ticket) when all stores of the row have arrived, which is looked at that many rounds
  * later: the more rounds, the more is on its way and the later its receiver hears of it. Without,
  * or when 0: never. Once a kernel: the barriers' phases begin at 0. Round n stores piece n and
- * loads piece n + 2 into the stage that the stores of piece n - 2 have read.
+ * loads piece n + 2 into the stage that the stores of piece n - 2 have read. In between the work
+ * may change the piece: see bulk_copies.
  */
 template <int lag, typename work_t>
 __device__ __forceinline__ void bulk_send(char *shared, int32_t warp, int64_t row_bytes,
@@ -209,8 +238,8 @@ __device__ __forceinline__ void bulk_send(char *shared, int32_t warp, int64_t ro
     uint64_t *barriers = bulk_barriers(shared) + warp * bulk_stages;
     char *stages = shared + warp * bulk_stages * bulk_piece_bytes;
     bulk_cutter<work_t> cutter(work, row_bytes);
-    bulk_piece loaded[bulk_ahead] = {}; /* the older first */
-    uint64_t tickets = 0;               /* of round n in lane n % 32 */
+    typename work_t::piece loaded[bulk_ahead] = {}; /* the older first */
+    uint64_t tickets = 0;                           /* of round n in lane n % 32 */
     const auto finish = [&](int32_t round) {
         const uint64_t ticket = __shfl_sync(all_lanes, tickets, round % 32);
         if (round >= 0 && ticket != 0) {
@@ -232,15 +261,18 @@ __device__ __forceinline__ void bulk_send(char *shared, int32_t warp, int64_t ro
             finish(round - lag - 1);
         }
         const int32_t later = (round + bulk_ahead) % bulk_stages;
-        const bulk_piece newest = cutter.fetch(stages + later * bulk_piece_bytes, barriers + later);
+        const typename work_t::piece newest =
+            cutter.fetch(stages + later * bulk_piece_bytes, barriers + later);
         if (round >= 0) {
             const int32_t now = round % bulk_stages;
             if (loaded[0].bytes == 0) {
                 break;
             }
             bulk_await(barriers + now, (uint32_t)(round / bulk_stages) & 1);
+            work.change(stages + now * bulk_piece_bytes, loaded[0]);
             if (loaded[0].target != nullptr) {
-                bulk_store(loaded[0].target, stages + now * bulk_piece_bytes, loaded[0].bytes);
+                bulk_store(loaded[0].target, stages + now * bulk_piece_bytes,
+                           loaded[0].bytes / work_t::shrink);
             }
             bulk_commit();
             if (lag > 0 && lane_index() == round % 32) {

@@ -43,28 +43,87 @@ void cuda_offer_status(const moxie_route_t *route, moxie_status_t local, cuda_of
 _Static_assert(sizeof(moxie_error_t) <= sizeof(uint32_t) * CUDA_ERROR_WORDS,
                "an error fits into the words behind an offer");
 
-moxie_status_t cuda_offer_buffer(const moxie_route_t *route, const void *pointer, const char *name,
-                                 cuda_offer_t *offer)
+/* Where a buffer lies. */
+typedef struct buffer_place {
+    uint32_t window;
+    uint64_t offset;
+    uint64_t room; /* bytes from there to the end of the window */
+} buffer_place_t;
+
+static moxie_status_t find_place(const moxie_route_t *route, const void *pointer, const char *name,
+                                 buffer_place_t *out)
 {
     const cuda_window_t *window = cuda_window_find(cuda_of(route->group)->transport, pointer);
-    if (pointer == NULL) {
-        return MOXIE_OK; /* a rank that receives nothing needs none: the kernel knows */
-    }
     if (window == NULL) {
         return error_set(MOXIE_ERR_WINDOW,
                          "rank %d: %s does not lie in a window of the group: allocate it with "
                          "moxie_window_allocate()",
                          route->group->rank, name);
     }
-    const uint64_t offset = (uint64_t)((uintptr_t)pointer - (uintptr_t)window->window.base);
-    const uint64_t room = window->window.bytes - offset;
-    offer->fields[CUDA_OFFER_PRESENT] |= 1u;
-    offer->fields[CUDA_OFFER_WINDOW] = window->slot;
-    offer->fields[CUDA_OFFER_OFFSET_LOW] = (uint32_t)offset;
-    offer->fields[CUDA_OFFER_OFFSET_HIGH] = (uint32_t)(offset >> 32);
-    offer->fields[CUDA_OFFER_ROOM_LOW] = (uint32_t)room;
-    offer->fields[CUDA_OFFER_ROOM_HIGH] = (uint32_t)(room >> 32);
+    out->window = window->slot;
+    out->offset = (uint64_t)((uintptr_t)pointer - (uintptr_t)window->window.base);
+    out->room = window->window.bytes - out->offset;
     return MOXIE_OK;
+}
+
+moxie_status_t cuda_offer_buffer(const moxie_route_t *route, const void *pointer, const char *name,
+                                 cuda_offer_t *offer)
+{
+    buffer_place_t place = {0};
+    if (pointer == NULL) {
+        return MOXIE_OK; /* a rank that receives nothing needs none: the kernel knows */
+    }
+    const moxie_status_t status = find_place(route, pointer, name, &place);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    offer->fields[CUDA_OFFER_PRESENT] |= 1u;
+    offer->fields[CUDA_OFFER_WINDOW] = place.window;
+    offer->fields[CUDA_OFFER_OFFSET_LOW] = (uint32_t)place.offset;
+    offer->fields[CUDA_OFFER_OFFSET_HIGH] = (uint32_t)(place.offset >> 32);
+    offer->fields[CUDA_OFFER_ROOM_LOW] = (uint32_t)place.room;
+    offer->fields[CUDA_OFFER_ROOM_HIGH] = (uint32_t)(place.room >> 32);
+    return MOXIE_OK;
+}
+
+/* Columns take the whole row_capacity, however many rows come. */
+static moxie_status_t check_columns(const moxie_route_t *route, uint64_t room_rows,
+                                    int64_t row_capacity)
+{
+    if (row_capacity <= 0 || (uint64_t)row_capacity <= room_rows) {
+        return MOXIE_OK;
+    }
+    error_set(MOXIE_ERR_WINDOW,
+              "rank %d: recv_scales are columns of %" PRId64
+              " rows and their window has room for %" PRIu64,
+              route->group->rank, row_capacity, room_rows);
+    error_detail()->expected = row_capacity;
+    error_detail()->observed = (int64_t)room_rows;
+    return MOXIE_ERR_WINDOW;
+}
+
+moxie_status_t cuda_offer_scales(const moxie_route_t *route, const dispatch_rows_t *rows,
+                                 const moxie_dispatch_out_t *out, cuda_offer_t *offer)
+{
+    buffer_place_t place = {0};
+    if (out->recv_scales == NULL) {
+        return MOXIE_OK; /* as above */
+    }
+    moxie_status_t status = find_place(route, out->recv_scales, "recv_scales", &place);
+    if (status != MOXIE_OK) {
+        return status;
+    }
+    const uint64_t room_rows = place.room / (uint64_t)rows->scale_row_bytes;
+    if (rows->has_column_scales) {
+        status = check_columns(route, room_rows, out->row_capacity);
+    }
+    offer->fields[CUDA_OFFER_PRESENT] |= 4u;
+    offer->fields[CUDA_OFFER_SCALES_WINDOW] = place.window;
+    offer->fields[CUDA_OFFER_SCALES_OFFSET_LOW] = (uint32_t)place.offset;
+    offer->fields[CUDA_OFFER_SCALES_OFFSET_HIGH] = (uint32_t)(place.offset >> 32);
+    offer->fields[CUDA_OFFER_SCALES_ROWS] =
+        (uint32_t)(room_rows < INT32_MAX ? room_rows : INT32_MAX);
+    return status;
 }
 
 moxie_status_t cuda_check_dtype(const moxie_route_t *route, moxie_dtype_t dtype)
@@ -73,7 +132,7 @@ moxie_status_t cuda_check_dtype(const moxie_route_t *route, moxie_dtype_t dtype)
         return MOXIE_OK;
     }
     return error_set(moxie_dtype_bytes(dtype) != 0 ? MOXIE_ERR_UNSUPPORTED : MOXIE_ERR_ARGUMENT,
-                     "rank %d: backend cuda moves rows of bf16 and fp32, not of type %d (%s)",
+                     "rank %d: backend cuda sums rows of bf16 and fp32, not of type %d (%s)",
                      route->group->rank, (int)dtype, moxie_dtype_name(dtype));
 }
 
@@ -138,6 +197,15 @@ static moxie_status_t buffer_error(const moxie_route_t *route, const cuda_verdic
                   "rank %d: its rows take %" PRId64 " bytes and their window ends after %" PRId64,
                   verdict->peer, verdict->expected, verdict->observed);
         return refuse(route, verdict, MOXIE_ERR_WINDOW);
+    case CUDA_REFUSED_SCALES_WINDOW:
+        error_set(MOXIE_ERR_WINDOW,
+                  "rank %d: recv_scales are of %" PRId64
+                  " rows and their window has room for %" PRId64,
+                  verdict->peer, verdict->expected, verdict->observed);
+        return refuse(route, verdict, MOXIE_ERR_WINDOW);
+    case CUDA_REFUSED_NO_SCALES:
+        error_set(MOXIE_ERR_ARGUMENT, "rank %d: recv_scales is NULL", verdict->peer);
+        return refuse(route, verdict, MOXIE_ERR_ARGUMENT);
     case CUDA_REFUSED_MISSING:
         error_set(MOXIE_ERR_ARGUMENT, "rank %d: its buffer of received rows is NULL",
                   verdict->peer);
@@ -168,6 +236,12 @@ moxie_status_t cuda_verdict_error(const moxie_route_t *route, const cuda_verdict
         return mismatch_error(route, verdict, "wire_dtype");
     case CUDA_REFUSED_UNWEIGHTED:
         return mismatch_error(route, verdict, "unweighted");
+    case CUDA_REFUSED_SCALE_TYPE:
+        return mismatch_error(route, verdict, "scale_type");
+    case CUDA_REFUSED_SCALE_LAYOUT:
+        return mismatch_error(route, verdict, "scale_layout");
+    case CUDA_REFUSED_NO_DISPATCH:
+        return low_latency_no_dispatch(verdict->peer);
     case CUDA_REFUSED_NO_ROUTING:
         return error_set(MOXIE_ERR_ARGUMENT, "the route has no routing yet");
     default:
@@ -228,6 +302,9 @@ moxie_status_t cuda_route_settle(moxie_route_t *route)
     if (status != MOXIE_OK) {
         return status;
     }
+    if (state->shape.mode == MOXIE_MODE_LOW_LATENCY) {
+        return cuda_slots_settle(route);
+    }
     state->token_count = own->token_count;
     state->recv_row_count = report->recv_row_count;
     state->logical_row_count = report->logical_row_count;
@@ -239,7 +316,7 @@ moxie_status_t cuda_route_settle(moxie_route_t *route)
 moxie_status_t cuda_call_end(moxie_route_t *route, moxie_stream_t stream, moxie_status_t local,
                              moxie_status_t launched)
 {
-    const cuda_route_t *own = cuda_route_of(route);
+    cuda_route_t *own = cuda_route_of(route);
     const int is_capturing = cuda_is_capturing(stream);
     if (launched == MOXIE_OK && !is_capturing) {
         launched = cuda_check(cuda()->cuEventRecord(own->called, stream), "recording an event");
@@ -255,6 +332,7 @@ moxie_status_t cuda_call_end(moxie_route_t *route, moxie_stream_t stream, moxie_
     if (own->pinned->report.call.refusal != CUDA_REFUSED_NOT) {
         status = cuda_verdict_error(route, &own->pinned->report.call);
         own->pinned->report.call.refusal = CUDA_REFUSED_NOT; /* told here and now */
+        own->was_told = 1;
     }
     return status != MOXIE_OK ? status : error_adopt(&error);
 }

@@ -20,7 +20,7 @@ extern "C" __global__ void __launch_bounds__(CUDA_BARRIER_THREADS)
 }
 
 /* Gives out the rows: each is read once and written to every rank that wants so many. */
-struct ceiling_work {
+struct ceiling_work : bulk_copies {
     const cuda_ceiling_args_t &args;
     const operation &op;
     int64_t wanted; /* by this lane's rank */

@@ -105,6 +105,9 @@ static moxie_status_t bring_home(moxie_route_t *route, const rows_home_t *call,
 moxie_status_t cuda_combine(moxie_route_t *route, const moxie_combine_in_t *in,
                             const moxie_combine_out_t *out, moxie_stream_t stream)
 {
+    if (route->state->shape.mode == MOXIE_MODE_LOW_LATENCY) {
+        return cuda_slots_combine(route, in, out, stream);
+    }
     const moxie_status_t status = cuda_call_begin(route, "combine");
     if (status != MOXIE_OK) {
         return status;

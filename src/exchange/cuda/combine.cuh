@@ -59,7 +59,7 @@ struct partial_source {
 };
 
 /* Gives out the received tokens, what the next one needs being on its way. */
-struct arrival_work {
+struct arrival_work : bulk_copies {
     const cuda_combine_args_t &args;
     combine_shared &shared;
     const combine_pass &pass;

@@ -3,7 +3,7 @@
 #ifndef MOXIE_EXCHANGE_CUDA_CUDA_H
 #define MOXIE_EXCHANGE_CUDA_CUDA_H
 
-#include "exchange/group.h"
+#include "exchange/low_latency_check.h"
 #include "transport/cuda/transport.h"
 
 /* Kernels of the image, in the order of their names in backend.c. */
@@ -11,8 +11,12 @@ typedef enum cuda_kernel {
     CUDA_KERNEL_BARRIER,
     CUDA_KERNEL_UPDATE,
     CUDA_KERNEL_DISPATCH,
+    CUDA_KERNEL_DISPATCH_FP8,
+    CUDA_KERNEL_DISPATCH_QUANTISED,
     CUDA_KERNEL_COMBINE,
     CUDA_KERNEL_CEILING,
+    CUDA_KERNEL_SLOTS_DISPATCH,
+    CUDA_KERNEL_SLOTS_COMBINE,
     CUDA_KERNEL_COUNT,
 } cuda_kernel_t;
 
@@ -46,6 +50,18 @@ typedef struct cuda_route_pinned {
     uint32_t error[CUDA_ERROR_WORDS]; /* of this rank's arguments, for its peers */
 } cuda_route_pinned_t;
 
+/* What a low-latency route keeps on the host. */
+typedef struct cuda_slots_calls {
+    cuda_slots_t slots;
+    uint32_t block_count;        /* of its kernels, the same on all ranks */
+    low_latency_half_t half;     /* under way */
+    dispatch_rows_t kind;        /* of the dispatch under way */
+    moxie_dtype_t wire_dtype;    /* of the combine under way */
+    moxie_routing_t routing;     /* the caller's: a dispatch reads it */
+    moxie_error_t routing_error; /* what the next dispatch has to tell; MOXIE_OK: nothing */
+    int has_dispatched;          /* the routing at hand; whether with success the device knows */
+} cuda_slots_calls_t;
+
 /* A route's own. */
 typedef struct cuda_route {
     cuda_exchange_t *exchange;
@@ -57,6 +73,8 @@ typedef struct cuda_route {
     int64_t token_count;     /* of the last update, as its caller gave it */
     int is_fresh;            /* no dispatch has followed it */
     moxie_stream_t fresh_on; /* the stream of that update */
+    int was_told;            /* the refusal that the device keeps is not news any more */
+    cuda_slots_calls_t low_latency;
     moxie_error_t mismatch;  /* of the shapes that the ranks made the route with, or MOXIE_OK */
     struct cuda_route *next; /* of its group, for the counters */
 } cuda_route_t;
@@ -136,6 +154,10 @@ void cuda_offer_status(const moxie_route_t *route, moxie_status_t local, cuda_of
 moxie_status_t cuda_offer_buffer(const moxie_route_t *route, const void *pointer, const char *name,
                                  cuda_offer_t *offer);
 
+/* The same of a dispatch's recv_scales. */
+moxie_status_t cuda_offer_scales(const moxie_route_t *route, const dispatch_rows_t *rows,
+                                 const moxie_dispatch_out_t *out, cuda_offer_t *offer);
+
 /* Refuses what no kernel sums. */
 moxie_status_t cuda_check_dtype(const moxie_route_t *route, moxie_dtype_t dtype);
 
@@ -153,6 +175,43 @@ moxie_status_t cuda_route_open(moxie_route_t *route);
 void cuda_route_close(moxie_route_t *route);
 moxie_status_t cuda_route_settle(moxie_route_t *route);
 moxie_status_t cuda_route_download(moxie_route_t *route);
+
+/* Copies from the device, and waits for it. */
+moxie_status_t cuda_route_read(CUstream stream, const void *from, void *to, size_t bytes);
+
+/* One table of 32-bit numbers into one of 64 bits, through its own end. */
+moxie_status_t cuda_route_read_counts(CUstream stream, const int32_t *from, int64_t *to,
+                                      size_t count);
+
+/* Low latency: lays out what a route has beside its tables, behind `end`, as offsets. Own tables
+ * come as offsets, too, in their places as pointers. */
+void cuda_slots_plan(const route_shape_t *shape, cuda_slots_t *out, uint64_t *end);
+
+/* Points them into this rank's memory. */
+void cuda_slots_point(cuda_slots_t *slots, char *base);
+
+/* Low latency: what cuda_route_settle() and _download() do, once the calls have ended. */
+moxie_status_t cuda_slots_settle(moxie_route_t *route);
+moxie_status_t cuda_slots_download(moxie_route_t *route);
+
+/* Where this rank's slots lie. */
+void cuda_slots_find(const moxie_route_t *route, moxie_dispatch_out_t *out);
+
+/* Calls on a route of low latency. */
+moxie_status_t cuda_slots_update(moxie_route_t *route, const moxie_routing_t *routing,
+                                 moxie_stream_t stream);
+moxie_status_t cuda_slots_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in,
+                                   const moxie_dispatch_out_t *out, moxie_stream_t stream);
+moxie_status_t cuda_slots_dispatch_send(moxie_route_t *route, const moxie_dispatch_in_t *in,
+                                        moxie_stream_t stream);
+moxie_status_t cuda_slots_dispatch_receive(moxie_route_t *route, const moxie_dispatch_out_t *out,
+                                           moxie_stream_t stream);
+moxie_status_t cuda_slots_combine(moxie_route_t *route, const moxie_combine_in_t *in,
+                                  const moxie_combine_out_t *out, moxie_stream_t stream);
+moxie_status_t cuda_slots_combine_send(moxie_route_t *route, const moxie_combine_in_t *in,
+                                       moxie_stream_t stream);
+moxie_status_t cuda_slots_combine_receive(moxie_route_t *route, const moxie_combine_out_t *out,
+                                          moxie_stream_t stream);
 
 moxie_status_t cuda_route_update(moxie_route_t *route, const moxie_routing_t *routing,
                                  moxie_stream_t stream);

@@ -2,148 +2,20 @@
 /*
  * Dispatch, and the backward of combine: every rank writes its tokens' rows straight into their
  * first place at the receivers, a row once to each. In expert_major a receiver makes the other rows
- * of a token itself while further tokens arrive.
+ * of a token itself while further tokens arrive. Rows of fp8 have scales (scales.cuh), and may be
+ * bf16 at home.
  */
 #ifndef MOXIE_EXCHANGE_CUDA_DISPATCH_CUH
 #define MOXIE_EXCHANGE_CUDA_DISPATCH_CUH
 
 #include "exchange/cuda/bulk.cuh"
+#include "exchange/cuda/dispatch_send.cuh"
 #include "exchange/cuda/exchange.cuh"
+#include "exchange/cuda/scales.cuh"
 #include "exchange/cuda/signals.cuh"
 
 namespace moxie
 {
-
-/* The warp of a sending block that raises flags. */
-constexpr int32_t dispatch_signal_warp = CUDA_DISPATCH_THREADS / 32 - 1;
-
-struct dispatch_shared {
-    operation op;
-    signals queue;
-    arrival_ranges ranges;
-};
-
-/* Gives out this rank's tokens one by one, so that no block is left with a long tail. What the next
- * token needs is on its way while the present one is sent, and of the first while the ranks meet.
- */
-struct token_work {
-    const cuda_dispatch_args_t &args;
-    dispatch_shared &shared;
-    int64_t token_count;
-    int64_t token;           /* the next */
-    int32_t row;             /* its row on this lane's rank */
-    unsigned long long unit; /* the one behind it, in lane 0 */
-    bool has_begun;          /* what was drawn must be sent */
-
-    __device__ __forceinline__ token_work(const cuda_dispatch_args_t &arguments,
-                                          dispatch_shared &block)
-        : args(arguments), shared(block), token_count(*arguments.route.token_count), token(0),
-          row(-1), unit(0), has_begun(false)
-    {
-    }
-
-    __device__ __forceinline__ void begin()
-    {
-        has_begun = true;
-        draw();
-        advance();
-    }
-
-    __device__ __forceinline__ void draw()
-    {
-        if (lane_index() == 0) {
-            unit = atomicAdd(
-                reinterpret_cast<unsigned long long *>(&args.channel.counters->pool[pool_send]),
-                1ull);
-        }
-    }
-
-    __device__ __forceinline__ void advance()
-    {
-        const int32_t rank_count = args.channel.rank_count;
-        token = (int64_t)__shfl_sync(all_lanes, unit, 0);
-        row = token < token_count && lane_index() < rank_count
-                  ? args.route.first_rows[token * rank_count + lane_index()]
-                  : -1;
-        if (token < token_count) {
-            draw();
-        }
-    }
-
-    __device__ __forceinline__ bool next(const char **source, char **destination, uint64_t *ticket)
-    {
-        uint32_t ranks = 0;
-        int64_t taken = token;
-        int32_t taken_row = -1;
-        while (ranks == 0) {
-            if (token >= token_count) {
-                return false;
-            }
-            taken = token;
-            taken_row = row;
-            ranks = __ballot_sync(all_lanes, taken_row >= 0);
-            advance();
-        }
-        *source = args.source + taken * args.row_bytes;
-        *destination = taken_row < 0 ? nullptr
-                                     : shared.op.destination[lane_index()] +
-                                           (int64_t)taken_row * args.row_bytes;
-        *ticket = (uint64_t)ranks << 32 | (uint32_t)taken;
-        return true;
-    }
-
-    __device__ __forceinline__ void done(uint64_t ticket)
-    {
-        signals_post(shared.queue, (uint32_t)ticket, (uint32_t)(ticket >> 32));
-    }
-};
-
-/* Without the bulk copy engine: by loads and stores of the warp's lanes. */
-__device__ __forceinline__ void send_rows_by_lanes(const cuda_dispatch_args_t &args,
-                                                   token_work &work, bool has_tickets)
-{
-    const char *source;
-    char *destination;
-    uint64_t ticket;
-    if (!work.has_begun) {
-        work.begin();
-    }
-    while (work.next(&source, &destination, &ticket)) {
-        const uint64_t addresses = or_over_lanes(reinterpret_cast<uint64_t>(destination)) |
-                                   reinterpret_cast<uint64_t>(source) | (uint64_t)args.row_bytes;
-        copy_row(source, args.row_bytes, addresses, (uint32_t)(ticket >> 32), destination);
-        if (has_tickets) {
-            work.done(ticket);
-        }
-    }
-}
-
-/* Whether all addresses of this rank's rows are such as the bulk copy engine takes. */
-__device__ __forceinline__ bool can_send_bulk(const cuda_dispatch_args_t &args, const operation &op)
-{
-    uint64_t addresses = reinterpret_cast<uint64_t>(args.source) | (uint64_t)args.row_bytes;
-    for (int32_t rank = 0; rank < args.channel.rank_count; rank++) {
-        addresses |= reinterpret_cast<uint64_t>(op.destination[rank]);
-    }
-    return has_bulk && addresses % 16 == 0;
-}
-
-/* expert_major: the warps of a sending block; the last raises the flags of the others. */
-__device__ inline void send_rows_with_flags(const cuda_dispatch_args_t &args,
-                                            dispatch_shared &shared, token_work &work, char *pieces)
-{
-    const int32_t warp = (int32_t)threadIdx.x / 32;
-    if (warp == dispatch_signal_warp) {
-        signals_raise(args.channel, args.route, shared.queue, 2 * shared.op.epoch);
-        return;
-    }
-    if (!can_send_bulk(args, shared.op)) {
-        send_rows_by_lanes(args, work, true);
-    } else if (warp < bulk_warps) {
-        bulk_send<1>(pieces, warp, args.row_bytes, work);
-    }
-    signals_leave(shared.queue);
-}
 
 /* rank_major, by the warps of all blocks from `first_warp` on: which slots a received row serves.
  */
@@ -177,8 +49,9 @@ __device__ inline void write_slots(const cuda_dispatch_args_t &args, int32_t fir
 }
 
 /* rank_major: the warps of a block. Those that the bulk copy engine leaves free write the slots. */
+template <typename work_t>
 __device__ inline void send_rows_and_slots(const cuda_dispatch_args_t &args,
-                                           dispatch_shared &shared, token_work &work, char *pieces)
+                                           dispatch_shared &shared, work_t &work, char *pieces)
 {
     const int32_t warp = (int32_t)threadIdx.x / 32;
     const bool in_bulk = can_send_bulk(args, shared.op);
@@ -186,7 +59,7 @@ __device__ inline void send_rows_and_slots(const cuda_dispatch_args_t &args,
     if (!in_bulk) {
         send_rows_by_lanes(args, work, false);
     } else if (warp < bulk_warps) {
-        bulk_send<0>(pieces, warp, args.row_bytes, work);
+        bulk_send<0>(pieces, warp, work.source_row_bytes(), work);
     }
     if (!args.is_backward && warp >= first_free_warp) {
         write_slots(args, first_free_warp);
@@ -208,7 +81,7 @@ __device__ __forceinline__ void label_row(const cuda_dispatch_args_t &args, int6
 }
 
 /* expert_major: zeros into the padding, which nobody else writes. */
-__device__ inline void write_padding(const cuda_dispatch_args_t &args)
+template <row_kind rows> __device__ inline void write_padding(const cuda_dispatch_args_t &args)
 {
     const cuda_route_view_t &route = args.route;
     const int32_t warp_count = (int32_t)(gridDim.x * blockDim.x / 32);
@@ -216,7 +89,11 @@ __device__ inline void write_padding(const cuda_dispatch_args_t &args)
          local < route.local_expert_count; local += warp_count) {
         const int64_t end = route.block_starts[local] + route.local_counts[local];
         for (int64_t row = end; row < route.block_starts[local + 1]; row++) {
-            zero_row(args.destination + row * args.row_bytes, args.row_bytes);
+            zero_row<typename element_of<rows>::type>(args.destination + row * args.row_bytes,
+                                                      args.row_bytes);
+            if (rows != rows_plain) {
+                zero_scales(args, row);
+            }
             if (lane_index() == 0) {
                 label_row(args, row, 0.0f, -1, -1, -1);
             }
@@ -354,6 +231,7 @@ __device__ __forceinline__ void scale_token(const cuda_dispatch_args_t &args,
 }
 
 /* The other rows of a token. */
+template <row_kind rows>
 __device__ inline void copy_token(const cuda_dispatch_args_t &args, const token_rows &token)
 {
     const char *source = args.destination + (int64_t)token.row(0) * args.row_bytes;
@@ -362,9 +240,30 @@ __device__ inline void copy_token(const cuda_dispatch_args_t &args, const token_
     for (int32_t half = 0; 32 * half < token.arrival.count; half++) {
         const int32_t i = 32 * half + lane_index();
         const uint32_t mask = __ballot_sync(all_lanes, i > 0 && i < token.arrival.count);
-        copy_row(source, args.row_bytes, addresses, mask,
-                 args.destination +
-                     (int64_t)(half == 0 ? token.link.row : token.more.row) * args.row_bytes);
+        copy_row<typename element_of<rows>::type>(
+            source, args.row_bytes, addresses, mask,
+            args.destination +
+                (int64_t)(half == 0 ? token.link.row : token.more.row) * args.row_bytes);
+    }
+}
+
+/* Rows of fp8: the other rows of a token, and the scales of all, which are on their way meanwhile.
+ */
+template <row_kind rows>
+__device__ inline void copy_scaled_token(const cuda_dispatch_args_t &args, const operation &op,
+                                         const token_rows &token)
+{
+    const uint32_t *staged = scales_at(args, op, args.channel.rank, token.from) +
+                             (int64_t)token.arrival.token * args.scale_words;
+    scale_words words;
+    words.load(staged, args.scale_words);
+    copy_token<rows>(args, token);
+    for (int32_t half = 0; 32 * half < token.arrival.count; half++) {
+        const int32_t i = 32 * half + lane_index();
+        const uint32_t mask = __ballot_sync(all_lanes, i < token.arrival.count);
+        words.store(staged, args.scale_words, mask,
+                    scales_of_row(args, half == 0 ? token.link.row : token.more.row),
+                    scale_step(args));
     }
 }
 
@@ -398,6 +297,7 @@ __device__ __forceinline__ bool find_token(const cuda_dispatch_args_t &args,
 }
 
 /* expert_major: makes the rows of every token as it arrives. False: the group is lost. */
+template <row_kind rows>
 __device__ __forceinline__ bool spread_rows(const cuda_dispatch_args_t &args,
                                             dispatch_shared &shared, int32_t kind,
                                             bool wants_gradient)
@@ -422,8 +322,10 @@ __device__ __forceinline__ bool spread_rows(const cuda_dispatch_args_t &args,
                                 2 * shared.op.epoch)) {
                 return false;
             }
-            if (!args.scales) {
-                copy_token(args, token);
+            if constexpr (rows != rows_plain) {
+                copy_scaled_token<rows>(args, shared.op, token);
+            } else if (!args.is_weighted) {
+                copy_token<rows>(args, token);
             } else if (args.element_bytes == 2) {
                 is_wide ? scale_token<wide_count, true>(args, token, wants_gradient)
                         : scale_token<1, true>(args, token, wants_gradient);
@@ -437,25 +339,32 @@ __device__ __forceinline__ bool spread_rows(const cuda_dispatch_args_t &args,
     return true;
 }
 
-/* rank_major: rows are where they belong as soon as they have arrived. */
+/* rank_major: rows are where they belong as soon as they have arrived, and scales but for
+ * column-major ones. */
+template <typename work_t>
 __device__ inline void exchange_by_rank(const cuda_dispatch_args_t &args, dispatch_shared &shared,
-                                        token_work &work, char *pieces, int32_t kind)
+                                        work_t &work, char *pieces, int32_t kind)
 {
     send_rows_and_slots(args, shared, work, pieces);
     operation_raise(args.channel, shared.op, flag_payload);
-    operation_await(args.channel, shared.op, kind, flag_payload);
+    const bool is_there = operation_await(args.channel, shared.op, kind, flag_payload);
+    if (work_t::kind != rows_plain && is_there && args.has_column_scales) {
+        args.scale_words % 4 == 0 ? turn_scales<uint4>(args) : turn_scales<uint32_t>(args);
+    }
 }
 
+template <typename work_t>
 __device__ inline void exchange_by_expert(const cuda_dispatch_args_t &args, dispatch_shared &shared,
-                                          token_work &work, char *pieces, int32_t kind)
+                                          work_t &work, char *pieces, int32_t kind)
 {
-    const bool wants_gradient = args.scales && gradient_is_wanted(args.channel, shared.op);
+    const bool wants_gradient = work_t::kind == rows_plain && args.is_weighted &&
+                                gradient_is_wanted(args.channel, shared.op);
     if (blockIdx.x < args.send_blocks) {
         send_rows_with_flags(args, shared, work, pieces);
     }
     operation_mark(shared.op, CUDA_PHASE_MOVE);
-    write_padding(args);
-    bool is_there = spread_rows(args, shared, kind, wants_gradient);
+    write_padding<work_t::kind>(args);
+    bool is_there = spread_rows<work_t::kind>(args, shared, kind, wants_gradient);
     if (!wants_gradient) {
         return;
     }
@@ -466,11 +375,9 @@ __device__ inline void exchange_by_expert(const cuda_dispatch_args_t &args, disp
     }
 }
 
-/* Shared memory: CUDA_BULK_SHARED_BYTES. */
-extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
-    moxie_dispatch(const __grid_constant__ cuda_dispatch_args_t args)
+template <typename work_t>
+__device__ __forceinline__ void dispatch(const cuda_dispatch_args_t &args, char *pieces)
 {
-    extern __shared__ __align__(128) char pieces[];
     __shared__ dispatch_shared shared;
     const int32_t kind = kind_of(args.offer);
     bulk_begin(pieces);
@@ -481,7 +388,7 @@ extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
         operation_offer(args.channel, shared.op, args.offer, nullptr);
     }
     const expectation expected = expect_of_lane(args.channel, args.route);
-    token_work work(args, shared);
+    work_t work(args, shared);
     if (blockIdx.x < args.send_blocks &&
         threadIdx.x / 32 < bulk_warps) { /* they send, whatever it be */
         work.begin();
@@ -492,6 +399,7 @@ extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
         if (blockIdx.x == gridDim.x - 1 && !args.is_backward) {
             write_counts(args);
         }
+        work.aim();
         if (args.route.layout == 1) {
             exchange_by_rank(args, shared, work, pieces, kind);
         } else {
@@ -499,6 +407,28 @@ extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
         }
     }
     operation_leave(args.channel, shared.op);
+}
+
+/* Shared memory: CUDA_BULK_SHARED_BYTES. */
+extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
+    moxie_dispatch(const __grid_constant__ cuda_dispatch_args_t args)
+{
+    extern __shared__ __align__(128) char pieces[];
+    dispatch<token_work<rows_plain>>(args, pieces);
+}
+
+extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
+    moxie_dispatch_fp8(const __grid_constant__ cuda_dispatch_args_t args)
+{
+    extern __shared__ __align__(128) char pieces[];
+    dispatch<token_work<rows_scaled>>(args, pieces);
+}
+
+extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
+    moxie_dispatch_quantised(const __grid_constant__ cuda_dispatch_args_t args)
+{
+    extern __shared__ __align__(128) char pieces[];
+    dispatch<quantised_work>(args, pieces);
 }
 
 } // namespace moxie

@@ -65,6 +65,24 @@ __device__ inline void judge_buffers(const cuda_channel_t &channel, operation &o
     }
 }
 
+/* One thread: where rows have scales every rank has a place for those that it is to receive. */
+__device__ inline void judge_scales(const cuda_channel_t &channel, operation &op,
+                                    const int64_t *needs)
+{
+    const bool has_scales = op.fields[0][CUDA_OFFER_SCALE_TYPE] != 0;
+    for (int32_t rank = 0; rank < channel.rank_count && has_scales; rank++) {
+        const int64_t row_count = op.fields[rank][CUDA_OFFER_SCALES_ROWS];
+        if (needs[rank] > 0 && (op.fields[rank][CUDA_OFFER_PRESENT] & 4u) == 0) {
+            refuse(op, CUDA_REFUSED_NO_SCALES, rank, -1, -1);
+            return;
+        }
+        if (row_count < needs[rank]) {
+            refuse(op, CUDA_REFUSED_SCALES_WINDOW, rank, needs[rank], row_count);
+            return;
+        }
+    }
+}
+
 /* One thread: the verdict, where a first look found something. */
 __device__ __noinline__ void judge_exchange(const cuda_channel_t &channel,
                                             const cuda_route_view_t &route, operation &op,
@@ -79,6 +97,9 @@ __device__ __noinline__ void judge_exchange(const cuda_channel_t &channel,
     }
     if (!op.is_refused) {
         judge_buffers(channel, op, route.needs, row_bytes);
+    }
+    if (!op.is_refused) {
+        judge_scales(channel, op, route.needs);
     }
     if (op.is_refused && blockIdx.x == 0 &&
         *const_cast<volatile int32_t *>(&route.report->call.refusal) == CUDA_REFUSED_NOT) {
@@ -106,16 +127,18 @@ __device__ __forceinline__ bool is_plain_offer(const expectation &expected, cons
     const uint32_t *fields = op.fields[rank];
     const int64_t need = expected.need;
     const uint32_t buffers = wants_gradient ? 3u : 1u;
+    const bool has_scales = fields[CUDA_OFFER_SCALE_TYPE] != 0;
     bool is_plain = expected.has_routing && fields[CUDA_OFFER_STATUS] == 0 &&
                     fields[CUDA_OFFER_KIND] == op.fields[0][CUDA_OFFER_KIND];
 #pragma unroll
-    for (int32_t field = CUDA_OFFER_DTYPE; field <= CUDA_OFFER_UNWEIGHTED; field++) {
+    for (int32_t field = CUDA_OFFER_DTYPE; field <= CUDA_OFFER_SCALE_LAYOUT; field++) {
         is_plain = is_plain && fields[field] == op.fields[0][field];
     }
     return is_plain &&
            (need == 0 || ((fields[CUDA_OFFER_PRESENT] & buffers) == buffers &&
                           (int64_t)wide_field(op, rank, CUDA_OFFER_CAPACITY_LOW) >= need &&
-                          (int64_t)wide_field(op, rank, CUDA_OFFER_ROOM_LOW) >= need * row_bytes));
+                          (int64_t)wide_field(op, rank, CUDA_OFFER_ROOM_LOW) >= need * row_bytes &&
+                          (!has_scales || (int64_t)fields[CUDA_OFFER_SCALES_ROWS] >= need)));
 }
 
 /* All threads: the same verdict on every rank. True: the payload may move. */

@@ -3,4 +3,6 @@
 #include "exchange/cuda/ceiling.cuh"
 #include "exchange/cuda/combine.cuh"
 #include "exchange/cuda/dispatch.cuh"
+#include "exchange/cuda/slots_combine.cuh"
+#include "exchange/cuda/slots_dispatch.cuh"
 #include "exchange/cuda/update.cuh"

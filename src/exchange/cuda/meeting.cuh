@@ -319,7 +319,7 @@ __device__ __noinline__ void judge_calls(const cuda_channel_t &channel, operatio
             return;
         }
         const uint64_t bad = wide_field(op, rank, CUDA_OFFER_BAD_SLOT_LOW);
-        if (kind == CUDA_OP_UPDATE && bad != ~0ull) {
+        if ((kind == CUDA_OP_UPDATE || kind == CUDA_OP_SLOTS_DISPATCH) && bad != ~0ull) {
             refuse(op, CUDA_REFUSED_ROUTING, rank, -1,
                    (int64_t)wide_field(op, rank, CUDA_OFFER_BAD_ID_LOW));
             op.verdict.token = (int64_t)(bad / (uint64_t)topk);
@@ -327,7 +327,7 @@ __device__ __noinline__ void judge_calls(const cuda_channel_t &channel, operatio
             return;
         }
     }
-    for (int32_t field = CUDA_OFFER_DTYPE; field <= CUDA_OFFER_UNWEIGHTED; field++) {
+    for (int32_t field = CUDA_OFFER_DTYPE; field <= CUDA_OFFER_SCALE_LAYOUT; field++) {
         for (int32_t rank = 1; rank < channel.rank_count; rank++) {
             if (op.fields[rank][field] != op.fields[0][field]) {
                 refuse(op, CUDA_REFUSED_DTYPE + field - CUDA_OFFER_DTYPE, rank, op.fields[0][field],

@@ -28,6 +28,7 @@ typedef struct route_plan {
     uint64_t experts, weights, slot_rows, first_rows;
     uint64_t row_counts, expert_counts, needs, block_starts, local_counts, block_counts;
     uint64_t token_count, has_routing;
+    cuda_slots_t slots;
     uint64_t bytes;
 } route_plan_t;
 
@@ -44,6 +45,8 @@ static route_plan_t plan_route(const route_shape_t *shape)
     const uint64_t experts = (uint64_t)shape->expert_count;
     const uint64_t tokens = (uint64_t)shape->token_count_max;
     const uint64_t slots = tokens * (uint64_t)shape->topk;
+    const int is_low_latency = shape->mode == MOXIE_MODE_LOW_LATENCY;
+    const uint64_t standard = is_low_latency ? 0 : 1;
     const uint64_t detail_bytes =
         shape->layout == MOXIE_LAYOUT_RANK_MAJOR ? sizeof(cuda_slot_t) : sizeof(cuda_link_t);
     route_plan_t plan;
@@ -51,26 +54,30 @@ static route_plan_t plan_route(const route_shape_t *shape)
     plan.counters = cuda_channel_counters(0, shape->rank_count, ranks + experts);
     uint64_t end = cuda_channel_plan(0, shape->rank_count, ranks + experts, &plan.channel);
     plan.staging_row_bytes = memory_round_up((uint64_t)shape->hidden * 2, STAGING_BYTES);
-    plan.staging = append(&end, tokens * ranks, plan.staging_row_bytes);
-    plan.gradient = append(&end, slots, sizeof(float));
-    plan.arrivals = append(&end, ranks * tokens, sizeof(cuda_arrival_t));
-    plan.details = append(&end, ranks * slots, detail_bytes);
-    plan.progress = append(&end, ranks * tokens, sizeof(uint32_t));
+    plan.staging = append(&end, standard * tokens * ranks, plan.staging_row_bytes);
+    plan.gradient = append(&end, standard * slots, sizeof(float));
+    plan.arrivals = append(&end, standard * ranks * tokens, sizeof(cuda_arrival_t));
+    plan.details = append(&end, standard * ranks * slots, detail_bytes);
+    plan.progress = append(&end, standard * ranks * tokens, sizeof(uint32_t));
     plan.place_of_expert = append(&end, experts, sizeof(uint32_t));
     plan.expert_start = append(&end, ranks + 1, sizeof(int32_t));
     plan.expert_of_local = append(&end, experts, sizeof(int32_t));
-    plan.experts = append(&end, slots, sizeof(int32_t));
-    plan.weights = append(&end, slots, sizeof(float));
-    plan.slot_rows = append(&end, slots, sizeof(int32_t));
+    plan.experts = append(&end, standard * slots, sizeof(int32_t));
+    plan.weights = append(&end, standard * slots, sizeof(float));
+    plan.slot_rows = append(&end, standard * slots, sizeof(int32_t));
     plan.first_rows = append(&end, tokens * ranks, sizeof(int32_t));
     plan.row_counts = append(&end, ranks * ranks, sizeof(int32_t));
     plan.expert_counts = append(&end, ranks * experts, sizeof(int32_t));
     plan.needs = append(&end, ranks, sizeof(int64_t));
     plan.block_starts = append(&end, experts + 1, sizeof(int64_t));
     plan.local_counts = append(&end, experts, sizeof(int64_t));
-    plan.block_counts = append(&end, UPDATE_BLOCKS_MAX * (ranks + experts), sizeof(uint32_t));
+    plan.block_counts =
+        append(&end, standard * UPDATE_BLOCKS_MAX * (ranks + experts), sizeof(uint32_t));
     plan.token_count = append(&end, 1, sizeof(int64_t));
     plan.has_routing = append(&end, 1, sizeof(int32_t));
+    if (is_low_latency) {
+        cuda_slots_plan(shape, &plan.slots, &end);
+    }
     plan.bytes = end;
     return plan;
 }
@@ -82,12 +89,31 @@ void cuda_route_quote(const route_shape_t *shape, memory_account_t *out)
     out->device_bytes += memory_round_up(plan_route(shape).bytes, CUDA_PAGE_BYTES);
 }
 
+/* What ranks tell each other of a route on the host. */
+typedef struct route_notice {
+    route_terms_t terms;
+    uint32_t block_count; /* of the kernels of low latency that a rank's GPU has room for */
+} route_notice_t;
+
+/* A block for each token, and one more. */
+static uint32_t slots_block_count(const cuda_exchange_t *exchange, const moxie_route_t *route)
+{
+    const int64_t tokens = route->state->shape.token_count_max;
+    return 1 + cuda_share_blocks(exchange, CUDA_SLOTS_BLOCK_COUNT - 1, 1, tokens, 1).send;
+}
+
 /* All ranks must mean the same exchange; if not, every update will say so, as on the CPU. */
-static void compare(cuda_route_t *route, const route_terms_t *terms, int32_t rank_count)
+static void compare(cuda_route_t *route, const route_notice_t *notices, int32_t rank_count)
 {
     const moxie_error_t before = *error_detail();
+    uint32_t block_count = notices[0].block_count;
     for (int32_t rank = 1; rank < rank_count; rank++) {
-        if (route_terms_compare(&terms[0], &terms[rank], rank) != MOXIE_OK) {
+        const uint32_t count = notices[rank].block_count;
+        block_count = count < block_count ? count : block_count;
+    }
+    route->low_latency.block_count = block_count;
+    for (int32_t rank = 1; rank < rank_count; rank++) {
+        if (route_terms_compare(&notices[0].terms, &notices[rank].terms, rank) != MOXIE_OK) {
             route->mismatch = *error_detail();
             *error_detail() = before; /* it is not this call's */
             return;
@@ -135,6 +161,8 @@ static void point_view(const moxie_route_t *route, const route_plan_t *plan)
     view->token_count = (void *)(base + plan->token_count);
     view->has_routing = (void *)(base + plan->has_routing);
     view->report = &own->pinned->report;
+    own->low_latency.slots = plan->slots;
+    cuda_slots_point(&own->low_latency.slots, base);
 }
 
 static void point_channel(const cuda_exchange_t *exchange, cuda_route_t *route,
@@ -247,22 +275,28 @@ moxie_status_t cuda_route_open(moxie_route_t *route)
     const int32_t rank_count = route->group->rank_count;
     const route_plan_t plan = plan_route(&route->state->shape);
     const cuda_sharing_call_t call = cuda_transport_call(transport, "route_create");
-    const route_terms_t terms = {.shape = route->state->shape,
-                                 .placement_digest = placement_digest(route->placement)};
-    route_terms_t all_terms[CUDA_RANK_COUNT_MAX];
+    const route_notice_t notice = {
+        .terms = {.shape = route->state->shape,
+                  .placement_digest = placement_digest(route->placement)},
+        .block_count = slots_block_count(exchange, route)};
+    route_notice_t notices[CUDA_RANK_COUNT_MAX];
     cuda_route_t *own = NULL;
     cuda_sharing_t none;
     moxie_status_t status = open_local(route, &own);
     status = cuda_sharing_allocate(&call, plan.bytes, status, own != NULL ? &own->memory : &none);
     if (status == MOXIE_OK) {
-        status = shm_allgather(transport->host, &terms, sizeof(terms), all_terms);
+        status = shm_allgather(transport->host, &notice, sizeof(notice), notices);
     }
     const int is_shared = status == MOXIE_OK;
     if (status == MOXIE_OK) {
-        compare(own, all_terms, rank_count);
+        compare(own, notices, rank_count);
         point_view(route, &plan);
         point_channel(exchange, own, &plan);
         status = fill_memory(route);
+    }
+    if (status == MOXIE_OK && route->state->shape.mode == MOXIE_MODE_LOW_LATENCY &&
+        own->mismatch.status != MOXIE_OK) { /* its update is local and could not tell */
+        status = error_adopt(&own->mismatch);
     }
     if (is_shared) { /* no peer writes before the memory is filled */
         status = shm_agree(transport->host, status);
@@ -310,26 +344,23 @@ void cuda_route_close(moxie_route_t *route)
     route->implementation = NULL;
 }
 
-static moxie_status_t download(const cuda_transport_t *transport, const void *from, void *to,
-                               size_t bytes)
+moxie_status_t cuda_route_read(CUstream stream, const void *from, void *to, size_t bytes)
 {
     moxie_status_t status =
         cuda_check(cuda()->cuMemcpyAsync((CUdeviceptr)(uintptr_t)to, (CUdeviceptr)(uintptr_t)from,
-                                         bytes, transport->stream),
+                                         bytes, stream),
                    "reading a route's tables");
     if (status == MOXIE_OK) {
-        status =
-            cuda_check(cuda()->cuStreamSynchronize(transport->stream), "reading a route's tables");
+        status = cuda_check(cuda()->cuStreamSynchronize(stream), "reading a route's tables");
     }
     return status;
 }
 
-/* One table of 32-bit numbers into one of 64 bits, through its own end. */
-static moxie_status_t download_counts(const cuda_transport_t *transport, const int32_t *from,
-                                      int64_t *to, size_t count)
+moxie_status_t cuda_route_read_counts(CUstream stream, const int32_t *from, int64_t *to,
+                                      size_t count)
 {
     int32_t *narrow = (int32_t *)(void *)(to + count) - count;
-    const moxie_status_t status = download(transport, from, narrow, count * sizeof(*narrow));
+    const moxie_status_t status = cuda_route_read(stream, from, narrow, count * sizeof(*narrow));
     for (size_t i = 0; i < count; i++) {
         int32_t number;
         memcpy(&number, narrow + i, sizeof(number));
@@ -366,6 +397,9 @@ moxie_status_t cuda_route_download(moxie_route_t *route)
     const size_t ranks = (size_t)state->shape.rank_count;
     const size_t experts = (size_t)state->shape.expert_count;
     const size_t slots = (size_t)state->token_count * (size_t)state->shape.topk;
+    if (state->shape.mode == MOXIE_MODE_LOW_LATENCY) {
+        return cuda_slots_download(route);
+    }
     void *memory = NULL;
     moxie_status_t status =
         memory_allocate(&route->group->account, slots * sizeof(int32_t), "a route's rows", &memory);
@@ -375,23 +409,23 @@ moxie_status_t cuda_route_download(moxie_route_t *route)
     int32_t *rows = memory;
     status = cuda_device_enter(&transport->device);
     if (status == MOXIE_OK) {
-        status = download(transport, view->rows, rows, slots * sizeof(int32_t));
+        status = cuda_route_read(transport->stream, view->rows, rows, slots * sizeof(int32_t));
         if (status == MOXIE_OK) {
-            status = download(transport, view->experts, route_experts(state, 0),
-                              slots * sizeof(int32_t));
+            status = cuda_route_read(transport->stream, view->experts, route_experts(state, 0),
+                                     slots * sizeof(int32_t));
         }
         if (status == MOXIE_OK) {
-            status = download_counts(transport, view->row_counts, route_row_count(state, 0),
-                                     ranks * ranks);
+            status = cuda_route_read_counts(transport->stream, view->row_counts,
+                                            route_row_count(state, 0), ranks * ranks);
         }
         if (status == MOXIE_OK) {
-            status = download_counts(transport, view->expert_counts, route_expert_count(state, 0),
-                                     ranks * experts);
+            status = cuda_route_read_counts(transport->stream, view->expert_counts,
+                                            route_expert_count(state, 0), ranks * experts);
         }
         if (status == MOXIE_OK) {
             layout_derive(state, route->placement); /* block starts of all ranks */
-            status =
-                download(transport, view->needs, route_recv_count(state), ranks * sizeof(int64_t));
+            status = cuda_route_read(transport->stream, view->needs, route_recv_count(state),
+                                     ranks * sizeof(int64_t));
         }
         cuda_device_leave();
     }

@@ -52,7 +52,9 @@ __device__ __forceinline__ void copy_pieces(const char *source, int64_t piece_co
     }
 }
 
-/* The same for a row of `bytes` bytes; `addresses` is the OR of all addresses and of `bytes`. */
+/* The same for a row of `bytes` bytes, whose elements are no smaller than `element_t`; `addresses`
+ * is the OR of all addresses and of `bytes`. */
+template <typename element_t = uint16_t>
 __device__ __forceinline__ void copy_row(const char *source, int64_t bytes, uint64_t addresses,
                                          uint32_t mask, char *destination)
 {
@@ -61,7 +63,7 @@ __device__ __forceinline__ void copy_row(const char *source, int64_t bytes, uint
     } else if (addresses % 4 == 0) {
         copy_pieces<uint32_t>(source, bytes / 4, mask, destination);
     } else {
-        copy_pieces<uint16_t>(source, bytes / 2, mask, destination);
+        copy_pieces<element_t>(source, bytes / (int64_t)sizeof(element_t), mask, destination);
     }
 }
 
@@ -82,6 +84,7 @@ __device__ __forceinline__ uint64_t or_over_lanes(uint64_t value)
     return (uint64_t)high << 32 | low;
 }
 
+template <typename element_t = uint16_t>
 __device__ __forceinline__ void zero_row(char *row, int64_t bytes)
 {
     if ((reinterpret_cast<uint64_t>(row) | (uint64_t)bytes) % 16 == 0) {
@@ -90,8 +93,8 @@ __device__ __forceinline__ void zero_row(char *row, int64_t bytes)
         }
         return;
     }
-    for (int64_t i = lane_index(); i < bytes / 2; i += 32) {
-        reinterpret_cast<uint16_t *>(row)[i] = 0;
+    for (int64_t i = lane_index(); i < bytes / (int64_t)sizeof(element_t); i += 32) {
+        reinterpret_cast<element_t *>(row)[i] = 0;
     }
 }
 

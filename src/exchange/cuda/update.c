@@ -61,6 +61,9 @@ moxie_status_t cuda_route_update(moxie_route_t *route, const moxie_routing_t *ro
                                  moxie_stream_t stream)
 {
     const cuda_route_t *own = cuda_route_of(route);
+    if (route->state->shape.mode == MOXIE_MODE_LOW_LATENCY) {
+        return cuda_slots_update(route, routing, stream);
+    }
     moxie_status_t status = cuda_call_begin(route, "route_update");
     if (status != MOXIE_OK) {
         return status;

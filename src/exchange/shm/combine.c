@@ -100,18 +100,9 @@ static int64_t row_bytes_of(const moxie_route_t *route, moxie_dtype_t dtype)
 static moxie_status_t check_slots(const moxie_route_t *route, const void *y)
 {
     const shm_slots_t *slots = slots_of(route);
-    const char *window = moxie_window_base(slots->window);
-    const int32_t rank = route->group->rank;
-    if (!slots->has_dispatched) {
-        return error_set(MOXIE_ERR_ARGUMENT,
-                         "rank %d: no dispatch of the route's routing has succeeded", rank);
-    }
-    if ((const char *)y >= window && (const char *)y < window + slots->layout.bytes) {
-        return error_set(MOXIE_ERR_ARGUMENT,
-                         "rank %d: y lies in the route's slots, where the next rows may come",
-                         rank);
-    }
-    return MOXIE_OK;
+    return slots->has_dispatched ? low_latency_check_y(route, y, moxie_window_base(slots->window),
+                                                       slots->layout.bytes)
+                                 : low_latency_no_dispatch(route->group->rank);
 }
 
 /* Names this rank's y. */
@@ -162,7 +153,8 @@ moxie_status_t shm_combine(moxie_route_t *route, const moxie_combine_in_t *in,
     (void)stream; /* the processor has none */
     const int is_low_latency = route->state->shape.mode == MOXIE_MODE_LOW_LATENCY;
     shm_exchange_op_t op;
-    moxie_status_t status = is_low_latency ? low_latency_check_half(route, HALF_NONE) : MOXIE_OK;
+    moxie_status_t status =
+        is_low_latency ? low_latency_check_half(route, slots_of(route)->half, HALF_NONE) : MOXIE_OK;
     if (status == MOXIE_OK) {
         status =
             offer_begin(route, is_low_latency ? SHM_OP_LOW_LATENCY_COMBINE : SHM_OP_COMBINE, &op);
@@ -182,7 +174,7 @@ moxie_status_t shm_combine_send(moxie_route_t *route, const moxie_combine_in_t *
 {
     (void)stream; /* the processor has none */
     shm_slots_t *slots = slots_of(route);
-    moxie_status_t status = low_latency_check_half(route, HALF_NONE);
+    moxie_status_t status = low_latency_check_half(route, slots_of(route)->half, HALF_NONE);
     if (status == MOXIE_OK) {
         status = offer_begin(route, SHM_OP_LOW_LATENCY_COMBINE, &slots->op);
     }
@@ -200,7 +192,7 @@ moxie_status_t shm_combine_receive(moxie_route_t *route, const moxie_combine_out
 {
     (void)stream; /* the processor has none */
     shm_slots_t *slots = slots_of(route);
-    moxie_status_t status = low_latency_check_half(route, HALF_COMBINE);
+    moxie_status_t status = low_latency_check_half(route, slots_of(route)->half, HALF_COMBINE);
     if (status == MOXIE_OK) {
         status = signal_resume(&slots->channel, SHM_OP_LOW_LATENCY_COMBINE, route->id);
     }

@@ -43,7 +43,7 @@ moxie_status_t low_latency_update(moxie_route_t *route, const moxie_routing_t *r
 {
     route_state_t *state = route->state;
     shm_slots_t *slots = slots_of(route);
-    moxie_status_t status = low_latency_check_half(route, HALF_NONE);
+    moxie_status_t status = low_latency_check_half(route, slots_of(route)->half, HALF_NONE);
     if (status != MOXIE_OK) {
         return status;
     }
@@ -66,92 +66,13 @@ moxie_status_t low_latency_update(moxie_route_t *route, const moxie_routing_t *r
     return MOXIE_OK;
 }
 
-moxie_status_t low_latency_check_half(const moxie_route_t *route, slots_half_t wanted)
-{
-    static const char *const names[] = {"none", "a dispatch's", "a combine's"};
-    const slots_half_t half = slots_of(route)->half;
-    return half == wanted ? MOXIE_OK
-                          : error_set(MOXIE_ERR_ARGUMENT,
-                                      "rank %d: the second half that comes next on this route is "
-                                      "%s, not %s",
-                                      route->group->rank, names[half], names[wanted]);
-}
-
-/* In rank_major rows stay in the slots: nothing else may be named. */
-static moxie_status_t check_slots(const moxie_route_t *route, const moxie_dispatch_out_t *out)
-{
-    const int32_t rank = route->group->rank;
-    moxie_dispatch_out_t slots = MOXIE_DISPATCH_OUT_INIT;
-    slots_find(route, &slots);
-    const struct {
-        const char *name;
-        const void *given, *own;
-    } buffers[] = {{"recv_x", out->recv_x, slots.recv_x},
-                   {"recv_topk_idx", out->recv_topk_idx, slots.recv_topk_idx},
-                   {"recv_topk_weights", out->recv_topk_weights, slots.recv_topk_weights},
-                   {"recv_scales", out->recv_scales, slots.recv_scales}};
-    for (size_t i = 0; i < sizeof(buffers) / sizeof(buffers[0]); i++) {
-        if (buffers[i].given != NULL && buffers[i].given != buffers[i].own) {
-            return error_set(MOXIE_ERR_ARGUMENT,
-                             "rank %d: %s is not the route's own, which moxie_route_slots() tells",
-                             rank, buffers[i].name);
-        }
-    }
-    if (out->row_weight != NULL || out->row_source != NULL || out->expert_start != NULL) {
-        return error_set(MOXIE_ERR_ARGUMENT,
-                         "rank %d: row_weight, row_source and expert_start are of expert_major, "
-                         "the route is rank_major",
-                         rank);
-    }
-    return MOXIE_OK;
-}
-
-static moxie_status_t check_outputs(const moxie_route_t *route, const dispatch_rows_t *kind,
-                                    const moxie_dispatch_out_t *out)
-{
-    const int32_t rank = route->group->rank;
-    const int64_t need = route->state->recv_row_count;
-    if (is_rank_major(route)) {
-        return check_slots(route, out);
-    }
-    if (out->recv_topk_idx != NULL || out->recv_topk_weights != NULL || out->source_count != NULL) {
-        return error_set(MOXIE_ERR_ARGUMENT,
-                         "rank %d: recv_topk_idx, recv_topk_weights and source_count are of "
-                         "rank_major, the route is expert_major",
-                         rank);
-    }
-    if (out->recv_x == NULL && need > 0) {
-        return error_set(MOXIE_ERR_ARGUMENT, "rank %d: recv_x is NULL", rank);
-    }
-    const moxie_status_t status = offer_check_capacity(route, out->row_capacity);
-    return status != MOXIE_OK
-               ? status
-               : dispatch_rows_check_scales(kind, rank, NULL, 0, out->recv_scales, need);
-}
-
 static moxie_status_t check_input(const moxie_route_t *route, const moxie_dispatch_in_t *in,
                                   dispatch_rows_t *kind)
 {
-    const route_state_t *state = route->state;
-    const int32_t rank = route->group->rank;
-    if (!route->has_routing) {
-        return error_set(MOXIE_ERR_ARGUMENT, "rank %d: the route has no routing", rank);
-    }
-    if (slots_of(route)->routing_error.status != MOXIE_OK) {
-        return error_adopt(&slots_of(route)->routing_error);
-    }
-    const moxie_status_t status = dispatch_rows_read(in, &state->shape, kind);
-    if (status != MOXIE_OK) {
-        return status;
-    }
-    if (kind->wire_dtype == MOXIE_DTYPE_FP32) {
-        return error_set(MOXIE_ERR_UNSUPPORTED,
-                         "rank %d: low latency dispatches rows of bf16 and fp8, not of fp32", rank);
-    }
-    if (in->x == NULL && state->token_count > 0) {
-        return error_set(MOXIE_ERR_ARGUMENT, "rank %d: x is NULL", rank);
-    }
-    return dispatch_rows_check_scales(kind, rank, in->x_scales, state->token_count, NULL, 0);
+    const moxie_error_t *error = &slots_of(route)->routing_error;
+    return route->has_routing && error->status != MOXIE_OK
+               ? error_adopt(error)
+               : low_latency_check_input(route, in, kind);
 }
 
 static void write_body(const moxie_route_t *route, const moxie_dispatch_in_t *in,
@@ -212,7 +133,7 @@ static moxie_status_t send_rows(moxie_route_t *route, const moxie_dispatch_in_t 
     shm_slots_t *slots = slots_of(route);
     shm_transport_t *transport = slots->channel.transport;
     shm_message_t *message;
-    moxie_status_t status = low_latency_check_half(route, HALF_NONE);
+    moxie_status_t status = low_latency_check_half(route, slots_of(route)->half, HALF_NONE);
     if (status == MOXIE_OK) {
         status = signal_begin(&slots->channel, SHM_OP_LOW_LATENCY_DISPATCH, route->id, &message);
     }
@@ -223,7 +144,7 @@ static moxie_status_t send_rows(moxie_route_t *route, const moxie_dispatch_in_t 
     memset(&slots->kind, 0, sizeof(slots->kind));
     moxie_status_t local = check_input(route, in, &slots->kind);
     if (local == MOXIE_OK && out != NULL) {
-        local = check_outputs(route, &slots->kind, out);
+        local = low_latency_check_outputs(route, &slots->kind, out);
     }
     write_body(route, in, &slots->kind, message);
     signal_post(transport, local);
@@ -391,10 +312,11 @@ moxie_status_t low_latency_dispatch_receive(moxie_route_t *route, const moxie_di
 {
     (void)stream; /* the processor has none */
     shm_slots_t *slots = slots_of(route);
-    moxie_status_t status = low_latency_check_half(route, HALF_DISPATCH);
+    moxie_status_t status = low_latency_check_half(route, slots_of(route)->half, HALF_DISPATCH);
     if (status == MOXIE_OK) {
         status = signal_resume(&slots->channel, SHM_OP_LOW_LATENCY_DISPATCH, route->id);
     }
-    return status != MOXIE_OK ? status
-                              : receive_rows(route, out, check_outputs(route, &slots->kind, out));
+    return status != MOXIE_OK
+               ? status
+               : receive_rows(route, out, low_latency_check_outputs(route, &slots->kind, out));
 }

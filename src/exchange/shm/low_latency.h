@@ -16,7 +16,4 @@ moxie_status_t low_latency_dispatch_send(moxie_route_t *route, const moxie_dispa
 moxie_status_t low_latency_dispatch_receive(moxie_route_t *route, const moxie_dispatch_out_t *out,
                                             moxie_stream_t stream);
 
-/* MOXIE_OK when `wanted` is the half under way on the route. */
-moxie_status_t low_latency_check_half(const moxie_route_t *route, slots_half_t wanted);
-
 #endif

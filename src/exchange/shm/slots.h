@@ -7,7 +7,7 @@
 #ifndef MOXIE_EXCHANGE_SHM_SLOTS_H
 #define MOXIE_EXCHANGE_SHM_SLOTS_H
 
-#include "core/dispatch_rows.h"
+#include "exchange/low_latency_check.h"
 #include "exchange/shm/offer.h"
 
 /* A rank's part of the window; all parts are alike. */
@@ -20,19 +20,12 @@ typedef struct slots_layout {
     uint64_t bytes;
 } slots_layout_t;
 
-/* A call whose first half was made. */
-typedef enum slots_half {
-    HALF_NONE,
-    HALF_DISPATCH,
-    HALF_COMBINE,
-} slots_half_t;
-
 typedef struct shm_slots {
     slots_layout_t layout;
     shm_channel_t channel;
     moxie_window_t *window;
     char **parts; /* [rank_count] of the window, as this rank has them mapped */
-    slots_half_t half;
+    low_latency_half_t half;
     uint32_t written_op;  /* the last operation in which this rank wrote into slots; 0: none */
     int has_dispatched;   /* the routing at hand, with success */
     dispatch_rows_t kind; /* of the dispatch under way */

@@ -40,6 +40,10 @@ extern "C" {
 #define CUDA_DISPATCH_THREADS 384
 #define CUDA_COMBINE_THREADS  512
 
+/* Low latency: threads of a block at most, and blocks at most, of which the first moves no rows. */
+#define CUDA_SLOTS_THREADS     512
+#define CUDA_SLOTS_BLOCK_COUNT CUDA_BLOCK_COUNT_MAX
+
 typedef enum cuda_op_kind {
     CUDA_OP_BARRIER = 1,
     CUDA_OP_UPDATE,
@@ -48,6 +52,8 @@ typedef enum cuda_op_kind {
     CUDA_OP_DISPATCH_BACKWARD,
     CUDA_OP_COMBINE_BACKWARD,
     CUDA_OP_CEILING,
+    CUDA_OP_SLOTS_DISPATCH, /* low latency */
+    CUDA_OP_SLOTS_COMBINE,
 } cuda_op_kind_t;
 
 typedef enum cuda_phase {
@@ -70,6 +76,8 @@ typedef enum cuda_offer_field {
     CUDA_OFFER_DTYPE,
     CUDA_OFFER_WIRE_DTYPE,
     CUDA_OFFER_UNWEIGHTED,
+    CUDA_OFFER_SCALE_TYPE, /* of a dispatch of fp8 rows; 0: rows have no scales */
+    CUDA_OFFER_SCALE_LAYOUT,
     CUDA_OFFER_WANTS_GRADIENT,
     CUDA_OFFER_CAPACITY_LOW, /* rows of the named buffers, or of the route in an update */
     CUDA_OFFER_CAPACITY_HIGH,
@@ -79,6 +87,10 @@ typedef enum cuda_offer_field {
     CUDA_OFFER_OFFSET_HIGH,
     CUDA_OFFER_ROOM_LOW, /* bytes from there to the end of the smallest window among the buffers */
     CUDA_OFFER_ROOM_HIGH,
+    CUDA_OFFER_SCALES_WINDOW, /* of buffer 2, the rows' scales */
+    CUDA_OFFER_SCALES_OFFSET_LOW,
+    CUDA_OFFER_SCALES_OFFSET_HIGH,
+    CUDA_OFFER_SCALES_ROWS,  /* that it has room for */
     CUDA_OFFER_BAD_SLOT_LOW, /* update: token · topk + slot of the first bad id, ~0: none */
     CUDA_OFFER_BAD_SLOT_HIGH,
     CUDA_OFFER_BAD_ID_LOW, /* and that id */
@@ -120,10 +132,15 @@ typedef enum cuda_refusal {
     CUDA_REFUSED_DTYPE,
     CUDA_REFUSED_WIRE_DTYPE,
     CUDA_REFUSED_UNWEIGHTED,
-    CUDA_REFUSED_GRADIENT, /* d_topk_weights is asked for and a rank brought nothing for it */
-    CUDA_REFUSED_MISSING,  /* a rank's buffer is NULL */
-    CUDA_REFUSED_WINDOW,   /* a rank's buffer does not fit into its window: need and room */
+    CUDA_REFUSED_SCALE_TYPE,
+    CUDA_REFUSED_SCALE_LAYOUT,
+    CUDA_REFUSED_GRADIENT,      /* d_topk_weights is asked for and a rank brought nothing for it */
+    CUDA_REFUSED_MISSING,       /* a rank's buffer is NULL */
+    CUDA_REFUSED_WINDOW,        /* a rank's buffer does not fit into its window: need and room */
+    CUDA_REFUSED_NO_SCALES,     /* a rank's recv_scales is NULL */
+    CUDA_REFUSED_SCALES_WINDOW, /* they do not fit into their window: rows needed and there */
     CUDA_REFUSED_NO_ROUTING,
+    CUDA_REFUSED_NO_DISPATCH, /* low latency: a combine, and no dispatch has succeeded */
 } cuda_refusal_t;
 
 typedef struct cuda_verdict {
@@ -215,7 +232,9 @@ typedef struct cuda_route_view {
     int64_t hidden;
     int64_t alignment;
     int64_t token_count_max;
-    uint64_t staging_offset; /* [token_count_max][rank_count] partials of staging_row_bytes */
+    /* [token_count_max][rank_count] partials of staging_row_bytes; in a dispatch scales that are
+     * not written to their place straight away */
+    uint64_t staging_offset;
     uint64_t staging_row_bytes;
     uint64_t gradient_offset; /* float [token_count_max][topk] */
     uint64_t arrival_offset;  /* cuda_arrival_t [rank_count · token_count_max] */
@@ -243,6 +262,46 @@ typedef struct cuda_route_view {
     int32_t *has_routing;
     cuda_route_report_t *report;
 } cuda_route_view_t;
+
+/* Low latency: what a block remembers from one operation to the next. */
+typedef struct cuda_slots_block {
+    uint32_t epoch;          /* number of the last operation */
+    uint32_t rows_epoch;     /* of the last one in which this rank wrote rows into slots */
+    uint32_t partials_epoch; /* the same of partials */
+    uint32_t reserved;
+} cuda_slots_block_t;
+
+/* What a low-latency route tells the host, in device memory. */
+typedef struct cuda_slots_report {
+    cuda_verdict_t verdict; /* of the first refused call that was not told yet */
+    int32_t has_dispatched; /* the last dispatch was not refused */
+    uint32_t refused_epoch; /* the last operation that was */
+} cuda_slots_report_t;
+
+/*
+ * A low-latency route on the device, beside its view. Rank s alone writes what is [slots] or by
+ * source from s * token_count_max on; slots: rank_count * token_count_max.
+ */
+typedef struct cuda_slots {
+    uint64_t rows_offset;    /* [slots][hidden] bf16 or fp8, one behind the other */
+    uint64_t scales_offset;  /* [slots][words] or [words][slots], 32 bits each */
+    uint64_t idx_offset;     /* int32_t [slots][topk] local experts, -1: not here */
+    uint64_t weights_offset; /* float [slots][topk] */
+    uint64_t tokens_offset;  /* expert_major: int32_t [slots] the source's token */
+    uint64_t places_offset;  /* expert_major: int32_t [slots][topk] the row's number among those
+                                that its source sends to that expert */
+    /* uint64_t [rank_count][token_count_max] a token's rows have come: number of the operation, in
+     * the lower half 1 + the row's number in its source's slots, 0: none came here */
+    uint64_t arrived_offset;
+    uint64_t partials_offset; /* [slots] partials of partial_bytes, by rank that sums them */
+    uint64_t partial_bytes;
+    uint64_t returned_offset; /* uint32_t [rank_count][token_count_max] a partial has come */
+    uint64_t begun_offset;    /* uint32_t [rank_count] the operation that a rank has begun */
+    /* This rank's own. */
+    int32_t *rows;              /* expert_major: [slots][topk] row of each slot, -1: none */
+    cuda_slots_block_t *blocks; /* [CUDA_SLOTS_BLOCK_COUNT] */
+    cuda_slots_report_t *report;
+} cuda_slots_t;
 
 /* This rank's part of an offer that the host fills in. */
 typedef struct cuda_offer {
@@ -278,10 +337,17 @@ typedef struct cuda_dispatch_args {
     int32_t *row_source; /* moxie_row_source_t */
     int64_t *expert_count;
     int64_t *expert_start;
-    /* backward of a weighted combine */
-    int32_t scales; /* 1: rows are multiplied by their weights */
+    /* backward of combine */
+    int32_t is_weighted; /* rows are multiplied by their weights */
     const char *y;
     float *d_topk_weights;
+    /* dispatch of fp8 rows: their scales */
+    const uint32_t *source_scales; /* [token_count][scale_words], of rows that are fp8 at home */
+    uint32_t *recv_scales;         /* this rank's own: buffer 2 of its offer */
+    int32_t scale_type;            /* moxie_scale_type_t */
+    int32_t scale_words;           /* of a row */
+    int32_t has_column_scales;     /* recv_scales are column-major */
+    int64_t row_capacity;          /* words of their columns */
 } cuda_dispatch_args_t;
 
 /* combine, and backward of dispatch: rows from the experts home. */
@@ -300,6 +366,55 @@ typedef struct cuda_combine_args {
     const float *d_recv_weights;
     float *d_topk_weights;
 } cuda_combine_args_t;
+
+/* Halves of a call in low latency, to be ORed. */
+#define CUDA_HALF_SEND    1u
+#define CUDA_HALF_RECEIVE 2u
+
+/* What both calls in low latency have. */
+typedef struct cuda_slots_call {
+    cuda_channel_t channel;
+    cuda_route_view_t route;
+    cuda_slots_t slots;
+    cuda_offer_t offer;
+    uint32_t halves;
+    int32_t is_new; /* 1: what was refused before was told, or does not matter any more */
+} cuda_slots_call_t;
+
+typedef struct cuda_slots_dispatch_args {
+    cuda_slots_call_t call;
+    const void *topk_idx;
+    const float *topk_weights; /* NULL: 1 */
+    int64_t token_count;
+    int32_t is_int64;
+    int32_t is_quantised; /* source rows are bf16, and fp8 on the way */
+    const char *source;   /* [token_count] rows */
+    const char *source_scales;
+    int64_t source_row_bytes;
+    int64_t row_bytes; /* on the way */
+    int32_t scale_type;
+    int32_t has_column_scales;
+    int32_t scale_words; /* of a row; 0: rows have none */
+    int32_t reserved;
+    /* this rank's own outputs, or NULL; the first four in expert_major only */
+    char *destination;
+    char *scales;
+    float *row_weight;
+    int32_t *row_source; /* moxie_row_source_t */
+    int64_t *expert_count;
+    int64_t *expert_start;
+    int64_t *source_count;
+} cuda_slots_dispatch_args_t;
+
+typedef struct cuda_slots_combine_args {
+    cuda_slots_call_t call;
+    const char *source; /* this rank's rows, where dispatch put them */
+    char *out;          /* [token_count] rows */
+    int32_t source_is_bf16;
+    int32_t wire_is_bf16;
+    int32_t out_is_bf16;
+    int32_t unweighted;
+} cuda_slots_combine_args_t;
 
 typedef struct cuda_barrier_args {
     cuda_channel_t channel;

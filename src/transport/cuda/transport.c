@@ -21,6 +21,8 @@ static const char *op_name(uint32_t kind)
         [CUDA_OP_DISPATCH_BACKWARD] = "dispatch_backward",
         [CUDA_OP_COMBINE_BACKWARD] = "combine_backward",
         [CUDA_OP_CEILING] = "ceiling",
+        [CUDA_OP_SLOTS_DISPATCH] = "dispatch",
+        [CUDA_OP_SLOTS_COMBINE] = "combine",
     };
     return kind > 0 && kind < sizeof(names) / sizeof(names[0]) ? names[kind] : "an operation";
 }
