@@ -15,6 +15,9 @@ if(TARGET moxie_mpi)
 endif()
 install(DIRECTORY include/moxie DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES ${PROJECT_BINARY_DIR}/moxie.pc DESTINATION ${pc_folder})
+# What CloudAI's scripts start in place of its own benchmark.
+install(DIRECTORY share/cloudai DESTINATION ${CMAKE_INSTALL_DATADIR}/moxie
+    FILES_MATCHING PATTERN "*.py")
 # The pages that were built: those of the commands always, those of the API after `make docs`.
 install(DIRECTORY ${PROJECT_BINARY_DIR}/docs/man/ DESTINATION ${CMAKE_INSTALL_MANDIR} OPTIONAL
     FILES_MATCHING PATTERN "moxie*.1" PATTERN "moxie*.3" PATTERN "MOXIE*.3")

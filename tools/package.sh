@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Puts what was built into a folder that runs on a machine with nothing but glibc and, for GPUs, their
-# driver: the program, the library, test programs, the libraries they need, the texts, and a script that
-# checks the machine (docs/gpu-machine.md). Stripped; finds its libraries from wherever it lies.
+# driver: the program, the library, test programs, the libraries they need, the texts, what stands in
+# for CloudAI's benchmark, and a script that checks the machine (docs/gpu-machine.md). Stripped; finds
+# its libraries from wherever it lies.
 #
 #   tools/package.sh FOLDER [BUILD_FOLDER]      FOLDER is made anew; build unless given
 set -euo pipefail
@@ -42,6 +43,8 @@ strip --strip-unneeded "$folder"/bin/* "$folder"/lib/*
 patchelf --force-rpath --set-rpath "\$ORIGIN/../lib" "$folder"/bin/*
 
 cp -r share/texts "$folder/share"
+mkdir "$folder/share/cloudai"
+cp share/cloudai/*.py "$folder/share/cloudai"
 cp tools/check-machine.sh "$folder/check.sh"
 cp "$build/kernels.txt" LICENSE "$folder"
 { git rev-parse HEAD 2>/dev/null || echo unknown; } | tr -d '\n' >"$folder/COMMIT"

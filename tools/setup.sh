@@ -10,9 +10,9 @@ for purpose in "${@:-build}"; do
     case $purpose in
     build) packages="${packages-} build-essential cmake ninja-build pkg-config help2man
         libcmocka-dev libjansson-dev libtomlplusplus-dev libhwloc-dev zlib1g-dev
-        libsqlite3-dev openmpi-bin libopenmpi-dev" ;;
+        libsqlite3-dev libyaml-dev openmpi-bin libopenmpi-dev" ;;
     report) command -v npm >/dev/null || packages="${packages-} nodejs npm" ;;
-    test) packages="${packages-} iproute2 munge slurm-wlm patchelf chromium" ;;
+    test) packages="${packages-} iproute2 munge slurm-wlm patchelf chromium python3" ;;
     package) packages="${packages-} patchelf" ;;
     docs) packages="${packages-} doxygen" ;;
     tidy) packages="${packages-} clang-format clang-tidy cppcheck" ;;

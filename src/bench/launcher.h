@@ -16,11 +16,18 @@ typedef struct launcher {
     int32_t rank_count;
     int32_t local_count;          /* ranks on this host; 0: the launcher does not say */
     int32_t host_count;           /* 0: the launcher does not say */
+    int32_t host_index;           /* once narrowed: of this host; -1: the launcher does not say */
     char job[LAUNCHER_JOB_BYTES]; /* one job of this user on this host has it; a file's name */
 } launcher_t;
 
 /* Looks into the environment. False when a launcher's variables make no sense (exit code 2). */
 bool launcher_find(launcher_t *out, failure_t *failure);
+
+/*
+ * Makes the ranks of this host a job of their own: rank, rank_count, host_count and job become
+ * theirs. False when the launcher does not say which ranks they are (exit code 2).
+ */
+bool launcher_narrow(launcher_t *launcher, failure_t *failure);
 
 /* Refuses ranks on several hosts (exit code 77). */
 bool launcher_check_hosts(const launcher_t *launcher, failure_t *failure);

@@ -146,7 +146,8 @@ FILE *output_folder_file(const output_folder_t *folder, const char *name, failur
     return stream;
 }
 
-bool output_folder_commit(output_folder_t *folder, const char *prefix, failure_t *failure)
+bool output_folder_commit(output_folder_t *folder, const char *prefix, const char *suffix,
+                          failure_t *failure)
 {
     char stamp[32] = "";
     struct tm local;
@@ -157,8 +158,8 @@ bool output_folder_commit(output_folder_t *folder, const char *prefix, failure_t
         char number[16] = "";
         if (try > 1)
             (void)snprintf(number, sizeof(number), "_%d", try);
-        (void)snprintf(folder->path, sizeof(folder->path), "%.3800s/%.180s_%s%s", folder->parent,
-                       prefix, stamp, number);
+        (void)snprintf(folder->path, sizeof(folder->path), "%.3700s/%.180s_%s%s%.100s",
+                       folder->parent, prefix, stamp, number, suffix);
         if (rename(folder->partial_path, folder->path) == 0) {
             folder->partial_path[0] = '\0';
             folder->made_length = 0;

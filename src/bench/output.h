@@ -40,8 +40,9 @@ bool output_folder_open(output_folder_t *folder, const char *parent, const char 
 /* A file in the folder, for writing; NULL with a failure. */
 FILE *output_folder_file(const output_folder_t *folder, const char *name, failure_t *failure);
 
-/* Gives the folder a name: `prefix`, the date and the time; a number when that is taken. */
-bool output_folder_commit(output_folder_t *folder, const char *prefix, failure_t *failure);
+/* Names the folder: `prefix`, the date and the time, a number when that is taken, `suffix`. */
+bool output_folder_commit(output_folder_t *folder, const char *prefix, const char *suffix,
+                          failure_t *failure);
 
 /* Removes a folder that was not committed, with what is in it. */
 void output_folder_discard(output_folder_t *folder);

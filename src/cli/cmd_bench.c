@@ -1,25 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* moxie bench: options, plan, run, and what becomes of the result. */
+/* moxie bench: options, and what becomes of the result. */
 #include "bench/baseline.h"
 #include "bench/device.h"
-#include "bench/flight.h"
-#include "bench/launch.h"
-#include "bench/launched.h"
 #include "bench/mpirun.h"
 #include "bench/output.h"
-#include "bench/progress.h"
 #include "bench/record.h"
 #include "bench/recording.h"
 #include "bench/stopping.h"
 #include "bench/table.h"
-#include "bench/text_json.h"
 #include "bench/trace.h"
-#include "bench/watchdog.h"
 #include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/flags.h"
-#include "cli/gpus.h"
-#include "suite/command_text.h"
+#include "cli/runner.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -32,9 +25,11 @@ typedef struct outputs {
     output_file_t trace;
 } outputs_t;
 
-static bool open_outputs(outputs_t *outputs, const plan_t *plan, failure_t *failure)
+static bool open_outputs(void *ctx, const plan_t *plan, failure_t *failure)
 {
+    outputs_t *outputs = ctx;
     const options_t *options = plan->options;
+    *outputs = (outputs_t){.folder = {.path = ""}};
     if (options->output_dir != NULL && !output_folder_open(&outputs->folder, options->output_dir,
                                                            plan->where[OPTION_OUTPUT_DIR], failure))
         return false;
@@ -45,8 +40,9 @@ static bool open_outputs(outputs_t *outputs, const plan_t *plan, failure_t *fail
             output_file_open(&outputs->trace, options->trace, plan->where[OPTION_TRACE], failure));
 }
 
-static void discard_outputs(outputs_t *outputs)
+static void discard_outputs(void *ctx)
 {
+    outputs_t *outputs = ctx;
     output_folder_discard(&outputs->folder);
     output_file_discard(&outputs->recording);
     output_file_discard(&outputs->trace);
@@ -111,7 +107,7 @@ static bool write_folder(outputs_t *outputs, const plan_t *plan, const json_t *r
         return failure_set(failure, EXIT_FAILED, "%s: the results could not be written",
                            plan->options->output_dir);
     folder_prefix(plan, "bench", prefix, sizeof(prefix));
-    return output_folder_commit(&outputs->folder, prefix, failure);
+    return output_folder_commit(&outputs->folder, prefix, "", failure);
 }
 
 /* A file for each rank that could still say something; false when there is none, or no folder. */
@@ -133,34 +129,20 @@ static bool write_flights(outputs_t *outputs, const plan_t *plan, const run_resu
         }
     }
     folder_prefix(plan, "failed", prefix, sizeof(prefix));
-    return is_written && output_folder_commit(&outputs->folder, prefix, &unused);
+    return is_written && output_folder_commit(&outputs->folder, prefix, "", &unused);
 }
 
-/* What the ranks did before a peer was lost: the lowest one's last calls, and files of all. */
-static void tell_flights(outputs_t *outputs, const plan_t *plan, const run_result_t *result)
+static void keep_flights(void *ctx, const plan_t *plan, const run_result_t *result)
 {
-    int32_t rank = 0;
-    while (rank < plan->rank_count && result->flight[rank] == NULL) {
-        rank++;
-    }
-    if (rank < plan->rank_count) {
-        flight_print(result->flight[rank], rank, stderr);
-    }
+    outputs_t *outputs = ctx;
     if (write_flights(outputs, plan, result)) {
         (void)fprintf(stderr, "the ranks' flight recorders are in %s\n", outputs->folder.path);
     }
 }
 
-static bool publish(outputs_t *outputs, const plan_t *plan, const run_result_t *result,
-                    failure_t *failure)
+static bool publish(void *ctx, const plan_t *plan, const run_result_t *result, failure_t *failure)
 {
-    char *command = command_text(plan->options);
-    record_complete(result->record);
-    json_object_set_new(result->record, "command", text_json(command));
-    free(command);
-    if (plan->place.is_cuda) { /* the ranks have ended: this process may look at GPUs itself */
-        json_object_set_new(json_object_get(result->record, "machine"), "gpus", gpus_json());
-    }
+    outputs_t *outputs = ctx;
     if (!write_recording(outputs, plan, failure) || !write_trace(outputs, result->trace, failure) ||
         !write_folder(outputs, plan, result->record, failure))
         return false;
@@ -171,184 +153,27 @@ static bool publish(outputs_t *outputs, const plan_t *plan, const run_result_t *
         if (plan->options->output_dir != NULL)
             (void)printf("results   are in %s\n", outputs->folder.path);
     }
-    return result->mismatch[0] == '\0' ||
-           failure_set(failure, EXIT_FAILED, "NOT VERIFIED: %s", result->mismatch);
-}
-
-/* The ranks are started here, and watched. */
-static bool run_here(const options_t *options, const launcher_t *launcher, failure_t *failure)
-{
-    plan_t plan = {0};
-    outputs_t outputs = {0};
-    run_result_t result = {.record = NULL};
-    bool is_planned = plan_make(&plan, options, launcher, failure);
-    plan.has_progress = progress_is_visible();
-    bool is_done = is_planned && open_outputs(&outputs, &plan, failure) &&
-                   launch_run(&plan, &result, failure) &&
-                   publish(&outputs, &plan, &result, failure);
-    if (failure->exit_code == EXIT_PEER) {
-        tell_flights(&outputs, &plan, &result);
-    }
-    discard_outputs(&outputs);
-    run_result_release(&result);
-    plan_release(&plan);
-    return is_done;
-}
-
-/* Tells why; a lost peer also on standard output where JSON was asked for. */
-static void tell_failure(const char *name, const options_t *options, const failure_t *failure)
-{
-    if (failure->exit_code == EXIT_PEER && options->json) {
-        json_t *error = record_error(failure);
-        (void)record_write(error, stdout);
-        json_decref(error);
-    }
-    if (failure->sentence[0] != '\0') { /* else the ranks have told it */
-        (void)cli_fail(name, failure);
-    }
+    return true;
 }
 
 /* A baseline needs MPI: this program starts itself again under mpirun. */
-static void run_under_mpirun(const char *name, const options_t *options, char **arguments,
-                             failure_t *failure)
+static void run_under_mpirun(const runner_t *runner, char **arguments, failure_t *failure)
 {
     plan_t plan = {0};
     mpirun_output_t output = {NULL, 0};
-    launcher_t nobody = {.rank_count = 1};
-    if (plan_make(&plan, options, &nobody, failure)) {
+    if (plan_make(&plan, runner->options, runner->launcher, failure)) {
         (void)mpirun_run(&plan, arguments, &output, failure);
     }
     if (output.count > 0) {
         (void)fwrite(output.bytes, 1, output.count, stdout);
     }
     if (failure->exit_code != EXIT_DONE && output.count == 0) {
-        tell_failure(name, options, failure);
+        runner_tell(runner, failure);
     } else if (failure->sentence[0] != '\0') {
-        (void)cli_fail(name, failure);
+        (void)cli_fail(runner->name, failure);
     }
     free(output.bytes);
     plan_release(&plan);
-}
-
-/* A rank of a launcher, as threads besides the main one see it. */
-typedef struct job {
-    const char *name;
-    const options_t *options;
-    launched_t launched;
-} job_t;
-
-/* For stop signals. */
-static void clean_launched(void *ctx)
-{
-    launched_clean(ctx);
-}
-
-/*
- * Only rank 0 writes. What cannot be written is refused early, but nothing stays there for the run:
- * launchers kill almost without a warning.
- */
-static bool try_outputs(const plan_t *plan, failure_t *failure)
-{
-    outputs_t outputs = {0};
-    stopping_hold();
-    bool is_done = plan->launcher.rank != 0 || open_outputs(&outputs, plan, failure);
-    discard_outputs(&outputs);
-    stopping_release();
-    return is_done;
-}
-
-/* A stop signal waits until all of it is there, or nothing. */
-static bool publish_launched(const plan_t *plan, const run_result_t *result, failure_t *failure)
-{
-    outputs_t outputs = {0};
-    stopping_hold();
-    bool is_done = plan->launcher.rank != 0 || (open_outputs(&outputs, plan, failure) &&
-                                                publish(&outputs, plan, result, failure));
-    discard_outputs(&outputs);
-    (void)fflush(stdout); /* launchers may end this rank as soon as another one has ended */
-    stopping_release();
-    return is_done;
-}
-
-/* All of a rank: what it cannot do the others are told, so that all end alike. */
-static bool run_launched(launched_t *launched, const options_t *options, const launcher_t *launcher,
-                         failure_t *failure)
-{
-    plan_t plan = {0};
-    run_result_t result = {.record = NULL};
-    failure_t meeting = {.exit_code = EXIT_DONE};
-    bool is_planned =
-        failure->exit_code == EXIT_DONE && plan_make(&plan, options, launcher, failure);
-    plan.has_progress = progress_is_visible();
-    bool is_ready = is_planned && try_outputs(&plan, failure);
-    bool has_met = launched_meet(launched, launcher, options, is_ready ? &plan : NULL, &meeting);
-    if (!has_met && (is_ready || launched->is_agreed)) {
-        *failure = meeting;
-    }
-    bool is_run = has_met && launched_agree(launched, failure) &&
-                  launched_run(launched, &plan, &result, failure);
-    if (is_run) {
-        (void)publish_launched(&plan, &result, failure);
-        is_run = launched_agree(launched, failure);
-    }
-    run_result_release(&result);
-    plan_release(&plan);
-    return is_run;
-}
-
-/* Under a launcher each rank has only its own recorder. */
-static void tell_own_flight(const launched_t *launched, const failure_t *failure)
-{
-    char *flight = failure->exit_code == EXIT_PEER && launched->group != NULL
-                       ? flight_read(launched->group)
-                       : NULL;
-    if (flight != NULL) {
-        flight_print(flight, launched->launcher.rank, stderr);
-    }
-    free(flight);
-}
-
-/* Tells of a failure, if that is up to this rank. */
-static void tell_of_job(job_t *job, failure_t *failure, voice_t least)
-{
-    voice_t voice = launched_voice(&job->launched, failure);
-    voice = voice < least ? least : voice;
-    if (voice == VOICE_ALL) {
-        tell_own_flight(&job->launched, failure);
-        tell_failure(job->name, job->options, failure);
-    } else if (voice == VOICE_ERROR) {
-        (void)cli_fail(job->name, failure);
-    }
-}
-
-/* The main thread is inside MPI and will not come back. */
-static void give_up(void *ctx, failure_t *failure)
-{
-    job_t *job = ctx;
-    tell_of_job(job, failure, VOICE_ERROR); /* deadlines of ranks are not in step */
-    launched_clean(&job->launched);
-    (void)fflush(stdout);
-    launched_stay(&job->launched, failure);
-}
-
-/* This process is one rank, which a launcher started. */
-static void be_launched(const char *name, const options_t *options, const launcher_t *launcher,
-                        failure_t *failure)
-{
-    static job_t job; /* a stop signal looks at it until the process ends */
-    job.name = name;
-    job.options = options;
-    if (!stopping_watch(clean_launched, &job.launched)) {
-        failure_set(failure, EXIT_FAILED, "rank %d: no thread for signals", launcher->rank);
-    }
-    if (baseline_is_mpi(options) &&
-        !watchdog_watch(launcher->rank, launcher->rank_count, give_up, &job)) {
-        failure_set(failure, EXIT_FAILED, "rank %d: no thread for deadlines", launcher->rank);
-    }
-    if (!run_launched(&job.launched, options, launcher, failure)) {
-        tell_of_job(&job, failure, VOICE_NONE);
-    }
-    launched_leave(&job.launched, failure);
 }
 
 int cmd_bench(int argc, char **argv)
@@ -357,6 +182,15 @@ int cmd_bench(int argc, char **argv)
     launcher_t launcher;
     failure_t failure = {.exit_code = EXIT_DONE};
     sigset_t stopping;
+    outputs_t outputs = {.folder = {.path = ""}};
+    const runner_t runner = {.name = argv[0],
+                             .options = &options,
+                             .launcher = &launcher,
+                             .ctx = &outputs,
+                             .open = open_outputs,
+                             .publish = publish,
+                             .keep_flights = keep_flights,
+                             .discard = discard_outputs};
     device_prepare();
     if (!options_init(&options)) {
         return EXIT_FAILED;
@@ -367,12 +201,12 @@ int cmd_bench(int argc, char **argv)
     bool is_known = launcher_find(&launcher, &failure);
     bool is_ready = is_known && flags_read(&options, argc, argv, &failure) &&
                     (options.config == NULL || config_read(&options, &failure));
-    if (is_known && launcher.name != NULL) {
-        be_launched(argv[0], &options, &launcher, &failure);
-    } else if (is_ready && baseline_is_mpi(&options)) {
-        run_under_mpirun(argv[0], &options, argv + 1, &failure);
-    } else if (!is_ready || !run_here(&options, &launcher, &failure)) {
-        tell_failure(argv[0], &options, &failure);
+    if (!is_known) {
+        runner_tell(&runner, &failure);
+    } else if (is_ready && launcher.name == NULL && baseline_is_mpi(&options)) {
+        run_under_mpirun(&runner, argv + 1, &failure);
+    } else {
+        runner_run(&runner, &failure);
     }
     options_release(&options);
     if (failure.signal != 0) {

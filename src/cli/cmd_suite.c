@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* moxie suite: hands over to verify or run. */
+/* moxie suite: hands over to verify, run or exec. */
 #include "bench/suggest.h"
 #include "cli/cli.h"
 
@@ -12,7 +12,8 @@ typedef struct verb {
     int (*run)(int argc, char **argv);
 } verb_t;
 
-static const verb_t verbs[] = {{"verify", cmd_suite_verify}, {"run", cmd_suite_run}};
+static const verb_t verbs[] = {
+    {"verify", cmd_suite_verify}, {"run", cmd_suite_run}, {"exec", cmd_suite_exec}};
 
 enum { VERB_COUNT = sizeof(verbs) / sizeof(verbs[0]) };
 
@@ -24,7 +25,7 @@ static void refuse_verb(const struct argp_state *state, const char *name)
     if (suggestion.nearest != NULL)
         argp_error(state, "there is no '%s', is it '%s'?", name, suggestion.nearest);
     else
-        argp_error(state, "there is no '%s', only verify and run", name);
+        argp_error(state, "there is no '%s', only verify, run and exec", name);
 }
 
 static error_t take(int key, char *argument, struct argp_state *state)
@@ -46,11 +47,12 @@ int cmd_suite(int argc, char **argv)
     static char name[48];
     static const struct argp argp = {
         .parser = take,
-        .args_doc = "verify PATH...\nrun --test-scenario FILE",
+        .args_doc = "verify PATH...\nrun --test-scenario FILE\nexec CONFIG [BACKEND]",
         .doc = "Runs benchmark suites written for CloudAI: tests, scenarios and systems in TOML.\v"
                "  verify   find every mistake in files and folders\n"
-               "  run      run a scenario on this machine\n\n"
-               "`moxie suite verify --help' and `moxie suite run --help' tell the options.",
+               "  run      run a scenario on this machine\n"
+               "  exec     be the benchmark that CloudAI's script starts\n\n"
+               "`moxie suite verify --help' and so on tell the options.",
     };
     for (int i = 0; argc > 1 && i < VERB_COUNT; i++) {
         if (strcmp(argv[1], verbs[i].name) == 0) {

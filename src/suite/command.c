@@ -63,16 +63,18 @@ static void append_key(json_t *keys, const char *prefix, const char *name, json_
                        const source_t *source, const toml_node_t *node, const char *effect)
 {
     char where[PATH_MAX + 32] = "default";
-    if (node != NULL)
+    if (node != NULL && node->line > 0)
         (void)snprintf(where, sizeof(where), "%s:%d", source->path, node->line);
+    else if (node != NULL) /* no file */
+        (void)snprintf(where, sizeof(where), "%s", source->path);
     json_array_append_new(
         keys, json_pack("{s:o,s:o,s:o,s:s}", "key",
                         json_sprintf("%s%s%s", prefix, prefix[0] == '\0' ? "" : ".", name), "value",
                         value, "from", text_json(where), "effect", effect));
 }
 
-static void append_setting(json_t *keys, const suite_session_t *session, const job_t *job,
-                           setting_id_t id)
+void command_append_setting(json_t *keys, const suite_session_t *session, const job_t *job,
+                            setting_id_t id)
 {
     const setting_row_t *row = setting_row(id);
     const setting_t *setting = &job->entry->test.settings[id];
@@ -156,7 +158,7 @@ json_t *command_keys(const suite_session_t *session, const job_t *job)
     json_t *keys = json_array();
     const test_t *test = &job->entry->test;
     for (int i = 0; i < SETTING_COUNT; i++)
-        append_setting(keys, session, job, (setting_id_t)i);
+        command_append_setting(keys, session, job, (setting_id_t)i);
     if (test->layer_count > 1)
         append_table(keys, "", &keys_of_test, &test->layers[0]);
     append_table(keys, "Tests", &keys_of_entry, &job->entry->layer);

@@ -17,4 +17,8 @@ json_t *command_parameters(const job_t *job);
  * where "from" is FILE:LINE or "default"; a new reference. */
 json_t *command_keys(const suite_session_t *session, const job_t *job);
 
+/* Adds the object of one setting to such a list. */
+void command_append_setting(json_t *keys, const suite_session_t *session, const job_t *job,
+                            setting_id_t id);
+
 #endif

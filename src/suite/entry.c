@@ -59,8 +59,9 @@ static void check_overrides(const layer_t *layer, mistakes_t *mistakes)
 {
     setting_t settings[SETTING_COUNT];
     layer_t table = {layer->source, toml_find(layer->table, "cmd_args")};
+    settings_init(settings);
     if (table.table != NULL && table.table->kind == TOML_KIND_TABLE)
-        settings_read(&table, 1, DIALECT_MOE_BENCHMARK, settings, mistakes);
+        settings_read(&table, 1, DIALECT_MOE_BENCHMARK, PLACE_CMD_ARGS, settings, mistakes);
 }
 
 static void read_test(const layer_t *layer, const references_t *references, entry_t *entry,

@@ -36,7 +36,10 @@ void inputs_node_name(const job_t *job, int32_t node, char *out, size_t size)
 static void write_config_value(FILE *out, const job_t *job, setting_id_t id)
 {
     setting_value_t value = job_value(job, id);
-    (void)fprintf(out, "%s: ", setting_row(id)->name);
+    const char *key = setting_key(id, job->entry->test.dialect, PLACE_CONFIG);
+    if (key == NULL)
+        return;
+    (void)fprintf(out, "%s: ", key);
     switch (setting_row(id)->type) {
     case SETTING_TYPE_NUMBER:
         (void)fprintf(out, "%" PRId64 "\n", value.number);
@@ -52,14 +55,8 @@ static void write_config_value(FILE *out, const job_t *job, setting_id_t id)
 
 static void write_config(FILE *out, const job_t *job)
 {
-    if (job->entry->test.dialect == DIALECT_MOE_BENCHMARK) {
-        (void)fputs("benchmark_type: ", out);
-        quote_string(out, job_value(job, SETTING_MODE).text);
-        (void)fputc('\n', out);
-    }
     for (int i = 0; i < SETTING_COUNT; i++)
-        if (setting_row((setting_id_t)i)->is_in_config)
-            write_config_value(out, job, (setting_id_t)i);
+        write_config_value(out, job, (setting_id_t)i);
 }
 
 static void write_variable(void *ctx, const char *name, const char *value)

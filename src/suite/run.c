@@ -3,10 +3,8 @@
 #include "suite/run.h"
 
 #include "bench/launch.h"
-#include "bench/record.h"
 #include "bench/table.h"
 #include "bench/text_json.h"
-#include "bench/trace.h"
 #include "moxie/version.h"
 #include "suite/command.h"
 #include "suite/command_text.h"
@@ -15,6 +13,7 @@
 #include "suite/inputs.h"
 #include "suite/matrices.h"
 #include "suite/metadata.h"
+#include "suite/results.h"
 #include "suite/tree.h"
 
 #include <stdlib.h>
@@ -184,26 +183,6 @@ static bool prepare(run_t *run, failure_t *failure)
            metadata_write_test(run->job, run->folder, run->command, failure);
 }
 
-static bool write_json(const char *folder, const char *name, const json_t *document,
-                       failure_t *failure)
-{
-    FILE *out = tree_open(folder, name, failure);
-    if (out == NULL)
-        return false;
-    (void)record_write(document, out);
-    return tree_close(out, folder, name, failure);
-}
-
-static bool write_trace(const run_t *run, const char *folder, failure_t *failure)
-{
-    static const char name[] = "trace.json";
-    FILE *out = run->result.trace == NULL ? NULL : tree_open(folder, name, failure);
-    if (out == NULL)
-        return run->result.trace == NULL;
-    (void)trace_write(run->result.trace, out);
-    return tree_close(out, folder, name, failure);
-}
-
 /* benchmark_<ranks>_ranks_<time>_<mode>/ */
 static bool write_results(run_t *run, const json_t *list, failure_t *failure)
 {
@@ -213,8 +192,8 @@ static bool write_results(run_t *run, const json_t *list, failure_t *failure)
     (void)snprintf(run->results, sizeof(run->results), "benchmark_%d_ranks_%s_%s",
                    run->plan.rank_count, stamp, job_value(run->job, SETTING_MODE).text);
     (void)snprintf(path, sizeof(path), "%s/%s", run->folder, run->results);
-    return tree_make(path, failure) && write_json(path, "results.json", list, failure) &&
-           matrices_write(&run->plan, path, failure) && write_trace(run, path, failure);
+    return tree_make(path, failure) &&
+           results_write(&run->plan, list, run->result.trace, path, failure);
 }
 
 static bool write_stdout(const run_t *run, const json_t *list, failure_t *failure)
@@ -270,7 +249,7 @@ static bool write_outputs(run_t *run, json_t **record, failure_t *failure)
                       metadata_write_job(run->job, run->folder, run->command, &end, failure);
     *record = make_record(run);
     is_written = is_written && write_csv(run, *record, failure) &&
-                 write_json(run->folder, "record.json", *record, failure);
+                 results_write_json(run->folder, "record.json", *record, failure);
     json_decref(list);
     return is_written;
 }
@@ -299,7 +278,7 @@ bool run_job(const suite_session_t *session, const job_t *job, json_t **record, 
             run->start = run->end = time(NULL);
         is_done = session->request->is_dry
                       ? (*record = make_record(run)) != NULL &&
-                            write_json(run->folder, "record.json", *record, failure)
+                            results_write_json(run->folder, "record.json", *record, failure)
                       : write_outputs(run, record, failure);
     }
     if (run->failure.signal != 0)

@@ -8,7 +8,14 @@
 #include <inttypes.h>
 #include <string.h>
 
-static const char prefix[] = "cmd_args";
+/* Tables under examination. */
+typedef struct reading {
+    const layer_t *layer;
+    const char *prefix; /* of its keys; NULL: none */
+    dialect_t dialect;
+    setting_place_t place;
+    mistakes_t *mistakes;
+} reading_t;
 
 static const char *const dialect_names[DIALECT_COUNT] = {
     [DIALECT_DEEPEP_BENCHMARK] = "DeepEPBenchmark",
@@ -87,19 +94,19 @@ static const setting_row_t rows[SETTING_COUNT] = {
     [SETTING_BENCHMARK_COMBINE] = {.name = "benchmark_combine",
                                    SWITCH(1),
                                    OF_MOE,
+                                   IN_CONFIG,
                                    .effect = "when it is false, results leave combine out"},
     [SETTING_ENABLE_TUNING] = {.name = "enable_tuning",
                                SWITCH(0),
                                OF_MOE,
+                               IN_CONFIG,
                                .effect = "none: what moxie tune stored is used, whoever asks"},
     [SETTING_V2_NUM_SMS] =
-        {.name = "v2_num_sms", NUMBER(12), LIMITS(0, 1024), OF_MOE, .effect = NO_V2},
+        {.name = "v2_num_sms", NUMBER(12), LIMITS(0, 1024), OF_MOE, IN_CONFIG, .effect = NO_V2},
     [SETTING_V2_NUM_QPS] =
-        {.name = "v2_num_qps", NUMBER(0), LIMITS(0, 1024), OF_MOE, .effect = NO_V2},
-    [SETTING_V2_PREFER_OVERLAP] = {.name = "v2_prefer_overlap_with_compute",
-                                   SWITCH(0),
-                                   OF_MOE,
-                                   .effect = NO_V2},
+        {.name = "v2_num_qps", NUMBER(0), LIMITS(0, 1024), OF_MOE, IN_CONFIG, .effect = NO_V2},
+    [SETTING_V2_PREFER_OVERLAP] =
+        {.name = "v2_prefer_overlap_with_compute", SWITCH(0), OF_MOE, IN_CONFIG, .effect = NO_V2},
 };
 /* clang-format on */
 
@@ -132,6 +139,23 @@ bool setting_is_of(setting_id_t id, dialect_t dialect)
     return !rows[id].is_of_moe_only || dialect == DIALECT_MOE_BENCHMARK;
 }
 
+const char *setting_key(setting_id_t id, dialect_t dialect, setting_place_t place)
+{
+    bool has_key = setting_is_of(id, dialect);
+    switch (place) {
+    case PLACE_CONFIG:
+        if (id == SETTING_MODE && dialect == DIALECT_MOE_BENCHMARK)
+            return "benchmark_type";
+        return has_key && rows[id].is_in_config ? rows[id].name : NULL;
+    case PLACE_ENVIRONMENT:
+        if (id == SETTING_NUM_SMS)
+            return "NUM_SMS";
+        return id == SETTING_NUM_QPS ? "NUM_QPS_PER_RANK" : NULL;
+    default:
+        return has_key ? rows[id].name : NULL;
+    }
+}
+
 /* The number of a value, or of the word of a choice; false: it has none. */
 static bool read_number(const setting_row_t *row, const toml_node_t *node, int64_t *out)
 {
@@ -150,122 +174,144 @@ static bool read_number(const setting_row_t *row, const toml_node_t *node, int64
     }
 }
 
-static void refuse_type(const setting_row_t *row, const layer_t *layer, const toml_node_t *node,
-                        const toml_node_t *place, mistakes_t *mistakes)
+static void refuse_type(const reading_t *reading, const setting_row_t *row, const toml_node_t *node,
+                        const toml_node_t *place)
 {
     static const char *const names[] = {"a string", "a list of strings", "a whole number",
                                         "true or false", "a string"};
     if (row->type == SETTING_TYPE_CHOICE && node->kind == TOML_KIND_STRING)
-        mistakes_add(mistakes, SEVERITY_ERROR, layer->source, place, prefix,
-                     "'%.100s' is none of %s and %s", node->string, row->choices[0],
-                     row->choices[1]);
+        mistakes_add(reading->mistakes, SEVERITY_ERROR, reading->layer->source, place,
+                     reading->prefix, "'%.100s' is none of %s and %s", node->string,
+                     row->choices[0], row->choices[1]);
     else if (node->kind == TOML_KIND_STRING)
-        mistakes_add(mistakes, SEVERITY_ERROR, layer->source, place, prefix,
-                     "must be %s, not '%.100s'", names[row->type], node->string);
+        mistakes_add(reading->mistakes, SEVERITY_ERROR, reading->layer->source, place,
+                     reading->prefix, "must be %s, not '%.100s'", names[row->type], node->string);
     else
-        mistakes_add(mistakes, SEVERITY_ERROR, layer->source, place, prefix, "must be %s, not %s",
-                     names[row->type], node->kind_name);
+        mistakes_add(reading->mistakes, SEVERITY_ERROR, reading->layer->source, place,
+                     reading->prefix, "must be %s, not %s", names[row->type], node->kind_name);
 }
 
 /* `place` is the key; `node` its value, or one of them. */
-static void check_one(const setting_row_t *row, const layer_t *layer, const toml_node_t *node,
-                      const toml_node_t *place, mistakes_t *mistakes)
+static void check_one(const reading_t *reading, const setting_row_t *row, const toml_node_t *node,
+                      const toml_node_t *place)
 {
     int64_t number = 0;
     int64_t lowest = row->has_option ? option_row(row->option)->value_min : row->value_min;
     int64_t highest = row->has_option ? option_row(row->option)->value_max : row->value_max;
     if (row->type == SETTING_TYPE_TEXT) {
         if (node->kind != TOML_KIND_STRING)
-            refuse_type(row, layer, node, place, mistakes);
+            refuse_type(reading, row, node, place);
     } else if (!read_number(row, node, &number)) {
-        refuse_type(row, layer, node, place, mistakes);
+        refuse_type(reading, row, node, place);
     } else if (row->type == SETTING_TYPE_NUMBER && (number < lowest || number > highest)) {
-        mistakes_add(mistakes, SEVERITY_ERROR, layer->source, place, prefix,
+        mistakes_add(reading->mistakes, SEVERITY_ERROR, reading->layer->source, place,
+                     reading->prefix,
                      "%" PRId64 " is out of range, it can be %" PRId64 " to %" PRId64, number,
                      lowest, highest);
     }
 }
 
-static void check_texts(const setting_row_t *row, const layer_t *layer, const toml_node_t *node,
-                        mistakes_t *mistakes)
+static void check_texts(const reading_t *reading, const setting_row_t *row, const toml_node_t *node)
 {
     bool is_list = node->kind == TOML_KIND_ARRAY;
     for (int32_t i = 0; is_list && i < node->child_count; i++)
         if (node->children[i].kind != TOML_KIND_STRING)
-            refuse_type(row, layer, &node->children[i], node, mistakes);
+            refuse_type(reading, row, &node->children[i], node);
     if (!is_list)
-        refuse_type(row, layer, node, node, mistakes);
+        refuse_type(reading, row, node, node);
 }
 
-static void check_setting(const setting_row_t *row, const layer_t *layer, const toml_node_t *node,
-                          mistakes_t *mistakes)
+static void check_setting(const reading_t *reading, const setting_row_t *row,
+                          const toml_node_t *node)
 {
     bool can_sweep = row->type != SETTING_TYPE_TEXT;
     if (row->type == SETTING_TYPE_TEXTS) {
-        check_texts(row, layer, node, mistakes);
+        check_texts(reading, row, node);
     } else if (node->kind != TOML_KIND_ARRAY || !can_sweep) {
-        check_one(row, layer, node, node, mistakes);
+        check_one(reading, row, node, node);
     } else if (node->child_count == 0) {
-        mistakes_add(mistakes, SEVERITY_ERROR, layer->source, node, prefix,
-                     "a sweep needs at least one value");
+        mistakes_add(reading->mistakes, SEVERITY_ERROR, reading->layer->source, node,
+                     reading->prefix, "a sweep needs at least one value");
     } else {
         for (int32_t i = 0; i < node->child_count; i++)
-            check_one(row, layer, &node->children[i], node, mistakes);
+            check_one(reading, row, &node->children[i], node);
     }
 }
 
-static bool find_setting(const char *name, dialect_t dialect, setting_id_t *out)
+/* The setting with a key, SETTING_COUNT when there is none. */
+static setting_id_t find_setting(const char *key, dialect_t dialect, setting_place_t place)
 {
-    for (int i = 0; i < SETTING_COUNT; i++)
-        if (strcmp(rows[i].name, name) == 0) {
-            *out = (setting_id_t)i;
-            return setting_is_of(*out, dialect);
-        }
-    *out = SETTING_COUNT;
-    return false;
+    int id = 0;
+    while (id < SETTING_COUNT) {
+        const char *own = setting_key((setting_id_t)id, dialect, place);
+        if (own != NULL && strcmp(own, key) == 0)
+            break;
+        id++;
+    }
+    return (setting_id_t)id;
 }
 
-static void refuse_key(const layer_t *layer, const toml_node_t *node, setting_id_t id,
-                       dialect_t dialect, mistakes_t *mistakes)
+static void refuse_key(const reading_t *reading, const toml_node_t *node)
 {
+    static const char *const others[] = {[PLACE_CMD_ARGS] = "the test is a",
+                                         [PLACE_CONFIG] = "without benchmark_type this is a",
+                                         [PLACE_ENVIRONMENT] = ""};
     suggestion_t suggestion = {.word = node->key};
-    if (id != SETTING_COUNT) {
-        mistakes_add(mistakes, SEVERITY_ERROR, layer->source, node, prefix,
-                     "it is a key of %s, and the test is a %s",
-                     dialect_names[DIALECT_MOE_BENCHMARK], dialect_names[dialect]);
+    if (find_setting(node->key, DIALECT_MOE_BENCHMARK, reading->place) != SETTING_COUNT) {
+        mistakes_add(reading->mistakes, SEVERITY_ERROR, reading->layer->source, node,
+                     reading->prefix, "it is a key of %s, and %s %s",
+                     dialect_names[DIALECT_MOE_BENCHMARK], others[reading->place],
+                     dialect_names[reading->dialect]);
         return;
     }
-    for (int i = 0; i < SETTING_COUNT && !mistakes_are_full(mistakes); i++)
-        if (setting_is_of((setting_id_t)i, dialect))
-            suggestion_offer(&suggestion, rows[i].name);
+    for (int i = 0; i < SETTING_COUNT && !mistakes_are_full(reading->mistakes); i++) {
+        const char *key = setting_key((setting_id_t)i, reading->dialect, reading->place);
+        if (key != NULL)
+            suggestion_offer(&suggestion, key);
+    }
     if (suggestion.nearest != NULL)
-        mistakes_add(mistakes, SEVERITY_ERROR, layer->source, node, prefix,
-                     "there is no such key, is it '%s'?", suggestion.nearest);
+        mistakes_add(reading->mistakes, SEVERITY_ERROR, reading->layer->source, node,
+                     reading->prefix, "there is no such key, is it '%s'?", suggestion.nearest);
     else
-        mistakes_add(mistakes, SEVERITY_ERROR, layer->source, node, prefix, "there is no such key");
+        mistakes_add(reading->mistakes, SEVERITY_ERROR, reading->layer->source, node,
+                     reading->prefix, "there is no such key");
 }
 
-void settings_read(const layer_t *layers, int32_t layer_count, dialect_t dialect,
-                   setting_t settings[SETTING_COUNT], mistakes_t *mistakes)
+void settings_init(setting_t settings[SETTING_COUNT])
 {
     for (int i = 0; i < SETTING_COUNT; i++)
         settings[i] = (setting_t){.value_count = 1, .is_sound = true};
+}
+
+static void read_setting(const reading_t *reading, const toml_node_t *node,
+                         setting_t settings[SETTING_COUNT])
+{
+    setting_id_t id = find_setting(node->key, reading->dialect, reading->place);
+    if (id == SETTING_COUNT) {
+        refuse_key(reading, node);
+        return;
+    }
+    bool is_sweep = node->kind == TOML_KIND_ARRAY && rows[id].type != SETTING_TYPE_TEXTS;
+    size_t found_count = reading->mistakes->found_count;
+    check_setting(reading, &rows[id], node);
+    settings[id] = (setting_t){.source = reading->layer->source,
+                               .node = node,
+                               .prefix = reading->prefix,
+                               .value_count = is_sweep ? node->child_count : 1,
+                               .is_sound = reading->mistakes->found_count == found_count};
+}
+
+void settings_read(const layer_t *layers, int32_t layer_count, dialect_t dialect,
+                   setting_place_t place, setting_t settings[SETTING_COUNT], mistakes_t *mistakes)
+{
     for (int32_t i = 0; i < layer_count; i++) {
-        for (int32_t at = 0; at < layers[i].table->child_count; at++) {
-            const toml_node_t *node = &layers[i].table->children[at];
-            setting_id_t id;
-            if (!find_setting(node->key, dialect, &id)) {
-                refuse_key(&layers[i], node, id, dialect, mistakes);
-                continue;
-            }
-            bool is_sweep = node->kind == TOML_KIND_ARRAY && rows[id].type != SETTING_TYPE_TEXTS;
-            size_t found_count = mistakes->found_count;
-            check_setting(&rows[id], &layers[i], node, mistakes);
-            settings[id] = (setting_t){.source = layers[i].source,
-                                       .node = node,
-                                       .value_count = is_sweep ? node->child_count : 1,
-                                       .is_sound = mistakes->found_count == found_count};
-        }
+        reading_t reading = {.layer = &layers[i],
+                             .prefix = place == PLACE_CMD_ARGS ? "cmd_args" : NULL,
+                             .dialect = dialect,
+                             .place = place,
+                             .mistakes = mistakes};
+        for (int32_t at = 0; at < layers[i].table->child_count; at++)
+            read_setting(&reading, &layers[i].table->children[at], settings);
     }
 }
 

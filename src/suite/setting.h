@@ -64,7 +64,7 @@ typedef struct setting_row {
     const char *name;
     setting_type_t type;
     bool is_of_moe_only; /* a key of MoEBenchmark alone */
-    bool is_in_config;   /* a line of config.yaml, in the order of the rows */
+    bool is_in_config;   /* a line of config.yaml, in the order of the rows, if of its dialect */
     bool has_option;     /* of the benchmark: then its limits are the key's */
     option_id_t option;
     int64_t value_default; /* numbers, switches, choices: the index */
@@ -80,10 +80,21 @@ const setting_row_t *setting_row(setting_id_t id);
 /* Whether a dialect has the key. */
 bool setting_is_of(setting_id_t id, dialect_t dialect);
 
+/* Where somebody may give settings. */
+typedef enum setting_place {
+    PLACE_CMD_ARGS,   /* the table of a test */
+    PLACE_CONFIG,     /* config.yaml, which a benchmark is handed */
+    PLACE_ENVIRONMENT /* what it is handed beside that */
+} setting_place_t;
+
+/* How a setting is called in a place; NULL: it is not given there. */
+const char *setting_key(setting_id_t id, dialect_t dialect, setting_place_t place);
+
 /* What the files say of a key. */
 typedef struct setting {
     const source_t *source;  /* NULL: nothing, the default holds */
     const toml_node_t *node; /* a value, or a list of them: a sweep */
+    const char *prefix;      /* of its key, for mistakes; NULL: none */
     int32_t value_count;     /* >= 1 */
     bool is_sound;           /* no value is a mistake by itself */
 } setting_t;
@@ -95,10 +106,12 @@ typedef struct setting_value {
     const toml_node_t *list; /* lists of texts; NULL: none */
 } setting_value_t;
 
-/* Checks the tables cmd_args of a test, the first one first: later ones win. Fills the settings,
- * and counts values. */
+/* Nobody has said anything yet. */
+void settings_init(setting_t settings[SETTING_COUNT]);
+
+/* Checks tables of a place, and fills what they say into the settings: later ones win. */
 void settings_read(const layer_t *layers, int32_t layer_count, dialect_t dialect,
-                   setting_t settings[SETTING_COUNT], mistakes_t *mistakes);
+                   setting_place_t place, setting_t settings[SETTING_COUNT], mistakes_t *mistakes);
 
 /* The value with an index among those of a sound setting. */
 setting_value_t setting_value(const setting_t *setting, setting_id_t id, int32_t index);

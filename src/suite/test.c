@@ -82,7 +82,7 @@ static void check_topk(const test_t *test, mistakes_t *mistakes)
     find_bounds(test, SETTING_NUM_TOPK, &topk_min, &topk);
     find_bounds(test, SETTING_NUM_EXPERTS, &experts, &experts_max);
     if (topk > experts && place->node != NULL)
-        mistakes_add(mistakes, SEVERITY_ERROR, place->source, place->node, "cmd_args",
+        mistakes_add(mistakes, SEVERITY_ERROR, place->source, place->node, place->prefix,
                      "a token cannot go to %" PRId64 " different experts (num_topk) of %" PRId64
                      " (num_experts)",
                      topk, experts);
@@ -102,12 +102,12 @@ static void check_useless(const test_t *test, setting_id_t id, setting_id_t of, 
     find_bounds(test, id, &lowest, &highest);
     find_bounds(test, of, &of_lowest, &of_highest);
     if (highest != 0 && of_lowest != wanted && of_highest != wanted)
-        mistakes_add(mistakes, SEVERITY_WARNING, setting->source, setting->node, "cmd_args",
+        mistakes_add(mistakes, SEVERITY_WARNING, setting->source, setting->node, setting->prefix,
                      "it means nothing unless %s is \"%s\"", setting_row(of)->name,
                      setting_row(of)->choices[wanted]);
 }
 
-static void check_together(const test_t *test, mistakes_t *mistakes)
+void test_check_together(const test_t *test, mistakes_t *mistakes)
 {
     check_topk(test, mistakes);
     check_useless(test, SETTING_ROUND_SCALE, SETTING_DATA_TYPE, 1, mistakes);
@@ -159,7 +159,8 @@ static void read_settings(test_t *test, mistakes_t *mistakes)
         if (table != NULL && table->kind == TOML_KIND_TABLE)
             tables[count++] = (layer_t){test->layers[i].source, table};
     }
-    settings_read(tables, count, test->dialect, test->settings, mistakes);
+    settings_init(test->settings);
+    settings_read(tables, count, test->dialect, PLACE_CMD_ARGS, test->settings, mistakes);
 }
 
 void test_read(const layer_t *layers, int32_t layer_count, bool is_strict, test_t *out,
@@ -172,7 +173,7 @@ void test_read(const layer_t *layers, int32_t layer_count, bool is_strict, test_
     read_dialect(out, mistakes);
     read_settings(out, mistakes);
     read_variables(out, mistakes);
-    check_together(out, mistakes);
+    test_check_together(out, mistakes);
     if (is_strict)
         check_strictly(out, mistakes);
 }

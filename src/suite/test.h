@@ -30,6 +30,9 @@ void test_read(const layer_t *layers, int32_t layer_count, bool is_strict, test_
 
 void test_release(test_t *test);
 
+/* Checks the values of its settings against each other. Part of test_read(). */
+void test_check_together(const test_t *test, mistakes_t *mistakes);
+
 /* One of its keys in the last layer that has it, which `*layer` becomes; NULL: none has it. */
 const toml_node_t *test_find(const test_t *test, const char *key, const layer_t **layer);
 

@@ -4,6 +4,7 @@
 
 #include "bench/launcher.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,14 +19,19 @@
     "RANK", "0", "WORLD_SIZE", "2", "LOCAL_WORLD_SIZE", "2", "MASTER_ADDR", "host", "MASTER_PORT", \
         "29500"
 
-static launcher_t find(const char *const variables[])
+static void set(const char *const variables[])
 {
-    launcher_t launcher;
-    failure_t failure = {.exit_code = EXIT_DONE};
     assert_int_equal(clearenv(), 0);
     for (int i = 0; variables[i] != NULL; i += 2) {
         assert_int_equal(setenv(variables[i], variables[i + 1], 1), 0);
     }
+}
+
+static launcher_t find(const char *const variables[])
+{
+    launcher_t launcher;
+    failure_t failure = {.exit_code = EXIT_DONE};
+    set(variables);
     if (!launcher_find(&launcher, &failure)) {
         fail_msg("%s", failure.sentence);
     }
@@ -122,6 +128,67 @@ static void test_hosts(void **state)
     assert_non_null(strstr(failure.sentence, "2 ranks on 2 hosts"));
 }
 
+/* "rank of count on host index", or why not. */
+static const char *narrow(const char *const variables[])
+{
+    static char text[sizeof(((failure_t *)0)->sentence)];
+    launcher_t launcher;
+    failure_t failure = {.exit_code = EXIT_DONE};
+    set(variables);
+    assert_true(launcher_find(&launcher, &failure));
+    if (launcher_narrow(&launcher, &failure)) {
+        assert_true(launcher_check_hosts(&launcher, &failure));
+        (void)snprintf(text, sizeof(text), "%d of %d on %d", launcher.rank, launcher.rank_count,
+                       launcher.host_index);
+    } else {
+        assert_int_equal(failure.exit_code, EXIT_USAGE);
+        memcpy(text, failure.sentence, sizeof(text));
+    }
+    assert_int_equal(clearenv(), 0);
+    return text;
+}
+
+#define NARROW(...) narrow((const char *const[]){__VA_ARGS__, NULL})
+
+#define STEP(tasks, node, local)                                                                   \
+    "SLURM_PROCID", "5", "SLURM_NTASKS", "9", "SLURM_STEP_ID", "0", "SLURM_JOB_ID", "7",           \
+        "SLURM_STEP_NUM_NODES", "3", "SLURM_STEP_TASKS_PER_NODE", tasks, "SLURM_NODEID", node,     \
+        "SLURM_LOCALID", local
+
+static void test_ranks_of_this_host(void **state)
+{
+    (void)state;
+    assert_string_equal(NARROW("HOME", "/"), "0 of 1 on -1");
+    assert_string_equal(NARROW(STEP("4(x2),1", "1", "1")), "1 of 4 on 1");
+    assert_string_equal(NARROW(STEP("4(x2),1", "2", "0")), "0 of 1 on 2");
+    assert_string_equal(NARROW(STEP("2,4,3", "1", "3")), "3 of 4 on 1");
+    assert_string_equal(NARROW(STEP("3(x3)", "0", "2")), "2 of 3 on 0");
+    assert_string_equal(NARROW(SRUN), "2 of 4 on -1");
+    assert_string_equal(NARROW(MPIRUN), "1 of 3 on -1");
+    assert_string_equal(
+        NARROW(MPIRUN, "OMPI_COMM_WORLD_LOCAL_SIZE", "2", "OMPI_COMM_WORLD_LOCAL_RANK", "0"),
+        "0 of 2 on -1");
+    assert_string_equal(NARROW(TORCHRUN, "LOCAL_WORLD_SIZE", "1", "LOCAL_RANK", "0", "GROUP_RANK",
+                               "1", "GROUP_WORLD_SIZE", "2"),
+                        "0 of 1 on 1");
+}
+
+static void test_ranks_of_no_host(void **state)
+{
+    (void)state;
+    static const char no_tasks[] = "does not say how many tasks host";
+    assert_non_null(strstr(NARROW(STEP("4(x2),1", "3", "0")), no_tasks));
+    assert_non_null(strstr(NARROW(STEP("", "0", "0")), no_tasks));
+    assert_non_null(strstr(NARROW(STEP("4(x", "0", "0")), no_tasks));
+    assert_non_null(strstr(NARROW(STEP("99(x3)", "0", "0")), no_tasks));
+    assert_non_null(strstr(NARROW(STEP("4(x3)", "-1", "0")), "SLURM_NODEID"));
+    assert_non_null(strstr(NARROW(STEP("4(x2),1", "0", "4")), "SLURM_LOCALID: '4' is not"));
+    assert_non_null(strstr(NARROW(MPIRUN, "OMPI_COMM_WORLD_LOCAL_SIZE", "2"),
+                           "mpirun does not say which of its 3 ranks are on this host"));
+    assert_non_null(strstr(NARROW(SRUN, "SLURM_STEP_NUM_NODES", "2"),
+                           "srun does not say which of its 4 ranks are on this host"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -130,6 +197,8 @@ int main(void)
         cmocka_unit_test(test_one_inside_of_another),
         cmocka_unit_test(test_jobs_have_different_names),
         cmocka_unit_test(test_hosts),
+        cmocka_unit_test(test_ranks_of_this_host),
+        cmocka_unit_test(test_ranks_of_no_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

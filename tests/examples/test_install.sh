@@ -12,7 +12,8 @@ trap 'rm -rf "$work"' EXIT
 DESTDIR="$work/stage" cmake --install "$build" --prefix /opt/moxie >/dev/null
 staged="$work/stage/opt/moxie"
 for file in bin/moxie lib/libmoxie.so lib/libmoxie.so.0 "lib/libmoxie.so.$version" \
-    include/moxie/moxie.h include/moxie/reference.h lib/pkgconfig/moxie.pc; do
+    include/moxie/moxie.h include/moxie/reference.h lib/pkgconfig/moxie.pc \
+    share/moxie/cloudai/benchmark.py share/moxie/cloudai/benchmark_ll.py; do
     [ -e "$staged/$file" ] || { echo "not installed: $file" && exit 1; }
 done
 if [ -d "$build/docs/man/man1" ] && [ -n "$(ls "$build/docs/man/man1")" ]; then
@@ -24,6 +25,10 @@ fi
 # The tree may be moved, so use it from where it is now and not from /opt/moxie.
 mv "$staged" "$work/prefix"
 "$work/prefix/bin/moxie" --version | grep -F "$version"
+if command -v python3 >/dev/null; then # what stands in for CloudAI's benchmark finds the program
+    MOXIE_RESULTS_DIR=$work python3 "$work/prefix/share/moxie/cloudai/benchmark_ll.py" --help |
+        grep -F "moxie suite exec"
+fi
 export PKG_CONFIG_PATH="$work/prefix/lib/pkgconfig"
 [ "$(pkg-config --modversion moxie)" = "$version" ]
 cd "$work"

@@ -25,6 +25,10 @@ grep -q '"schema":"moxie.check/1"' out/check.json
 grep -q '"schema": *"moxie.bench/1"' out/check.json
 grep -qF "\"commit\":\"$(cat second/COMMIT)\"" out/check.json
 
+if command -v python3 >/dev/null; then # what stands in for CloudAI's benchmark finds the program
+    MOXIE_RESULTS_DIR=. python3 second/share/cloudai/benchmark.py --help | grep -F "moxie suite exec"
+fi
+
 mkdir not_a_package
 if "$tools/package.sh" "$work/not_a_package" "$build" 2>says; then
     echo "package.sh removed a folder that is no package"
