@@ -64,8 +64,8 @@ __device__ __forceinline__ int64_t slot_of(const cuda_slots_call_t &call, int32_
     return from * call.route.token_count_max + row;
 }
 
-/* All threads, first of all; a barrier is to follow. The last warp looks: the others have rows and
- * routings to ask for. */
+/* All threads, first of all; a barrier is to follow, of the last warp for itself. It looks, for the
+ * others have rows and routings to ask for. */
 __device__ inline void slots_begin(const cuda_slots_call_t &call, slots_block &block)
 {
     if (threadIdx.x == blockDim.x - 32) {
@@ -128,7 +128,8 @@ __device__ __forceinline__ bool slots_await(const cuda_slots_call_t &call, opera
                                             int32_t peer, look_t is_there)
 {
     for (int looks = 1; !is_there(); looks++) {
-        if (op.is_lost || op.is_refused ||
+        if (*const_cast<volatile int32_t *>(&op.is_lost) ||
+            *const_cast<volatile int32_t *>(&op.is_refused) ||
             (looks % looks_per_check == 0 &&
              !slots_may_wait(call, op, peer, kind_of(call.offer)))) {
             return false;
@@ -155,6 +156,67 @@ __device__ inline void await_credit(const cuda_slots_call_t &call, operation &op
     __syncthreads();
 }
 
+/* The last warp of a block is the first to know the epoch. In the clerk it alone speaks with the
+ * peers' clerks. */
+__device__ __forceinline__ bool is_speaker()
+{
+    return threadIdx.x >= blockDim.x - 32;
+}
+
+/* The clerk's speaker: this rank's offer to every rank, as operation_offer(). */
+__device__ inline void speaker_offer(const cuda_slots_call_t &call, const operation &op)
+{
+    __threadfence_system();
+    for (int32_t i = lane_index(); i < call.channel.rank_count * CUDA_OFFER_FIELD_COUNT; i += 32) {
+        const int32_t rank = i / CUDA_OFFER_FIELD_COUNT;
+        const int32_t field = i - rank * CUDA_OFFER_FIELD_COUNT;
+        store_word(offer_words(call.channel, rank, call.channel.rank, op.epoch) + field,
+                   tagged(op.epoch, call.offer.fields[field]));
+    }
+    for (int32_t i = lane_index();
+         call.offer.error != nullptr && i < call.channel.rank_count * CUDA_ERROR_WORDS; i += 32) {
+        const int32_t rank = i / CUDA_ERROR_WORDS;
+        const int32_t word = i - rank * CUDA_ERROR_WORDS;
+        store_word(offer_words(call.channel, rank, call.channel.rank, op.epoch) + CUDA_OFFER_WORDS +
+                       word,
+                   tagged(op.epoch, call.offer.error[word]));
+    }
+}
+
+/*
+ * Words of this operation, numbers first, first + stride, … below count, which a thread waits for a
+ * few at a time: `at(i)` is where number i lies, `take(i, value)` gets it. Each says by itself
+ * whether it is there: nothing else is read because of it.
+ */
+template <typename at_t, typename take_t>
+__device__ __forceinline__ void take_words(const cuda_slots_call_t &call, operation &op,
+                                           int32_t first, int32_t stride, int32_t count,
+                                           int32_t words_per_rank, at_t at, take_t take)
+{
+    for (int32_t base = first; base < count; base += piece_depth * stride) {
+        uint64_t words[piece_depth];
+        const bool is_there = slots_await(call, op, base / words_per_rank, [&] {
+            bool is_whole = true;
+#pragma unroll
+            for (int i = 0; i < piece_depth; i++) {
+                const int32_t number = base + i * stride;
+                words[i] = number < count ? peek_word(at(number)) : (uint64_t)op.epoch << 32;
+            }
+#pragma unroll
+            for (int i = 0; i < piece_depth; i++) {
+                is_whole = is_whole && (uint32_t)(words[i] >> 32) == op.epoch;
+            }
+            return is_whole;
+        });
+#pragma unroll
+        for (int i = 0; i < piece_depth; i++) {
+            if (is_there && base + i * stride < count) {
+                take(base + i * stride, (uint32_t)words[i]);
+            }
+        }
+    }
+}
+
 /* A lane a rank: whether there is nothing to say about its offer, whatever the routing. */
 __device__ __forceinline__ bool is_plain_call(const operation &op, int32_t rank)
 {
@@ -168,20 +230,29 @@ __device__ __forceinline__ bool is_plain_call(const operation &op, int32_t rank)
     return is_plain;
 }
 
-/* All threads of the clerk: until all offers are there, and the same verdict on every rank; of a
- * dispatch without what is to be said of routings. True: nothing speaks against it. */
-__device__ inline bool clerk_judge(const cuda_slots_call_t &call, operation &op)
+/* The clerk's speaker: until all offers are there, and the same verdict on every rank; of a
+ * dispatch without what is to be said of routings. */
+__device__ inline void speaker_judge(const cuda_slots_call_t &call, operation &op)
 {
-    operation_meet(call.channel, op, kind_of(call.offer));
-    if (threadIdx.x < 32 && !op.is_lost) {
-        const bool is_plain =
-            lane_index() >= call.channel.rank_count || is_plain_call(op, lane_index());
-        if (!__all_sync(all_lanes, is_plain) && lane_index() == 0) {
-            judge_calls(call.channel, op, kind_of(call.offer), call.route.topk);
-        }
+    take_words(
+        call, op, lane_index(), 32, call.channel.rank_count * CUDA_OFFER_FIELD_COUNT,
+        CUDA_OFFER_FIELD_COUNT,
+        [&](int32_t i) {
+            const int32_t rank = i / CUDA_OFFER_FIELD_COUNT;
+            return offer_words(call.channel, call.channel.rank, rank, op.epoch) +
+                   (i - rank * CUDA_OFFER_FIELD_COUNT);
+        },
+        [&](int32_t i, uint32_t value) {
+            const int32_t rank = i / CUDA_OFFER_FIELD_COUNT;
+            op.fields[rank][i - rank * CUDA_OFFER_FIELD_COUNT] = value;
+        });
+    __syncwarp();
+    const bool is_plain =
+        lane_index() >= call.channel.rank_count || is_plain_call(op, lane_index());
+    if (!__all_sync(all_lanes, is_plain) && lane_index() == 0 && !op.is_lost) {
+        judge_calls(call.channel, op, kind_of(call.offer), call.route.topk);
     }
-    __syncthreads();
-    return !op.is_lost && !op.is_refused;
+    __syncwarp();
 }
 
 /* All threads of the clerk: what the other blocks and the host are to know. */

@@ -306,23 +306,27 @@ __device__ inline void receive_partials(const cuda_slots_combine_args_t &args,
     }
 }
 
-__device__ inline void clerk_combine(const cuda_slots_combine_args_t &args,
+/* The clerk's speaker, which is all of it. */
+__device__ inline void speak_combine(const cuda_slots_combine_args_t &args,
                                      slots_combine_shared &shared)
 {
     const cuda_slots_call_t &call = args.call;
+    operation &op = shared.op;
     if ((call.halves & CUDA_HALF_SEND) != 0) {
-        operation_offer(call.channel, shared.op, call.offer, nullptr);
-        if (threadIdx.x == 0) {
+        speaker_offer(call, op);
+        if (lane_index() == 0) {
             clerk_forget(call);
         }
     }
-    if (receives(call)) {
-        if (clerk_judge(call, shared.op) && threadIdx.x == 0 && !shared.has_dispatched) {
-            shared.op.verdict.kind = kind_of(call.offer);
-            refuse(shared.op, CUDA_REFUSED_NO_DISPATCH, 0, -1, -1);
-        }
-        clerk_report(call, shared.op);
+    if (!receives(call)) {
+        return;
     }
+    speaker_judge(call, op);
+    if (lane_index() == 0 && !op.is_lost && !op.is_refused && !shared.has_dispatched) {
+        op.verdict.kind = kind_of(call.offer);
+        refuse(op, CUDA_REFUSED_NO_DISPATCH, 0, -1, -1);
+    }
+    __syncwarp();
 }
 
 extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
@@ -334,8 +338,13 @@ extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
     slots_begin(args.call, shared);
     read_dispatch(args, shared);
     __syncthreads();
-    if (is_clerk() && !shared.op.is_lost) {
-        clerk_combine(args, shared);
+    if (is_clerk()) {
+        if (is_speaker() && !shared.op.is_lost) {
+            speak_combine(args, shared);
+        }
+        __syncthreads();
+        operation_mark(shared.op, CUDA_PHASE_MEET);
+        clerk_report(args.call, shared.op);
     }
     if (!is_clerk() && shared.has_dispatched && !shared.op.is_lost) {
         if (sends(args.call)) {

@@ -16,9 +16,10 @@ namespace moxie
 
 struct slots_dispatch_shared : slots_block {
     /* The clerk's. */
-    unsigned long long bad_slot;        /* the first, ~0: none */
-    uint32_t masks[CUDA_SLOTS_THREADS]; /* the ranks that some tokens go to */
-    int32_t has_bad;                    /* some rank's routing is wrong */
+    unsigned long long bad_slot;                             /* the first, ~0: none */
+    uint32_t masks[CUDA_SLOTS_THREADS];                      /* the ranks that some tokens go to */
+    uint32_t bad_words[CUDA_RANK_COUNT_MAX][CUDA_BAD_WORDS]; /* what each rank tells */
+    int32_t has_bad;                                         /* some rank's routing is wrong */
     /* The other blocks'. */
     uint32_t ranks;                       /* that the token at hand goes to, a bit each */
     int32_t earlier[CUDA_RANK_COUNT_MAX]; /* rows that the tokens before it send to each rank */
@@ -554,9 +555,20 @@ __device__ __forceinline__ void count_slot(const cuda_slots_dispatch_args_t &arg
     }
 }
 
+/* The clerk's warps but the speaker: how many threads they are, and a barrier among them. */
+__device__ __forceinline__ int32_t counter_count()
+{
+    return (int32_t)blockDim.x - 32;
+}
+
+__device__ __forceinline__ void sync_counters()
+{
+    asm volatile("bar.sync 1, %0;" ::"r"(counter_count()) : "memory");
+}
+
 /*
- * All threads of the clerk: counts this rank's routing into `counts`: rows for each rank, then for
- * each expert, then the first slot that is wrong and its id in CUDA_BAD_WORDS.
+ * The clerk's warps but the speaker: count this rank's routing into `counts`: rows for each rank,
+ * then for each expert, then the first slot that is wrong and its id in CUDA_BAD_WORDS.
  */
 __device__ inline void count_routing(const cuda_slots_dispatch_args_t &args,
                                      slots_dispatch_shared &shared, uint32_t *counts)
@@ -565,18 +577,19 @@ __device__ inline void count_routing(const cuda_slots_dispatch_args_t &args,
     const int32_t rank_count = args.call.channel.rank_count;
     const int32_t topk = route.topk;
     for (int32_t i = (int32_t)threadIdx.x; i < rank_count + route.expert_count;
-         i += (int32_t)blockDim.x) {
+         i += counter_count()) {
         counts[i] = 0;
     }
-    for (int64_t first = 0; first < args.token_count; first += blockDim.x) {
-        const int32_t tokens = (int32_t)min((int64_t)blockDim.x, args.token_count - first);
+    for (int64_t first = 0; first < args.token_count; first += counter_count()) {
+        const int32_t tokens = (int32_t)min((int64_t)counter_count(), args.token_count - first);
         shared.masks[threadIdx.x] = 0;
-        __syncthreads();
-        for (int32_t i = (int32_t)threadIdx.x; i < tokens * topk; i += (int32_t)blockDim.x) {
+        sync_counters();
+#pragma unroll 4
+        for (int32_t i = (int32_t)threadIdx.x; i < tokens * topk; i += counter_count()) {
             const int32_t index = i / topk;
             count_slot(args, shared, first * topk + i, i - index * topk, index, counts);
         }
-        __syncthreads();
+        sync_counters();
         for (int32_t rank = 0; rank < rank_count; rank++) {
             const uint32_t lanes =
                 __ballot_sync(all_lanes, (shared.masks[threadIdx.x] >> rank & 1) != 0);
@@ -585,7 +598,7 @@ __device__ inline void count_routing(const cuda_slots_dispatch_args_t &args,
             }
         }
     }
-    __syncthreads();
+    sync_counters();
     if (threadIdx.x == 0) {
         uint32_t *bad = counts + rank_count + route.expert_count;
         const int64_t id = shared.bad_slot != ~0ull ? read_id(args, (int64_t)shared.bad_slot) : 0;
@@ -595,7 +608,6 @@ __device__ inline void count_routing(const cuda_slots_dispatch_args_t &args,
         bad[3] = (uint32_t)((uint64_t)id >> 32);
         *route.token_count = args.token_count;
     }
-    __syncthreads();
 }
 
 /* Words that a rank's clerk tells of its routing. */
@@ -604,12 +616,12 @@ __device__ __forceinline__ int32_t count_word_count(const cuda_slots_call_t &cal
     return call.channel.rank_count + call.route.expert_count + CUDA_BAD_WORDS;
 }
 
-/* All threads of the clerk: its counts to every rank. */
+/* The clerk's warps but the speaker: its counts to every rank. */
 __device__ inline void send_counts(const cuda_slots_call_t &call, const operation &op,
                                    const uint32_t *counts)
 {
     const int32_t count = count_word_count(call);
-    for (int32_t i = (int32_t)threadIdx.x; i < count; i += (int32_t)blockDim.x) {
+    for (int32_t i = (int32_t)threadIdx.x; i < count; i += counter_count()) {
         for (int32_t rank = 0; rank < call.channel.rank_count; rank++) {
             store_word(count_words(call.channel, rank, call.channel.rank, op.epoch) + i,
                        tagged(op.epoch, counts[i]));
@@ -639,56 +651,32 @@ __device__ __forceinline__ void keep_count(const cuda_slots_dispatch_args_t &arg
         }
     } else {
         const int32_t word = expert - route.expert_count;
-        shared.op.fields[from][CUDA_OFFER_BAD_SLOT_LOW + word] = value;
+        shared.bad_words[from][word] = value;
         if (word < 2 && value != ~0u) {
             shared.has_bad = 1;
         }
     }
 }
 
-/* All threads of the clerk: all ranks' counts. A few words are looked at together; each says by
- * itself whether it is there. */
+/* The clerk's warps but the speaker: all ranks' counts, unless the speaker finds out that some
+ * never come. */
 __device__ inline void receive_counts(const cuda_slots_dispatch_args_t &args,
                                       slots_dispatch_shared &shared, uint32_t *totals)
 {
     const cuda_slots_call_t &call = args.call;
     const int32_t count = count_word_count(call);
-    const int32_t all = call.channel.rank_count * count;
-    const uint32_t epoch = shared.op.epoch;
-    for (int32_t base = (int32_t)threadIdx.x; base < all;
-         base += piece_depth * (int32_t)blockDim.x) {
-        uint64_t words[piece_depth];
-        const bool is_there = slots_await(call, shared.op, base / count, [&] {
-            bool is_whole = true;
-#pragma unroll
-            for (int i = 0; i < piece_depth; i++) {
-                const int32_t at = base + i * (int32_t)blockDim.x;
-                const int32_t from = at / count;
-                words[i] =
-                    at < all ? peek_word(count_words(call.channel, call.channel.rank, from, epoch) +
-                                         at - from * count)
-                             : (uint64_t)epoch << 32;
-            }
-#pragma unroll
-            for (int i = 0; i < piece_depth; i++) {
-                is_whole = is_whole && (uint32_t)(words[i] >> 32) == epoch;
-            }
-            return is_whole;
+    take_words(
+        call, shared.op, (int32_t)threadIdx.x, counter_count(), call.channel.rank_count * count,
+        count,
+        [&](int32_t i) {
+            const int32_t from = i / count;
+            return count_words(call.channel, call.channel.rank, from, shared.op.epoch) +
+                   (i - from * count);
+        },
+        [&](int32_t i, uint32_t value) {
+            const int32_t from = i / count;
+            keep_count(args, shared, from, i - from * count, value, totals);
         });
-#pragma unroll
-        for (int i = 0; i < piece_depth; i++) {
-            const int32_t at = base + i * (int32_t)blockDim.x;
-            const int32_t from = at / count;
-            if (is_there && at < all) {
-                keep_count(args, shared, from, at - from * count, (uint32_t)words[i], totals);
-            }
-        }
-    }
-    __syncthreads();
-    if (threadIdx.x == 0 && shared.has_bad && !shared.op.is_lost) {
-        judge_calls(call.channel, shared.op, kind_of(call.offer), call.route.topk);
-    }
-    __syncthreads();
 }
 
 /* All threads of the clerk: the counts that the caller asked for. */
@@ -708,40 +696,84 @@ __device__ inline void write_slot_counts(const cuda_slots_dispatch_args_t &args,
     }
 }
 
-/* `scratch` has room for this rank's counts, and behind them for those of its experts. */
+/* One thread: the verdict on routings, when all counts are there. */
+__device__ inline void judge_routings(const cuda_slots_call_t &call, slots_dispatch_shared &shared)
+{
+    operation &op = shared.op;
+    for (int32_t rank = 0; rank < call.channel.rank_count; rank++) {
+        for (int32_t word = 0; word < CUDA_BAD_WORDS; word++) {
+            op.fields[rank][CUDA_OFFER_BAD_SLOT_LOW + word] = shared.bad_words[rank][word];
+        }
+    }
+    judge_calls(call.channel, op, kind_of(call.offer), call.route.topk);
+}
+
+/* The clerk's speaker. */
+__device__ inline void speak_dispatch(const cuda_slots_call_t &call, operation &op)
+{
+    if ((call.halves & CUDA_HALF_SEND) != 0 && !op.is_lost) {
+        speaker_offer(call, op);
+    }
+    __syncthreads();
+    if (receives(call) && !op.is_lost) {
+        speaker_judge(call, op);
+    }
+}
+
+/* Its other warps meanwhile. `scratch` has room for this rank's counts, and behind them for those
+ * of its experts. */
+__device__ inline void count_dispatch(const cuda_slots_dispatch_args_t &args,
+                                      slots_dispatch_shared &shared, uint32_t *scratch,
+                                      uint32_t *totals)
+{
+    const cuda_slots_call_t &call = args.call;
+    if (threadIdx.x == 0) {
+        shared.bad_slot = ~0ull;
+        shared.has_bad = 0;
+    }
+    for (int32_t i = (int32_t)threadIdx.x; i < call.route.local_expert_count;
+         i += counter_count()) {
+        totals[i] = 0;
+    }
+    if (sends(call)) {
+        count_routing(args, shared, scratch);
+    }
+    __syncthreads(); /* now the epoch is known */
+    operation_mark(shared.op, CUDA_PHASE_PREPARE);
+    if (sends(call) && !shared.op.is_lost) {
+        send_counts(call, shared.op, scratch);
+    }
+    if (receives(call) && !shared.op.is_lost) {
+        receive_counts(args, shared, totals);
+    }
+}
+
 __device__ inline void clerk_dispatch(const cuda_slots_dispatch_args_t &args,
                                       slots_dispatch_shared &shared, uint32_t *scratch)
 {
     const cuda_slots_call_t &call = args.call;
     operation &op = shared.op;
     uint32_t *totals = scratch + count_word_count(call);
-    if (threadIdx.x == 0) {
-        shared.bad_slot = ~0ull;
-        shared.has_bad = 0;
-    }
-    for (int32_t i = (int32_t)threadIdx.x; i < call.route.local_expert_count;
-         i += (int32_t)blockDim.x) {
-        totals[i] = 0;
-    }
-    if ((call.halves & CUDA_HALF_SEND) != 0) {
-        operation_offer(call.channel, op, call.offer, nullptr);
-        if (threadIdx.x == 0) {
-            clerk_forget(call);
-            call.slots.report->has_dispatched = 0;
-        }
-        if (sends(call)) {
-            count_routing(args, shared, scratch);
-            send_counts(call, op, scratch);
-        }
-    }
-    if (!receives(call)) {
-        return;
+    if (is_speaker()) {
+        __syncwarp();
+        speak_dispatch(call, op);
+    } else {
+        count_dispatch(args, shared, scratch, totals);
     }
     __syncthreads();
-    if (clerk_judge(call, op)) {
-        receive_counts(args, shared, totals);
+    operation_mark(op, CUDA_PHASE_MEET);
+    if (threadIdx.x == 0 && (call.halves & CUDA_HALF_SEND) != 0) {
+        clerk_forget(call);
+        call.slots.report->has_dispatched = 0;
     }
-    if (!op.is_lost && !op.is_refused) {
+    if (!receives(call) || op.is_lost) {
+        return;
+    }
+    if (threadIdx.x == 0 && shared.has_bad && !op.is_refused) {
+        judge_routings(call, shared);
+    }
+    __syncthreads();
+    if (!op.is_refused) {
         write_slot_counts(args, totals);
         if (threadIdx.x == 0) {
             call.slots.report->has_dispatched = 1;
@@ -761,10 +793,7 @@ extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
     let_next_kernel_launch();
     slots_begin(args.call, shared);
     if (is_clerk()) {
-        __syncthreads();
-        if (!shared.op.is_lost) {
-            clerk_dispatch(args, shared, scratch);
-        }
+        clerk_dispatch(args, shared, scratch);
         slots_end(args.call, shared);
         return;
     }
