@@ -88,10 +88,23 @@ __device__ inline void slots_begin(const cuda_slots_call_t &call, slots_block &b
     }
 }
 
+/* The end of a phase. What counts is the first block that moves rows, and for the meeting the
+ * clerk.
+ */
+__device__ __forceinline__ void slots_mark(operation &op, cuda_phase_t phase)
+{
+    if (threadIdx.x == 0 && blockIdx.x <= 1) {
+        const uint64_t now = clock_ns();
+        op.phase_ns[phase] += now - op.mark_ns;
+        op.mark_ns = now;
+    }
+}
+
 /* All threads, last of all. */
 __device__ inline void slots_end(const cuda_slots_call_t &call, slots_block &block)
 {
     __syncthreads();
+    slots_mark(block.op, CUDA_PHASE_FINISH);
     if (threadIdx.x != 0) {
         return;
     }
@@ -99,14 +112,14 @@ __device__ inline void slots_end(const cuda_slots_call_t &call, slots_block &blo
         block.memory.epoch = block.op.epoch;
     }
     call.slots.blocks[blockIdx.x] = block.memory;
-    if (!is_clerk()) {
-        return;
-    }
-    operation_mark(block.op, CUDA_PHASE_FINISH);
     cuda_tally_t &tally = call.channel.counters->tally;
-    tally.op_count += receives(call);
-    for (int32_t phase = 0; phase < CUDA_PHASE_COUNT; phase++) {
-        tally.phase_ns[phase] += block.op.phase_ns[phase];
+    if (is_clerk()) {
+        tally.op_count += receives(call);
+    }
+    for (int32_t phase = 0; phase < CUDA_PHASE_COUNT && blockIdx.x <= 1; phase++) {
+        if ((phase == CUDA_PHASE_MEET) == is_clerk()) {
+            tally.phase_ns[phase] += block.op.phase_ns[phase];
+        }
     }
 }
 

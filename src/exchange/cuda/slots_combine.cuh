@@ -63,21 +63,19 @@ __device__ inline void read_dispatch(const cuda_slots_combine_args_t &args,
     }
 }
 
-/* A row that this block sends home: number `row` of those that `home` sent; none: row is -1. */
+/* A row that this block may send home: number `row` of those that `home` sent. */
 struct homeward_row {
     int32_t home;
     int32_t row;
 };
 
 /* Number i of them. Blocks take one row of each rank in turn. */
-__device__ __forceinline__ homeward_row homeward(const cuda_slots_combine_args_t &args,
-                                                 const slots_combine_shared &shared, int32_t i)
+__device__ __forceinline__ homeward_row homeward(const cuda_slots_combine_args_t &args, int32_t i)
 {
     const int32_t rank_count = args.call.channel.rank_count;
     const int32_t unit = turn_of_block() + i * turn_count();
     const int32_t row = unit / rank_count;
-    const int32_t home = (unit - row * rank_count + args.call.channel.rank + 1) % rank_count;
-    return {home, row < shared.counts[home] ? row : -1};
+    return {(unit - row * rank_count + args.call.channel.rank + 1) % rank_count, row};
 }
 
 /* Numbers of a partial, from a column on. */
@@ -125,60 +123,88 @@ __device__ __forceinline__ char *partial_at(const cuda_slots_combine_args_t &arg
 /* Pieces of partials on their way through a thread's registers, `count` columns each. */
 template <int count> struct partial_pieces {
     float numbers[piece_depth][count];
-    char *targets[piece_depth]; /* NULL: none */
+    homeward_row rows[piece_depth]; /* -1: none */
     int32_t columns[piece_depth];
 
-    /* Those of units of work from `first` on, the block's threads in turn. */
-    __device__ __forceinline__ void load(const cuda_slots_combine_args_t &args,
-                                         const slots_combine_shared &shared, int32_t row_count,
-                                         int32_t piece_count, int32_t first)
+    /* Those of units of work from `first` on, the block's threads in turn, of rows that the ranks
+     * may have sent: `limit(home)` of each. */
+    template <typename limit_t>
+    __device__ __forceinline__ void load(const cuda_slots_combine_args_t &args, int32_t row_count,
+                                         int32_t piece_count, int32_t first, limit_t limit)
     {
-        const cuda_slots_call_t &call = args.call;
 #pragma unroll
         for (int i = 0; i < piece_depth; i++) {
             const int32_t unit = first + i * (int32_t)blockDim.x;
             const int32_t number = unit / piece_count;
-            const homeward_row row =
-                number < row_count ? homeward(args, shared, number) : homeward_row{0, -1};
+            rows[i] = homeward(args, number);
             columns[i] = (unit - number * piece_count) * count;
-            targets[i] = nullptr;
-            if (row.row >= 0) {
-                targets[i] = partial_at(args, row.home, call.channel.rank, row.row);
-                sum_partial<count>(args, slot_of(call, row.home, row.row), columns[i], numbers[i]);
+            if (number < row_count && rows[i].row < limit(rows[i].home)) {
+                sum_partial<count>(args, slot_of(args.call, rows[i].home, rows[i].row), columns[i],
+                                   numbers[i]);
+            } else {
+                rows[i].row = -1;
             }
         }
     }
 
-    __device__ __forceinline__ void store(const cuda_slots_combine_args_t &args) const
+    /* Those of rows that were sent. */
+    __device__ __forceinline__ void store(const cuda_slots_combine_args_t &args,
+                                          const slots_combine_shared &shared) const
     {
 #pragma unroll
         for (int i = 0; i < piece_depth; i++) {
-            if (targets[i] != nullptr) {
-                store_numbers<count>(targets[i], columns[i], args.wire_is_bf16, numbers[i]);
+            if (rows[i].row >= 0 && rows[i].row < shared.counts[rows[i].home]) {
+                store_numbers<count>(
+                    partial_at(args, rows[i].home, args.call.channel.rank, rows[i].row), columns[i],
+                    args.wire_is_bf16, numbers[i]);
             }
         }
     }
 };
 
-/* All threads: this block's partials. The first are made before it is known whether they may be
- * stored. False: they may not. */
+/* Rows that this block may have to send, of `most` that a rank may have sent. */
+__device__ __forceinline__ int32_t homeward_count(const cuda_slots_combine_args_t &args,
+                                                  int64_t most)
+{
+    const int64_t left = most * args.call.channel.rank_count - turn_of_block();
+    return left > 0 ? (int32_t)((left + turn_count() - 1) / turn_count()) : 0;
+}
+
+/* All threads, before anything is known: the first pieces in rank_major, where a row's place does
+ * not depend on what was sent. Rows that were not sent are read in vain. */
+template <int count>
+__device__ __forceinline__ void load_ahead(const cuda_slots_combine_args_t &args,
+                                           partial_pieces<count> &pieces)
+{
+    const bool has_rows = args.call.route.layout == 1 && args.call.route.local_expert_count > 0;
+    const int32_t most = (int32_t)args.call.route.token_count_max;
+    pieces.load(args, has_rows ? homeward_count(args, most) : 0,
+                (int32_t)((args.call.route.hidden + count - 1) / count), (int32_t)threadIdx.x,
+                [=](int32_t) { return most; });
+}
+
+/* All threads: this block's partials. False: they may not be stored. */
 template <int count>
 __device__ __forceinline__ bool push_partials(const cuda_slots_combine_args_t &args,
-                                              slots_combine_shared &shared, int32_t row_count)
+                                              slots_combine_shared &shared,
+                                              partial_pieces<count> &pieces, int32_t row_count)
 {
     const int32_t piece_count = (int32_t)((args.call.route.hidden + count - 1) / count);
-    partial_pieces<count> pieces;
-    pieces.load(args, shared, row_count, piece_count, (int32_t)threadIdx.x);
+    const auto sent = [&](int32_t home) { return shared.counts[home]; };
+    if (args.call.route.layout != 1) {
+        pieces.load(args, row_count, piece_count, (int32_t)threadIdx.x, sent);
+    }
     await_credit(args.call, shared.op, shared.memory.partials_epoch);
     if (shared.op.is_lost || shared.op.is_refused) {
         return false;
     }
-    pieces.store(args);
+    slots_mark(shared.op, CUDA_PHASE_PREPARE);
+    pieces.store(args, shared);
 #pragma unroll 1
     for (int32_t first = (int32_t)threadIdx.x + piece_depth * (int32_t)blockDim.x;
          first < row_count * piece_count; first += piece_depth * (int32_t)blockDim.x) {
-        pieces.load(args, shared, row_count, piece_count, first);
-        pieces.store(args);
+        pieces.load(args, row_count, piece_count, first, sent);
+        pieces.store(args, shared);
     }
     return true;
 }
@@ -190,37 +216,52 @@ __device__ __forceinline__ bool has_wide_rows(const cuda_slots_combine_args_t &a
     return reinterpret_cast<uint64_t>(rows) % 16 == 0 && args.call.route.hidden % wide_count == 0;
 }
 
-/* All threads of a block that moves rows. */
-__device__ inline void send_partials(const cuda_slots_combine_args_t &args,
-                                     slots_combine_shared &shared)
+/* All threads of a block that moves rows, whose first pieces were asked for. */
+template <int count>
+__device__ __forceinline__ void send_partials(const cuda_slots_combine_args_t &args,
+                                              slots_combine_shared &shared,
+                                              partial_pieces<count> &pieces)
 {
     const cuda_slots_call_t &call = args.call;
-    const int32_t unit_count = shared.count_max * call.channel.rank_count;
-    const int32_t row_count = unit_count > turn_of_block()
-                                  ? (unit_count - turn_of_block() + turn_count() - 1) / turn_count()
-                                  : 0;
-    const bool is_pushed = has_wide_rows(args, args.source)
-                               ? push_partials<wide_count>(args, shared, row_count)
-                               : push_partials<1>(args, shared, row_count);
-    if (!is_pushed) {
+    const int32_t row_count = homeward_count(args, shared.count_max);
+    if (!push_partials<count>(args, shared, pieces, row_count)) {
         return;
     }
     __syncthreads();
     for (int32_t i = (int32_t)threadIdx.x; i < row_count; i += (int32_t)blockDim.x) {
-        const homeward_row row = homeward(args, shared, i);
+        const homeward_row row = homeward(args, i);
         if (i == (int32_t)threadIdx.x) {
             dawdle(call.channel, shared.op.epoch, 16 + (uint32_t)i);
             __threadfence_system();
         }
-        if (row.row >= 0) {
+        if (row.row < shared.counts[row.home]) {
             store_flag(slots_at<uint32_t>(call, row.home, call.slots.returned_offset) +
                            slot_of(call, call.channel.rank, row.row),
                        shared.op.epoch);
         }
     }
+    slots_mark(shared.op, CUDA_PHASE_MOVE);
     if (threadIdx.x == 0) {
         shared.memory.partials_epoch = shared.op.epoch;
     }
+}
+
+/* All threads of a block that moves rows: begins, and sends what it has to. */
+template <int count>
+__device__ __forceinline__ void begin_and_send(const cuda_slots_combine_args_t &args,
+                                               slots_combine_shared &shared)
+{
+    partial_pieces<count> pieces;
+    if (sends(args.call)) {
+        load_ahead<count>(args, pieces);
+    }
+    slots_begin(args.call, shared);
+    read_dispatch(args, shared);
+    __syncthreads();
+    if (sends(args.call) && shared.has_dispatched && !shared.op.is_lost) {
+        send_partials<count>(args, shared, pieces);
+    }
+    __syncthreads();
 }
 
 /* All threads: until the partials of a token have come. */
@@ -335,25 +376,26 @@ extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
     __shared__ slots_combine_shared shared;
     await_previous_kernel();
     let_next_kernel_launch();
-    slots_begin(args.call, shared);
-    read_dispatch(args, shared);
-    __syncthreads();
     if (is_clerk()) {
+        slots_begin(args.call, shared);
+        read_dispatch(args, shared);
+        __syncthreads();
         if (is_speaker() && !shared.op.is_lost) {
             speak_combine(args, shared);
         }
         __syncthreads();
-        operation_mark(shared.op, CUDA_PHASE_MEET);
+        slots_mark(shared.op, CUDA_PHASE_MEET);
         clerk_report(args.call, shared.op);
+        slots_end(args.call, shared);
+        return;
     }
-    if (!is_clerk() && shared.has_dispatched && !shared.op.is_lost) {
-        if (sends(args.call)) {
-            send_partials(args, shared);
-        }
-        __syncthreads();
-        if (receives(args.call) && !shared.op.is_lost && args.out != nullptr) {
-            receive_partials(args, shared);
-        }
+    if (has_wide_rows(args, args.source)) {
+        begin_and_send<wide_count>(args, shared);
+    } else {
+        begin_and_send<1>(args, shared);
+    }
+    if (receives(args.call) && shared.has_dispatched && !shared.op.is_lost && args.out != nullptr) {
+        receive_partials(args, shared);
     }
     slots_end(args.call, shared);
 }

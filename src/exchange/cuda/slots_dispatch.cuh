@@ -14,10 +14,14 @@
 namespace moxie
 {
 
+/* Slots of the routing that a thread of the clerk has on the way at a time. */
+constexpr int staged_depth = 6;
+
 struct slots_dispatch_shared : slots_block {
     /* The clerk's. */
     unsigned long long bad_slot;                             /* the first, ~0: none */
     uint32_t masks[CUDA_SLOTS_THREADS];                      /* the ranks that some tokens go to */
+    int16_t staged[staged_depth * CUDA_SLOTS_THREADS];       /* the experts of their slots */
     uint32_t bad_words[CUDA_RANK_COUNT_MAX][CUDA_BAD_WORDS]; /* what each rank tells */
     int32_t has_bad;                                         /* some rank's routing is wrong */
     /* The other blocks'. */
@@ -369,9 +373,11 @@ __device__ inline void send_tokens(const cuda_slots_dispatch_args_t &args,
             if (shared.op.is_lost || shared.op.is_refused) {
                 return;
             }
+            slots_mark(shared.op, CUDA_PHASE_PREPARE);
             send_token(args, shared, row, token, scales);
         }
         raise_token(args, shared, token);
+        slots_mark(shared.op, CUDA_PHASE_MOVE);
     }
     if (threadIdx.x == 0) {
         shared.memory.rows_epoch = shared.op.epoch;
@@ -534,27 +540,6 @@ __device__ inline void receive_tokens(const cuda_slots_dispatch_args_t &args,
     }
 }
 
-/* The clerk, a thread a slot: counts its expert, and marks its rank at its token, number `index` of
- * shared.masks. */
-__device__ __forceinline__ void count_slot(const cuda_slots_dispatch_args_t &args,
-                                           slots_dispatch_shared &shared, int64_t slot, int32_t k,
-                                           int32_t index, uint32_t *counts)
-{
-    const cuda_route_view_t &route = args.call.route;
-    const int64_t id = read_id(args, slot);
-    bool is_bad = id < -1 || id >= route.expert_count;
-#pragma unroll 4
-    for (int32_t back = 1; back <= k; back++) {
-        is_bad |= id >= 0 && read_id(args, slot - back) == id;
-    }
-    if (is_bad) {
-        atomicMin(&shared.bad_slot, (unsigned long long)slot);
-    } else if (id >= 0) {
-        atomicAdd(&counts[args.call.channel.rank_count + id], 1u);
-        atomicOr(&shared.masks[index], 1u << (__ldg(route.place_of_expert + id) >> 16));
-    }
-}
-
 /* The clerk's warps but the speaker: how many threads they are, and a barrier among them. */
 __device__ __forceinline__ int32_t counter_count()
 {
@@ -564,6 +549,46 @@ __device__ __forceinline__ int32_t counter_count()
 __device__ __forceinline__ void sync_counters()
 {
     asm volatile("bar.sync 1, %0;" ::"r"(counter_count()) : "memory");
+}
+
+/* Some whole tokens' slots, `count` of them from `first` on: their experts come into shared.staged,
+ * then each is counted, and marked at its token. Loads of a thread are on their way together. */
+__device__ __forceinline__ void count_slots(const cuda_slots_dispatch_args_t &args,
+                                            slots_dispatch_shared &shared, int64_t first,
+                                            int32_t count, uint32_t *counts)
+{
+    const cuda_route_view_t &route = args.call.route;
+    const int32_t topk = route.topk;
+    int32_t experts[staged_depth];
+    uint32_t places[staged_depth];
+#pragma unroll
+    for (int j = 0; j < staged_depth; j++) {
+        const int32_t i = (int32_t)threadIdx.x + j * counter_count();
+        const int64_t id = i < count ? read_id(args, first + i) : -1;
+        const bool is_good = id >= -1 && id < route.expert_count;
+        experts[j] = is_good ? (int32_t)id : -2;
+    }
+#pragma unroll
+    for (int j = 0; j < staged_depth; j++) {
+        places[j] = experts[j] >= 0 ? __ldg(route.place_of_expert + experts[j]) : 0;
+        shared.staged[threadIdx.x + j * counter_count()] = (int16_t)experts[j];
+    }
+    sync_counters();
+#pragma unroll
+    for (int j = 0; j < staged_depth; j++) {
+        const int32_t i = (int32_t)threadIdx.x + j * counter_count();
+        const int32_t token = i / topk;
+        bool is_bad = i < count && experts[j] == -2;
+        for (int32_t other = token * topk; other < i && experts[j] >= 0; other++) {
+            is_bad |= shared.staged[other] == experts[j];
+        }
+        if (is_bad) {
+            atomicMin(&shared.bad_slot, (unsigned long long)(first + i));
+        } else if (experts[j] >= 0) {
+            atomicAdd(&counts[args.call.channel.rank_count + experts[j]], 1u);
+            atomicOr(&shared.masks[token], 1u << (places[j] >> 16));
+        }
+    }
 }
 
 /*
@@ -576,19 +601,15 @@ __device__ inline void count_routing(const cuda_slots_dispatch_args_t &args,
     const cuda_route_view_t &route = args.call.route;
     const int32_t rank_count = args.call.channel.rank_count;
     const int32_t topk = route.topk;
+    const int32_t step = min(counter_count(), staged_depth * counter_count() / topk);
     for (int32_t i = (int32_t)threadIdx.x; i < rank_count + route.expert_count;
          i += counter_count()) {
         counts[i] = 0;
     }
-    for (int64_t first = 0; first < args.token_count; first += counter_count()) {
-        const int32_t tokens = (int32_t)min((int64_t)counter_count(), args.token_count - first);
+    for (int64_t first = 0; first < args.token_count; first += step) {
+        const int32_t tokens = (int32_t)min((int64_t)step, args.token_count - first);
         shared.masks[threadIdx.x] = 0;
-        sync_counters();
-#pragma unroll 4
-        for (int32_t i = (int32_t)threadIdx.x; i < tokens * topk; i += counter_count()) {
-            const int32_t index = i / topk;
-            count_slot(args, shared, first * topk + i, i - index * topk, index, counts);
-        }
+        count_slots(args, shared, first * topk, tokens * topk, counts);
         sync_counters();
         for (int32_t rank = 0; rank < rank_count; rank++) {
             const uint32_t lanes =
@@ -739,7 +760,7 @@ __device__ inline void count_dispatch(const cuda_slots_dispatch_args_t &args,
         count_routing(args, shared, scratch);
     }
     __syncthreads(); /* now the epoch is known */
-    operation_mark(shared.op, CUDA_PHASE_PREPARE);
+    slots_mark(shared.op, CUDA_PHASE_PREPARE);
     if (sends(call) && !shared.op.is_lost) {
         send_counts(call, shared.op, scratch);
     }
@@ -761,7 +782,7 @@ __device__ inline void clerk_dispatch(const cuda_slots_dispatch_args_t &args,
         count_dispatch(args, shared, scratch, totals);
     }
     __syncthreads();
-    operation_mark(op, CUDA_PHASE_MEET);
+    slots_mark(op, CUDA_PHASE_MEET);
     if (threadIdx.x == 0 && (call.halves & CUDA_HALF_SEND) != 0) {
         clerk_forget(call);
         call.slots.report->has_dispatched = 0;
@@ -781,6 +802,12 @@ __device__ inline void clerk_dispatch(const cuda_slots_dispatch_args_t &args,
     }
     clerk_report(call, op);
 }
+
+static_assert(sizeof(slots_dispatch_shared) +
+                      sizeof(uint32_t) *
+                          (CUDA_RANK_COUNT_MAX + 2 * MOXIE_EXPERT_COUNT_MAX + CUDA_BAD_WORDS) <=
+                  48 << 10,
+              "what a block may have unasked");
 
 /* Dynamic shared memory: 32 bits for each word of counts and each local expert, each group of
  * columns, and each slot of a token of every rank, whichever is most. */
