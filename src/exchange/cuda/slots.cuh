@@ -64,25 +64,40 @@ __device__ __forceinline__ int64_t slot_of(const cuda_slots_call_t &call, int32_
     return from * call.route.token_count_max + row;
 }
 
-/* All threads, first of all; a barrier is to follow, of the last warp for itself. It looks, for the
- * others have rows and routings to ask for. */
-__device__ inline void slots_begin(const cuda_slots_call_t &call, slots_block &block)
+/* What the last warp asks for first of all, on its way. */
+struct slots_look {
+    uint64_t revoked;
+    cuda_slots_block_t memory;
+};
+
+__device__ __forceinline__ slots_look look_first(const cuda_slots_call_t &call)
+{
+    slots_look look = {};
+    if (threadIdx.x == blockDim.x - 32) {
+        look.revoked =
+            *const_cast<volatile uint64_t *>(&call.channel.controls[call.channel.rank]->revoked);
+        look.memory = call.slots.blocks[blockIdx.x];
+    }
+    return look;
+}
+
+/* All threads, before a barrier, of the last warp for itself: begins. */
+__device__ inline void slots_begin(const cuda_slots_call_t &call, slots_block &block,
+                                   const slots_look &look)
 {
     if (threadIdx.x == blockDim.x - 32) {
         operation &op = block.op;
-        const uint64_t revoked =
-            *const_cast<volatile uint64_t *>(&call.channel.controls[call.channel.rank]->revoked);
-        block.memory = call.slots.blocks[blockIdx.x];
-        op.epoch = block.memory.epoch + 1;
+        block.memory = look.memory;
+        op.epoch = look.memory.epoch + 1;
         op.mark_ns = clock_ns();
         op.deadline_ns = op.mark_ns + call.channel.timeout_ns;
         for (int32_t phase = 0; phase < CUDA_PHASE_COUNT; phase++) {
             op.phase_ns[phase] = 0;
         }
         op.is_refused = 0;
-        op.is_lost = revoked != 0;
+        op.is_lost = look.revoked != 0;
         if (op.is_lost && is_clerk()) {
-            store_word(&call.channel.group_report->revoked, revoked);
+            store_word(&call.channel.group_report->revoked, look.revoked);
         }
         dawdle(call.channel, op.epoch, call.halves);
     }

@@ -22,44 +22,55 @@ struct slots_combine_shared : slots_block {
     int32_t rows[CUDA_RANK_COUNT_MAX]; /* those of this rank's token at hand at each rank */
 };
 
-/* A warp, before a barrier: where the partials of a token come from. */
-__device__ __forceinline__ void read_rows(const cuda_slots_combine_args_t &args,
-                                          slots_combine_shared &shared, int64_t token)
+/* A lane a rank: where the partials of a token come from; -1: there is none. */
+__device__ __forceinline__ int32_t row_of_lane(const cuda_slots_combine_args_t &args, int64_t token)
 {
     const int32_t rank_count = args.call.channel.rank_count;
-    if (lane_index() < rank_count) {
-        shared.rows[lane_index()] =
-            token >= 0 && token < args.call.route.token_count_max
-                ? args.call.route.first_rows[token * rank_count + lane_index()]
-                : -1;
-    }
+    return lane_index() < rank_count && token >= 0 && token < args.call.route.token_count_max
+               ? args.call.route.first_rows[token * rank_count + lane_index()]
+               : -1;
 }
 
-/* All threads, before a barrier: what dispatch has left. A warp looks for each thing, so that the
- * loads are on their way together. */
-__device__ inline void read_dispatch(const cuda_slots_combine_args_t &args,
-                                     slots_combine_shared &shared)
+/* What dispatch has left, asked for by a warp each, so that the loads are on their way together. */
+struct dispatch_look {
+    int32_t number; /* of the lane's rank: rows sent here, or this block's token's row there */
+    int32_t has_dispatched;
+    int64_t token_count;
+};
+
+__device__ __forceinline__ dispatch_look look_at_dispatch(const cuda_slots_combine_args_t &args)
 {
     const cuda_channel_t &channel = args.call.channel;
     const int32_t warp = (int32_t)threadIdx.x / 32;
-    if (warp == 0) {
-        const int32_t rank = lane_index();
-        const int32_t count =
-            rank < channel.rank_count
-                ? args.call.route.row_counts[rank * channel.rank_count + channel.rank]
-                : 0;
-        if (rank < CUDA_RANK_COUNT_MAX) {
-            shared.counts[rank] = count;
+    dispatch_look look = {};
+    if (warp == 0 && lane_index() < channel.rank_count) {
+        look.number = args.call.route.row_counts[lane_index() * channel.rank_count + channel.rank];
+    } else if (warp == 1) {
+        look.number = row_of_lane(args, turn_of_block());
+    } else if (threadIdx.x == 64) {
+        look.has_dispatched = args.call.slots.report->has_dispatched;
+        look.token_count = *args.call.route.token_count;
+    }
+    return look;
+}
+
+/* All threads, before a barrier. */
+__device__ __forceinline__ void keep_dispatch(slots_combine_shared &shared,
+                                              const dispatch_look &look)
+{
+    if (threadIdx.x < 32) {
+        if (lane_index() < CUDA_RANK_COUNT_MAX) {
+            shared.counts[lane_index()] = look.number;
         }
-        const int32_t count_max = __reduce_max_sync(all_lanes, count);
-        if (rank == 0) {
+        const int32_t count_max = __reduce_max_sync(all_lanes, look.number);
+        if (lane_index() == 0) {
             shared.count_max = count_max;
         }
-    } else if (warp == 1) {
-        read_rows(args, shared, turn_of_block());
-    } else if (warp == 2 && lane_index() == 0) {
-        shared.has_dispatched = args.call.slots.report->has_dispatched;
-        shared.token_count = *args.call.route.token_count;
+    } else if (threadIdx.x < 32 + CUDA_RANK_COUNT_MAX) {
+        shared.rows[lane_index()] = look.number;
+    } else if (threadIdx.x == 64) {
+        shared.has_dispatched = look.has_dispatched;
+        shared.token_count = look.token_count;
     }
 }
 
@@ -120,30 +131,51 @@ __device__ __forceinline__ char *partial_at(const cuda_slots_combine_args_t &arg
            slot_of(call, from, row) * call.slots.partial_bytes;
 }
 
-/* Pieces of partials on their way through a thread's registers, `count` columns each. */
+/* Where a thread is among its block's pieces, `count` columns each: it has the same column of every
+ * row, or columns that are as many as the block's threads apart. */
+template <int count> struct piece_walk {
+    int32_t number; /* of the row, for homeward() */
+    int32_t column;
+
+    __device__ __forceinline__ piece_walk() : number(0), column((int32_t)threadIdx.x * count)
+    {
+    }
+
+    __device__ __forceinline__ void step(int64_t hidden)
+    {
+        column += (int32_t)blockDim.x * count;
+        if (column >= hidden) {
+            column = (int32_t)threadIdx.x * count;
+            number++;
+        }
+    }
+};
+
+/* Pieces of partials on their way through a thread's registers. */
 template <int count> struct partial_pieces {
+    piece_walk<count> walk; /* to the piece behind them */
     float numbers[piece_depth][count];
     homeward_row rows[piece_depth]; /* -1: none */
     int32_t columns[piece_depth];
 
-    /* Those of units of work from `first` on, the block's threads in turn, of rows that the ranks
-     * may have sent: `limit(home)` of each. */
+    /* The next pieces of `row_count` rows, where the ranks may have sent so many: `limit(home)`. */
     template <typename limit_t>
     __device__ __forceinline__ void load(const cuda_slots_combine_args_t &args, int32_t row_count,
-                                         int32_t piece_count, int32_t first, limit_t limit)
+                                         limit_t limit)
     {
+        const int64_t hidden = args.call.route.hidden;
 #pragma unroll
         for (int i = 0; i < piece_depth; i++) {
-            const int32_t unit = first + i * (int32_t)blockDim.x;
-            const int32_t number = unit / piece_count;
-            rows[i] = homeward(args, number);
-            columns[i] = (unit - number * piece_count) * count;
-            if (number < row_count && rows[i].row < limit(rows[i].home)) {
+            rows[i] = homeward(args, walk.number);
+            columns[i] = walk.column;
+            if (walk.number < row_count && walk.column < hidden &&
+                rows[i].row < limit(rows[i].home)) {
                 sum_partial<count>(args, slot_of(args.call, rows[i].home, rows[i].row), columns[i],
                                    numbers[i]);
             } else {
                 rows[i].row = -1;
             }
+            walk.step(hidden);
         }
     }
 
@@ -178,9 +210,9 @@ __device__ __forceinline__ void load_ahead(const cuda_slots_combine_args_t &args
 {
     const bool has_rows = args.call.route.layout == 1 && args.call.route.local_expert_count > 0;
     const int32_t most = (int32_t)args.call.route.token_count_max;
-    pieces.load(args, has_rows ? homeward_count(args, most) : 0,
-                (int32_t)((args.call.route.hidden + count - 1) / count), (int32_t)threadIdx.x,
-                [=](int32_t) { return most; });
+    if (has_rows) {
+        pieces.load(args, homeward_count(args, most), [=](int32_t) { return most; });
+    }
 }
 
 /* All threads: this block's partials. False: they may not be stored. */
@@ -189,21 +221,21 @@ __device__ __forceinline__ bool push_partials(const cuda_slots_combine_args_t &a
                                               slots_combine_shared &shared,
                                               partial_pieces<count> &pieces, int32_t row_count)
 {
-    const int32_t piece_count = (int32_t)((args.call.route.hidden + count - 1) / count);
     const auto sent = [&](int32_t home) { return shared.counts[home]; };
     if (args.call.route.layout != 1) {
-        pieces.load(args, row_count, piece_count, (int32_t)threadIdx.x, sent);
+        pieces.load(args, row_count, sent);
     }
     await_credit(args.call, shared.op, shared.memory.partials_epoch);
     if (shared.op.is_lost || shared.op.is_refused) {
         return false;
     }
     slots_mark(shared.op, CUDA_PHASE_PREPARE);
-    pieces.store(args, shared);
+    if (row_count > 0) {
+        pieces.store(args, shared);
+    }
 #pragma unroll 1
-    for (int32_t first = (int32_t)threadIdx.x + piece_depth * (int32_t)blockDim.x;
-         first < row_count * piece_count; first += piece_depth * (int32_t)blockDim.x) {
-        pieces.load(args, row_count, piece_count, first, sent);
+    while (pieces.walk.number < row_count) {
+        pieces.load(args, row_count, sent);
         pieces.store(args, shared);
     }
     return true;
@@ -244,24 +276,6 @@ __device__ __forceinline__ void send_partials(const cuda_slots_combine_args_t &a
     if (threadIdx.x == 0) {
         shared.memory.partials_epoch = shared.op.epoch;
     }
-}
-
-/* All threads of a block that moves rows: begins, and sends what it has to. */
-template <int count>
-__device__ __forceinline__ void begin_and_send(const cuda_slots_combine_args_t &args,
-                                               slots_combine_shared &shared)
-{
-    partial_pieces<count> pieces;
-    if (sends(args.call)) {
-        load_ahead<count>(args, pieces);
-    }
-    slots_begin(args.call, shared);
-    read_dispatch(args, shared);
-    __syncthreads();
-    if (sends(args.call) && shared.has_dispatched && !shared.op.is_lost) {
-        send_partials<count>(args, shared, pieces);
-    }
-    __syncthreads();
 }
 
 /* All threads: until the partials of a token have come. */
@@ -340,7 +354,10 @@ __device__ inline void receive_partials(const cuda_slots_combine_args_t &args,
         if (token + turn_count() < shared.token_count) {
             __syncthreads();
             if (threadIdx.x < 32) {
-                read_rows(args, shared, token + turn_count());
+                const int32_t row = row_of_lane(args, token + turn_count());
+                if (lane_index() < CUDA_RANK_COUNT_MAX) {
+                    shared.rows[lane_index()] = row;
+                }
             }
             __syncthreads();
         }
@@ -370,6 +387,41 @@ __device__ inline void speak_combine(const cuda_slots_combine_args_t &args,
     __syncwarp();
 }
 
+/* All threads of a block that moves rows: begins, and sends what it has to. */
+template <int count>
+__device__ __forceinline__ void begin_and_send(const cuda_slots_combine_args_t &args,
+                                               slots_combine_shared &shared)
+{
+    const slots_look first = look_first(args.call);
+    const dispatch_look left = look_at_dispatch(args);
+    partial_pieces<count> pieces;
+    if (sends(args.call)) {
+        load_ahead<count>(args, pieces);
+    }
+    slots_begin(args.call, shared, first);
+    keep_dispatch(shared, left);
+    __syncthreads();
+    if (sends(args.call) && shared.has_dispatched && !shared.op.is_lost) {
+        send_partials<count>(args, shared, pieces);
+    }
+    __syncthreads();
+}
+
+/* All threads of the clerk. */
+__device__ inline void clerk_combine(const cuda_slots_combine_args_t &args,
+                                     slots_combine_shared &shared)
+{
+    slots_begin(args.call, shared, look_first(args.call));
+    keep_dispatch(shared, look_at_dispatch(args));
+    __syncthreads();
+    if (is_speaker() && !shared.op.is_lost) {
+        speak_combine(args, shared);
+    }
+    __syncthreads();
+    slots_mark(shared.op, CUDA_PHASE_MEET);
+    clerk_report(args.call, shared.op);
+}
+
 extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
     moxie_slots_combine(const __grid_constant__ cuda_slots_combine_args_t args)
 {
@@ -377,15 +429,7 @@ extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
     await_previous_kernel();
     let_next_kernel_launch();
     if (is_clerk()) {
-        slots_begin(args.call, shared);
-        read_dispatch(args, shared);
-        __syncthreads();
-        if (is_speaker() && !shared.op.is_lost) {
-            speak_combine(args, shared);
-        }
-        __syncthreads();
-        slots_mark(shared.op, CUDA_PHASE_MEET);
-        clerk_report(args.call, shared.op);
+        clerk_combine(args, shared);
         slots_end(args.call, shared);
         return;
     }

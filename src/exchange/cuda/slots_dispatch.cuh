@@ -818,7 +818,7 @@ extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
     __shared__ slots_dispatch_shared shared;
     await_previous_kernel();
     let_next_kernel_launch();
-    slots_begin(args.call, shared);
+    slots_begin(args.call, shared, look_first(args.call));
     if (is_clerk()) {
         clerk_dispatch(args, shared, scratch);
         slots_end(args.call, shared);
