@@ -11,7 +11,7 @@ export LC_ALL=C
 cd "$(dirname "$0")/.."
 folder=${1:?usage: tools/package.sh FOLDER [BUILD_FOLDER]}
 build=${2:-build}
-size_max_kib=40000
+size_max_kib=52000
 
 # The tests that look at the machine they run on; of tests/cuda all of them.
 tests="conformance_processes soak_processes soak_low_latency exchange_group exchange_quote faults fault_resume
