@@ -172,8 +172,8 @@ static moxie_status_t dispatch_as_one(moxie_route_t *route, const moxie_routing_
                                      CUDA_LAUNCH_BEHIND));
 }
 
-/* expert_major: an update, and a dispatch behind it. Where the routing is bad the dispatch makes
- * the same offer, so that no peer waits for it. */
+/* expert_major: an update, and a dispatch behind it, which is left out on all ranks if that is
+ * refused. */
 static moxie_status_t dispatch_as_two(moxie_route_t *route, const moxie_routing_t *routing,
                                       moxie_status_t routable, const moxie_dispatch_in_t *in,
                                       const moxie_dispatch_out_t *out, moxie_stream_t stream)
@@ -181,16 +181,12 @@ static moxie_status_t dispatch_as_two(moxie_route_t *route, const moxie_routing_
     cuda_dispatch_args_t args;
     dispatch_rows_t rows;
     moxie_status_t launched = cuda_update_launch(route, routing, routable, stream);
-    if (launched != MOXIE_OK) {
+    if (launched != MOXIE_OK || routable != MOXIE_OK) {
         return cuda_call_end(route, stream, routable, launched);
     }
-    const moxie_status_t local = prepare(route, CUDA_OP_DISPATCH, in, out, routable, &args, &rows);
-    if (routable == MOXIE_OK) {
-        cuda_offer_status(route, local, &args.offer);
-    } else { /* the update may be reading the error */
-        args.offer.fields[CUDA_OFFER_STATUS] = (uint32_t)routable;
-        args.offer.error = cuda_route_of(route)->pinned->error;
-    }
+    const moxie_status_t local = prepare(route, CUDA_OP_DISPATCH, in, out, MOXIE_OK, &args, &rows);
+    args.comes_with_update = 1;
+    cuda_offer_status(route, local, &args.offer);
     launched = launch_dispatch(route, &rows, &args, stream);
     return cuda_call_end(route, stream, local, launched);
 }

@@ -392,6 +392,9 @@ __device__ __forceinline__ void dispatch(const cuda_dispatch_args_t &args, char 
     bulk_begin(pieces);
     signals_begin(shared.queue, dispatch_signal_warp);
     await_previous_kernel();
+    if (args.comes_with_update && !*args.route.has_routing) {
+        return;
+    }
     operation_begin(args.channel, shared.op);
     if (blockIdx.x == 0) {
         operation_offer(args.channel, shared.op, args.offer, nullptr);

@@ -344,7 +344,8 @@ typedef struct cuda_dispatch_args {
     int64_t row_bytes;
     int32_t element_bytes;
     int32_t is_backward;
-    uint32_t send_blocks; /* the first blocks send; all of them receive */
+    uint32_t send_blocks;      /* the first blocks send; all of them receive */
+    int32_t comes_with_update; /* of the same call: if that was refused, all ranks leave it out */
     /* dispatch: this rank's own outputs, or NULL */
     int32_t *recv_topk_idx;
     float *recv_topk_weights;
