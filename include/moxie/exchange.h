@@ -133,8 +133,9 @@ MOXIE_API moxie_status_t moxie_dispatch(moxie_route_t *route, const moxie_dispat
  *
  * On a device it never waits for the CPU's sake, with a `row_capacity` or without one: what the
  * ranks find out about routing and capacities moxie_route_status() tells. In standard mode and
- * rank_major the counts travel beside the first rows, and it costs hardly more than a dispatch
- * along a route that had its routing already.
+ * rank_major it is one kernel on the multiprocessors of the knob `sms`: the counts travel while the
+ * first rows are loaded. In expert_major, where no row has a place before the counts of all experts
+ * are known, and in low latency it is what the two calls are.
  *
  * @return as the two calls: MOXIE_OK, MOXIE_ERR_ROUTING, and the errors of moxie_dispatch()
  */

@@ -17,7 +17,7 @@ namespace moxie
 
 /* Tokens that a warp sends of its own chunk before it takes any chunk's: about as long as it takes
  * until the rows of all are in the table. */
-constexpr int32_t own_tokens = 4;
+constexpr int32_t own_tokens = 6;
 
 /* All lanes: until every block has written where its tokens' rows go. False: the group is lost. */
 __device__ __noinline__ bool await_first_rows(const cuda_channel_t &channel, operation &op)
