@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An exchange on GPUs, in stream order: update, dispatch and combine are put on a stream one after
-   the other, and only then does the CPU wait. 2 ranks as threads, on 2 GPUs or on one. The experts
-   return what they get, and a token's weights add up to 1: it comes home as it was. */
+/* An exchange on GPUs, in stream order: dispatch, which brings its routing, and combine are put on
+   a stream one after the other, and only then does the CPU wait. 2 ranks as threads, on 2 GPUs or
+   on one. The experts return what they get, and a token's weights add up to 1: it comes home as it
+   was. */
 #include <dlfcn.h>
 #include <moxie/moxie.h>
 #include <pthread.h>
@@ -65,12 +66,11 @@ static void exchange(moxie_route_t *route, buffers_t *gpu, moxie_stream_t stream
     moxie_routing_t routing = MOXIE_ROUTING_INIT;
     routing.token_count = TOKENS;
     routing.topk_idx = gpu->expert, routing.topk_weights = gpu->weight[0];
-    check(moxie_route_update(route, &routing, stream));
 
     moxie_dispatch_in_t send = {.size = sizeof(send), .x = gpu->x, .dtype = MOXIE_DTYPE_FP32};
     moxie_dispatch_out_t receive = MOXIE_DISPATCH_OUT_INIT;
     receive.row_capacity = ROWS_MAX, receive.recv_x = gpu->rows;
-    check(moxie_dispatch(route, &send, &receive, stream));
+    check(moxie_dispatch_routing(route, &routing, &send, &receive, stream));
 
     /* Here your experts' kernels go on the same stream, and make y out of recv_x. */
 

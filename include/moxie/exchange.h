@@ -127,6 +127,25 @@ MOXIE_API moxie_status_t moxie_dispatch(moxie_route_t *route, const moxie_dispat
                                         const moxie_dispatch_out_t *out, moxie_stream_t stream);
 
 /**
+ * moxie_route_update() and moxie_dispatch() in one call: gives the route a routing and sends each
+ * token along it. Afterwards the route is as after the two; what is wrong with the routing is told
+ * first.
+ *
+ * On a device it never waits for the CPU's sake, with a `row_capacity` or without one: what the
+ * ranks find out about routing and capacities moxie_route_status() tells. In standard mode and
+ * rank_major it is one kernel on the multiprocessors of the knob `sms`: the counts travel while the
+ * first rows are loaded. In expert_major, where no row has a place before the counts of all experts
+ * are known, and in low latency it is what the two calls are.
+ *
+ * @return as the two calls: MOXIE_OK, MOXIE_ERR_ROUTING, and the errors of moxie_dispatch()
+ */
+MOXIE_API moxie_status_t moxie_dispatch_routing(moxie_route_t *route,
+                                                const moxie_routing_t *routing,
+                                                const moxie_dispatch_in_t *in,
+                                                const moxie_dispatch_out_t *out,
+                                                moxie_stream_t stream);
+
+/**
  * Low latency, rank_major: where the rows of this route arrive. The same addresses for as long as
  * the route lives.
  *

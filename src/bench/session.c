@@ -186,12 +186,16 @@ moxie_dispatch_out_t session_dispatch_out(const session_t *session)
 
 static moxie_status_t call_dispatch(const session_t *session, int32_t home_set)
 {
+    moxie_routing_t routing = buffers_routing(&session->buffers);
     moxie_dispatch_in_t in = session_dispatch_in(session);
     moxie_dispatch_out_t out = session_dispatch_out(session);
+    moxie_stream_t stream = session->device->stream;
     in.x = buffers_home(&session->buffers, home_set);
     if (in.dtype == MOXIE_DTYPE_FP8_E4M3)
         in.x_scales = buffers_home_scales(&session->buffers, home_set);
-    return moxie_dispatch(session->route, &in, &out, session->device->stream);
+    return session->plan->is_fresh
+               ? moxie_dispatch_routing(session->route, &routing, &in, &out, stream)
+               : moxie_dispatch(session->route, &in, &out, stream);
 }
 
 static moxie_status_t call_combine(const session_t *session, int32_t expert_set)

@@ -34,13 +34,9 @@ static bool measure_moxie(const session_t *session, slot_t slot, int64_t turn, s
 {
     moxie_group_counters_t before = MOXIE_GROUP_COUNTERS_INIT;
     moxie_group_counters_t after = MOXIE_GROUP_COUNTERS_INIT;
-    bool derives_route = slot == SLOT_DISPATCH && session->plan->is_fresh;
     moxie_status_t status = moxie_group_barrier(session->group);
     (void)moxie_group_counters(session->group, &before);
     uint64_t start_ns = timing_now_ns();
-    if (status == MOXIE_OK && derives_route) {
-        status = session_update_route(session);
-    }
     if (status == MOXIE_OK) {
         status = session_call(session, slot, turn);
     }

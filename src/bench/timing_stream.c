@@ -43,11 +43,7 @@ static bool fail(const stream_timing_t *run, slot_t slot, failure_t *failure)
 /* The calls as a caller makes them. */
 static bool make_call(const stream_timing_t *run, slot_t slot, int64_t turn, failure_t *failure)
 {
-    const session_t *session = run->session;
-    bool derives_route = slot == SLOT_DISPATCH && session->plan->is_fresh;
-    return ((!derives_route || session_update_route(session) == MOXIE_OK) &&
-            session_call(session, slot, turn) == MOXIE_OK) ||
-           fail(run, slot, failure);
+    return session_call(run->session, slot, turn) == MOXIE_OK || fail(run, slot, failure);
 }
 
 static bool launch_moxie(const stream_timing_t *run, slot_t slot, int64_t turn, failure_t *failure)

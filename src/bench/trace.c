@@ -40,11 +40,8 @@ bool trace_check(const plan_t *plan, failure_t *failure)
 static bool call(const session_t *session, int64_t iteration, slot_t slot, trace_rank_t *out,
                  failure_t *failure)
 {
-    bool derives_route = slot == SLOT_DISPATCH && session->plan->is_fresh;
     moxie_status_t status = moxie_group_barrier(session->group);
     out->start_ns[iteration][slot] = timing_now_ns();
-    if (status == MOXIE_OK && derives_route)
-        status = session_update_route(session);
     if (status == MOXIE_OK)
         status = session_call(session, slot, iteration);
     out->end_ns[iteration][slot] = timing_now_ns();

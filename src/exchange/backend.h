@@ -61,6 +61,10 @@ typedef struct backend {
 
     moxie_status_t (*route_update)(moxie_route_t *route, const moxie_routing_t *routing,
                                    moxie_stream_t stream);
+    /* Both in one, for a route in standard mode; NULL where they follow each other as well. */
+    moxie_status_t (*dispatch_routing)(moxie_route_t *route, const moxie_routing_t *routing,
+                                       const moxie_dispatch_in_t *in,
+                                       const moxie_dispatch_out_t *out, moxie_stream_t stream);
     moxie_status_t (*dispatch)(moxie_route_t *route, const moxie_dispatch_in_t *in,
                                const moxie_dispatch_out_t *out, moxie_stream_t stream);
     moxie_status_t (*combine)(moxie_route_t *route, const moxie_combine_in_t *in,

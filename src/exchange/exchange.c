@@ -94,6 +94,33 @@ moxie_status_t moxie_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *i
     return status != MOXIE_OK ? status : backend->dispatch(route, &ours_in, &ours_out, stream);
 }
 
+moxie_status_t moxie_dispatch_routing(moxie_route_t *route, const moxie_routing_t *routing,
+                                      const moxie_dispatch_in_t *in,
+                                      const moxie_dispatch_out_t *out, moxie_stream_t stream)
+{
+    moxie_routing_t ours_routing = MOXIE_ROUTING_INIT;
+    moxie_dispatch_in_t ours_in = MOXIE_DISPATCH_IN_INIT;
+    moxie_dispatch_out_t ours_out = MOXIE_DISPATCH_OUT_INIT;
+    READ_PAIR(route, in, out, ours_in, ours_out, "dispatch_routing");
+    const backend_t *backend = route->group->backend;
+    moxie_status_t status =
+        options_read(&ours_routing, routing, sizeof(ours_routing), "moxie_routing_t");
+    if (status == MOXIE_OK) {
+        status = check_fp8(backend, &ours_in);
+    }
+    if (status == MOXIE_OK) {
+        status = check_outputs(backend, &ours_out);
+    }
+    if (status == MOXIE_OK && backend->dispatch_routing != NULL &&
+        route->state->shape.mode == MOXIE_MODE_STANDARD) {
+        return backend->dispatch_routing(route, &ours_routing, &ours_in, &ours_out, stream);
+    }
+    if (status == MOXIE_OK) {
+        status = moxie_route_update(route, &ours_routing, stream);
+    }
+    return status != MOXIE_OK ? status : backend->dispatch(route, &ours_in, &ours_out, stream);
+}
+
 moxie_status_t moxie_dispatch_send(moxie_route_t *route, const moxie_dispatch_in_t *in,
                                    moxie_stream_t stream)
 {

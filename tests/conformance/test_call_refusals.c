@@ -11,17 +11,26 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define ODD_RANK     1
 
+static const moxie_layout_t layouts[] = {MOXIE_LAYOUT_EXPERT_MAJOR, MOXIE_LAYOUT_RANK_MAJOR};
+
 static const scenario_t base = {.seed = 8500,
                                 .hidden = 20,
                                 .expert_count = 6,
                                 .topk = 2,
                                 .token_count_max = 15,
                                 .tokens = TOKENS_FULL,
-                                .layout = MOXIE_LAYOUT_EXPERT_MAJOR,
                                 .x_dtype = MOXIE_DTYPE_FP32}; /* windows for either type */
 
-/* All structs of the four calls, right before one rank spoils them. */
+static scenario_t base_of(moxie_layout_t layout)
+{
+    scenario_t scenario = base;
+    scenario.layout = layout;
+    return scenario;
+}
+
+/* All structs of the calls, right before one rank spoils them. */
 typedef struct calls {
+    moxie_routing_t routing; /* in memory for the library */
     moxie_dispatch_in_t dispatch_in;
     moxie_dispatch_out_t dispatch_out;
     moxie_combine_in_t combine_in;
@@ -39,10 +48,12 @@ typedef struct calls {
     int64_t need;
 } calls_t;
 
-static void prepare(const trial_t *trial, char *home, calls_t *calls)
+static void prepare(const trial_t *trial, char *home, const device_routing_t *routing,
+                    calls_t *calls)
 {
     const size_t row_bytes = (size_t)trial->scenario.hidden * sizeof(uint16_t);
-    *calls = (calls_t){.dispatch_in = MOXIE_DISPATCH_IN_INIT,
+    *calls = (calls_t){.routing = routing->given,
+                       .dispatch_in = MOXIE_DISPATCH_IN_INIT,
                        .dispatch_out = MOXIE_DISPATCH_OUT_INIT,
                        .combine_in = MOXIE_COMBINE_IN_INIT,
                        .combine_out = MOXIE_COMBINE_OUT_INIT,
@@ -71,10 +82,12 @@ static void prepare(const trial_t *trial, char *home, calls_t *calls)
     calls->combine_backward_in.y = calls->inputs;
     calls->combine_backward_out.row_capacity = calls->need;
     calls->combine_backward_out.d_y = calls->outputs;
-    calls->combine_backward_out.d_topk_weights = calls->dispatch_backward_out.d_topk_weights;
+    if (trial->scenario.layout == MOXIE_LAYOUT_EXPERT_MAJOR) { /* else it has no weights */
+        calls->combine_backward_out.d_topk_weights = calls->dispatch_backward_out.d_topk_weights;
+    }
 }
 
-enum call { DISPATCH, COMBINE, DISPATCH_BACKWARD, COMBINE_BACKWARD };
+enum call { DISPATCH, DISPATCH_ROUTING, COMBINE, DISPATCH_BACKWARD, COMBINE_BACKWARD };
 
 static moxie_status_t start_call(moxie_route_t *route, enum call call, const calls_t *calls,
                                  moxie_stream_t stream)
@@ -82,6 +95,9 @@ static moxie_status_t start_call(moxie_route_t *route, enum call call, const cal
     switch (call) {
     case DISPATCH:
         return moxie_dispatch(route, &calls->dispatch_in, &calls->dispatch_out, stream);
+    case DISPATCH_ROUTING:
+        return moxie_dispatch_routing(route, &calls->routing, &calls->dispatch_in,
+                                      &calls->dispatch_out, stream);
     case COMBINE:
         return moxie_combine(route, &calls->combine_in, &calls->combine_out, stream);
     case DISPATCH_BACKWARD:
@@ -171,6 +187,11 @@ static void x_is_missing(calls_t *calls)
     calls->dispatch_in.x = NULL;
 }
 
+static void recv_x_is_missing(calls_t *calls)
+{
+    calls->dispatch_out.recv_x = NULL;
+}
+
 static void y_is_missing(calls_t *calls)
 {
     calls->combine_in.y = NULL;
@@ -203,6 +224,16 @@ static const struct {
     {"x is missing", DISPATCH, x_is_missing, MOXIE_ERR_ARGUMENT},
     {"y is missing", COMBINE, y_is_missing, MOXIE_ERR_ARGUMENT},
     {"out is missing", COMBINE, out_is_missing, MOXIE_ERR_ARGUMENT},
+    {"recv_x is missing", DISPATCH, recv_x_is_missing, MOXIE_ERR_ARGUMENT},
+    {"small capacity, with a routing", DISPATCH_ROUTING, capacity_of_dispatch, MOXIE_ERR_CAPACITY},
+    {"recv_x in no window, with a routing", DISPATCH_ROUTING, recv_x_in_no_window,
+     MOXIE_ERR_WINDOW},
+    {"recv_x beyond its window, with a routing", DISPATCH_ROUTING, recv_x_over_the_end,
+     MOXIE_ERR_WINDOW},
+    {"another type of x, with a routing", DISPATCH_ROUTING, other_x_type, MOXIE_ERR_MISMATCH},
+    {"x of no type, with a routing", DISPATCH_ROUTING, x_is_no_type, MOXIE_ERR_ARGUMENT},
+    {"x is missing, with a routing", DISPATCH_ROUTING, x_is_missing, MOXIE_ERR_ARGUMENT},
+    {"recv_x is missing, with a routing", DISPATCH_ROUTING, recv_x_is_missing, MOXIE_ERR_ARGUMENT},
 };
 
 static bool is_poison(device_t *device, const char *memory, size_t bytes)
@@ -232,8 +263,10 @@ static void check_spoilt(trial_t *trial, size_t index)
     device_t *device = trial->self->device;
     const size_t home_bytes = home_bytes_of(trial);
     char *home = device_allocate(device, home_bytes);
+    const device_routing_t routing =
+        device_routing(device, &trial->world.routing[trial->self->rank], trial->scenario.topk);
     calls_t calls;
-    prepare(trial, home, &calls);
+    prepare(trial, home, &routing, &calls);
     if (trial->self->rank == ODD_RANK) {
         spoilt[index].spoil(&calls);
     }
@@ -252,6 +285,7 @@ static void check_spoilt(trial_t *trial, size_t index)
         !is_poison(device, calls.outputs, calls.rows_bytes)) {
         world_fail(trial->self, "%s: outputs were written", spoilt[index].name);
     }
+    device_routing_free(device, &routing);
     device_free(device, home);
 }
 
@@ -262,17 +296,20 @@ static void play_spoilt(world_rank_t *self)
     if (group == NULL) {
         return;
     }
-    trial_t trial;
-    if (trial_open(&trial, self, group, &base, NULL)) {
-        for (size_t i = 0; i < COUNT(spoilt) && !self->failed; i++) {
-            check_spoilt(&trial, i);
-            trial_recover(&trial);
-            for (int step = 0; !self->failed && step < TRIAL_STEP_COUNT; step++) {
-                trial_step(&trial, step, i);
+    for (size_t layout = 0; layout < COUNT(layouts) && !self->failed; layout++) {
+        const scenario_t scenario = base_of(layouts[layout]);
+        trial_t trial;
+        if (trial_open(&trial, self, group, &scenario, NULL)) {
+            for (size_t i = 0; i < COUNT(spoilt) && !self->failed; i++) {
+                check_spoilt(&trial, i);
+                trial_recover(&trial);
+                for (int step = 0; !self->failed && step < TRIAL_STEP_COUNT; step++) {
+                    trial_step(&trial, step, i);
+                }
             }
         }
+        trial_close(&trial);
     }
-    trial_close(&trial);
     moxie_group_destroy(group);
 }
 
@@ -293,17 +330,16 @@ static void check_barrier(trial_t *trial, const calls_t *calls)
 }
 
 /* One rank calls something else than its peers: all learn it, nobody waits for ever. */
-static void play_different_calls(world_rank_t *self)
+static void check_different_calls(world_rank_t *self, moxie_group_t *group,
+                                  const scenario_t *scenario)
 {
-    moxie_group_t *group = world_group(self, "different");
-    if (group == NULL) {
-        return;
-    }
     trial_t trial;
-    if (trial_open(&trial, self, group, &base, NULL)) {
+    if (trial_open(&trial, self, group, scenario, NULL)) {
         char *home = device_allocate(self->device, home_bytes_of(&trial));
+        const device_routing_t routing =
+            device_routing(self->device, &trial.world.routing[self->rank], trial.scenario.topk);
         calls_t calls;
-        prepare(&trial, home, &calls);
+        prepare(&trial, home, &routing, &calls);
         /* All other details of these two are alike. */
         world_expect(self, "dispatch and backward of combine",
                      run_call(&trial, self->rank == ODD_RANK ? COMBINE_BACKWARD : DISPATCH, &calls),
@@ -318,10 +354,30 @@ static void play_different_calls(world_rank_t *self)
                                          &trial.world.routing[self->rank], trial.scenario.topk)
                          : run_call(&trial, COMBINE, &calls),
                      MOXIE_ERR_MISMATCH);
+        trial_recover(&trial);
+        world_expect(self, "dispatch with a routing and without",
+                     run_call(&trial, self->rank == ODD_RANK ? DISPATCH : DISPATCH_ROUTING, &calls),
+                     MOXIE_ERR_MISMATCH);
+        trial_recover(&trial);
+        world_expect(self, "dispatch without a routing and with one",
+                     run_call(&trial, self->rank == ODD_RANK ? DISPATCH_ROUTING : DISPATCH, &calls),
+                     MOXIE_ERR_MISMATCH);
+        device_routing_free(self->device, &routing);
         device_free(self->device, home);
     }
     trial_close(&trial);
-    moxie_group_destroy(group);
+}
+
+static void play_different_calls(world_rank_t *self)
+{
+    for (size_t layout = 0; layout < COUNT(layouts) && !self->failed; layout++) {
+        moxie_group_t *group = world_group(self, "different");
+        const scenario_t scenario = base_of(layouts[layout]);
+        if (group != NULL) {
+            check_different_calls(self, group, &scenario);
+        }
+        moxie_group_destroy(group);
+    }
 }
 
 static void test_different_calls(void **state)
@@ -344,10 +400,13 @@ static void play_different_routes(world_rank_t *self)
         trial_open(&trials[1], self, group, &base, NULL)) {
         const trial_t *mine = &trials[self->rank == ODD_RANK];
         char *home = device_allocate(self->device, home_bytes_of(mine));
+        const device_routing_t routing =
+            device_routing(self->device, &mine->world.routing[self->rank], mine->scenario.topk);
         calls_t calls;
-        prepare(mine, home, &calls);
+        prepare(mine, home, &routing, &calls);
         world_expect(self, "different routes", run_call(mine, DISPATCH, &calls),
                      MOXIE_ERR_MISMATCH);
+        device_routing_free(self->device, &routing);
         device_free(self->device, home);
     }
     for (size_t i = 0; i < 2; i++) {

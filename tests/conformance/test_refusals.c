@@ -41,12 +41,63 @@ static int64_t first_id(const scenario_world_t *world, int32_t rank, int64_t tok
                                                     : ((const int32_t *)routing->topk_idx)[index];
 }
 
+/* Rows that a rank receives at most, of whatever layout. */
+static int64_t rows_max(const world_rank_t *self, const scenario_t *scenario)
+{
+    return self->options->rank_count * scenario->token_count_max * scenario->topk +
+           scenario->expert_count * scenario->alignment;
+}
+
+/* How a route is given a routing. */
+typedef enum giving {
+    BY_UPDATE,
+    BY_DISPATCH, /* which brings it */
+    GIVING_COUNT,
+} giving_t;
+
+/* The settled status. */
+static moxie_status_t give_routing(world_rank_t *self, moxie_group_t *group, moxie_route_t *route,
+                                   const scenario_t *scenario, const moxie_routing_t *routing,
+                                   giving_t giving)
+{
+    device_t *device = self->device;
+    if (giving == BY_UPDATE) {
+        return device_update(device, route, routing, scenario->topk);
+    }
+    const size_t row_bytes = (size_t)scenario->hidden * sizeof(uint16_t);
+    moxie_window_t *window = NULL;
+    moxie_dispatch_in_t in = MOXIE_DISPATCH_IN_INIT;
+    moxie_dispatch_out_t out = MOXIE_DISPATCH_OUT_INIT;
+    out.row_capacity = rows_max(self, scenario);
+    if (!world_expect(self, "window_allocate",
+                      moxie_window_allocate(group, (size_t)out.row_capacity * row_bytes, &window),
+                      MOXIE_OK)) {
+        return MOXIE_ERR_INTERNAL;
+    }
+    void *x = device_allocate(device, ((size_t)routing->token_count + 1) * row_bytes);
+    in.x = x;
+    out.recv_x = moxie_window_base(window);
+    const device_routing_t copy = device_routing(device, routing, scenario->topk);
+    moxie_status_t status =
+        moxie_dispatch_routing(route, &copy.given, &in, &out, device_stream(device));
+    device_routing_scramble(device, &copy);
+    status = device_settle(device, route, status);
+    device_synchronise(device);
+    device_routing_free(device, &copy);
+    device_free(device, x);
+    world_expect(self, "barrier", moxie_group_barrier(group), MOXIE_OK);
+    moxie_window_free(window);
+    return status;
+}
+
 /* The expected error is the reference's, which looks at all ranks' routings. */
 static bool check_wrong_routing(world_rank_t *self, moxie_group_t *group,
-                                const wrong_routing_t *wrong)
+                                const wrong_routing_t *wrong, moxie_layout_t layout,
+                                giving_t giving)
 {
     scenario_t scenario = scenario_complete(&base);
     scenario.ids = wrong->ids;
+    scenario.layout = layout;
     scenario_world_t world;
     scenario_build(&scenario, self->options->rank_count, &world);
     for (size_t i = 0; i < wrong->wrong_count; i++) {
@@ -67,7 +118,7 @@ static bool check_wrong_routing(world_rank_t *self, moxie_group_t *group,
         world_expect(self, "route_create", moxie_route_create(group, &options, &route), MOXIE_OK);
     if (good) {
         const moxie_status_t status =
-            device_update(self->device, route, &world.routing[self->rank], scenario.topk);
+            give_routing(self, group, route, &scenario, &world.routing[self->rank], giving);
         good = refusal_is_shared(self, group, "wrong routing", status, MOXIE_ERR_ROUTING) &&
                refusal_is_like(self, "wrong routing", &expected);
     }
@@ -102,7 +153,9 @@ static void play_wrong_routings(world_rank_t *self)
         return;
     }
     for (size_t i = 0; i < COUNT(cases) && !self->failed; i++) {
-        if (check_wrong_routing(self, group, &cases[i])) {
+        if (check_wrong_routing(self, group, &cases[i], MOXIE_LAYOUT_RANK_MAJOR, BY_UPDATE) &&
+            check_wrong_routing(self, group, &cases[i], MOXIE_LAYOUT_RANK_MAJOR, BY_DISPATCH) &&
+            check_wrong_routing(self, group, &cases[i], MOXIE_LAYOUT_EXPERT_MAJOR, BY_DISPATCH)) {
             trial_play(self, group, &base); /* the group works on */
         }
     }
@@ -189,7 +242,7 @@ static void test_differing_shapes(void **state)
 
 /* Updates a route whose capacity is `capacity_change` rows more than rank `narrow` needs. */
 static bool check_capacity(world_rank_t *self, moxie_group_t *group, moxie_layout_t layout,
-                           int32_t narrow, int64_t capacity_change)
+                           int32_t narrow, int64_t capacity_change, giving_t giving)
 {
     scenario_t scenario = scenario_complete(&base);
     scenario.layout = layout;
@@ -208,7 +261,7 @@ static bool check_capacity(world_rank_t *self, moxie_group_t *group, moxie_layou
                                 MOXIE_OK);
     if (good) {
         const moxie_status_t status =
-            device_update(self->device, route, &world.routing[self->rank], scenario.topk);
+            give_routing(self, group, route, &scenario, &world.routing[self->rank], giving);
         if (capacity_change >= 0) {
             good = world_expect(self, "capacity of exactly the need", status, MOXIE_OK);
         } else {
@@ -232,8 +285,10 @@ static void play_small_capacities(world_rank_t *self)
     for (size_t i = 0; i < COUNT(layouts); i++) {
         for (int32_t narrow = 0; narrow < self->options->rank_count; narrow++) {
             for (int64_t change = -2; change <= 0; change++) {
-                if (!self->failed && check_capacity(self, group, layouts[i], narrow, change)) {
-                    trial_play(self, group, &base);
+                for (int giving = 0; giving < GIVING_COUNT && !self->failed; giving++) {
+                    if (check_capacity(self, group, layouts[i], narrow, change, (giving_t)giving)) {
+                        trial_play(self, group, &base);
+                    }
                 }
             }
         }
@@ -249,12 +304,8 @@ static void test_small_capacities(void **state)
 }
 
 /* More tokens on one rank than the shape allows. */
-static void play_too_many_tokens(world_rank_t *self)
+static void check_too_many_tokens(world_rank_t *self, moxie_group_t *group, giving_t giving)
 {
-    moxie_group_t *group = world_group(self, "tokens");
-    if (group == NULL) {
-        return;
-    }
     const scenario_t scenario = scenario_complete(&base);
     scenario_world_t world;
     scenario_build(&scenario, self->options->rank_count, &world);
@@ -269,13 +320,21 @@ static void play_too_many_tokens(world_rank_t *self)
         refusal_of(1, -1, -1, options.token_count_max, options.token_count_max + 1);
     if (world_expect(self, "route_create", moxie_route_create(group, &options, &route), MOXIE_OK) &&
         refusal_is_shared(self, group, "too many tokens",
-                          device_update(self->device, route, &routing, scenario.topk),
+                          give_routing(self, group, route, &scenario, &routing, giving),
                           MOXIE_ERR_ARGUMENT) &&
         refusal_is_like(self, "too many tokens", &expected)) {
         trial_play(self, group, &base);
     }
     moxie_route_destroy(route);
     scenario_free(&world);
+}
+
+static void play_too_many_tokens(world_rank_t *self)
+{
+    moxie_group_t *group = world_group(self, "tokens");
+    for (int giving = 0; group != NULL && giving < GIVING_COUNT && !self->failed; giving++) {
+        check_too_many_tokens(self, group, (giving_t)giving);
+    }
     moxie_group_destroy(group);
 }
 

@@ -199,6 +199,19 @@ static moxie_dispatch_out_t receive_into_slots(const flight_t *flight)
     return out;
 }
 
+/* Update and dispatch, in one call or two. */
+static moxie_status_t launch_dispatch(const flight_t *flight, const moxie_routing_t *routing,
+                                      const moxie_dispatch_in_t *send,
+                                      const moxie_dispatch_out_t *receive)
+{
+    if (flight->scenario.brings_routing) {
+        return moxie_dispatch_routing(flight->route, routing, send, receive, flight->stream);
+    }
+    const moxie_status_t status = moxie_route_update(flight->route, routing, flight->stream);
+    return status != MOXIE_OK ? status
+                              : moxie_dispatch(flight->route, send, receive, flight->stream);
+}
+
 moxie_status_t flight_launch(flight_t *flight)
 {
     moxie_routing_t routing = flight->world.routing[flight->self->rank];
@@ -215,10 +228,7 @@ moxie_status_t flight_launch(flight_t *flight)
             : dispatch_out(flight, moxie_window_base(flight->received), flight->home);
     const moxie_combine_in_t give = combine_in(flight);
     const moxie_combine_out_t get = combine_out(flight, flight->home);
-    moxie_status_t status = moxie_route_update(flight->route, &routing, flight->stream);
-    if (status == MOXIE_OK) {
-        status = moxie_dispatch(flight->route, &send, &receive, flight->stream);
-    }
+    moxie_status_t status = launch_dispatch(flight, &routing, &send, &receive);
     if (flight_has_slots(flight)) {
         device_download_later(flight->device, (void *)(uintptr_t)give.y, receive.recv_x,
                               (size_t)(flight->row_capacity * flight->scenario.hidden) *

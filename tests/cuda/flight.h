@@ -44,7 +44,7 @@ void flight_load(flight_t *flight, uint64_t variant);
 /* Changes one id of one rank's routing, here and, on that rank, in the device's copy. */
 void flight_set_id(flight_t *flight, int32_t rank, int64_t token, int32_t slot, int64_t id);
 
-/* Launches the three calls; the first status that is not MOXIE_OK. */
+/* Launches the three calls, or with `brings_routing` two; the first status that is not MOXIE_OK. */
 moxie_status_t flight_launch(flight_t *flight);
 
 /* The status of what was launched, when the stream has passed it. */

@@ -91,6 +91,7 @@ static bool prepare_entry(runner_t *runner, size_t shape, uint64_t variant)
     entry->scenario.tokens = variant % 8 == 7 ? TOKENS_SOME_EMPTY : TOKENS_RAGGED;
     entry->scenario.routing = (scenario_routing_t)(variant % 3);
     entry->scenario.weights = (scenario_weights_t)(variant / 3 % 4);
+    entry->scenario.brings_routing = variant % 5 < 3; /* and the others on the same route not */
     entry->home = device_create(flight->device, flight->home_arena.bytes);
     entry->expected_home = arena_allocate(&flight->home_arena);
     use(flight, entry);

@@ -44,6 +44,15 @@ static scenario_t low_latency_of(moxie_layout_t layout)
     scenario_t scenario = shape_of(layout);
     scenario.mode = MOXIE_MODE_LOW_LATENCY;
     scenario.alignment = 1;
+    scenario.brings_routing = layout == MOXIE_LAYOUT_EXPERT_MAJOR;
+    return scenario;
+}
+
+/* Update and dispatch in one call. */
+static scenario_t one_call_of(moxie_layout_t layout)
+{
+    scenario_t scenario = shape_of(layout);
+    scenario.brings_routing = true;
     return scenario;
 }
 
@@ -80,29 +89,31 @@ static void play_flight(world_rank_t *self, moxie_group_t *group, const scenario
     flight_close(&flight);
 }
 
-/* Plays a function with one flight in each layout. */
-static void play_layouts(world_rank_t *self, const char *name, play_fn *play)
+/* Plays a function with flights of each layout in standard mode and, if asked to, of low latency.
+ */
+static void play_flights(world_rank_t *self, const char *name, play_fn *play, bool low_latency)
 {
     moxie_group_t *group = world_group(self, name);
-    for (size_t i = 0; group != NULL && i < COUNT(layouts) && !self->failed; i++) {
-        const scenario_t scenario = shape_of(layouts[i]);
-        play_flight(self, group, &scenario, play);
+    for (size_t i = 0; group != NULL && i < COUNT(layouts); i++) {
+        const scenario_t scenarios[] = {shape_of(layouts[i]), one_call_of(layouts[i]),
+                                        low_latency_of(layouts[i])};
+        const size_t count = COUNT(scenarios) - !low_latency;
+        for (size_t j = 0; j < count && !self->failed; j++) {
+            play_flight(self, group, &scenarios[j], play);
+        }
     }
     moxie_group_destroy(group);
 }
 
-/* The same in both modes. */
+static void play_layouts(world_rank_t *self, const char *name, play_fn *play)
+{
+    play_flights(self, name, play, false);
+}
+
+/* In both modes. */
 static void play_modes(world_rank_t *self, const char *name, play_fn *play)
 {
-    moxie_group_t *group = world_group(self, name);
-    for (size_t i = 0; group != NULL && i < COUNT(layouts) && !self->failed; i++) {
-        const scenario_t scenarios[] = {shape_of(layouts[i]), low_latency_of(layouts[i])};
-        play_flight(self, group, &scenarios[0], play);
-        if (!self->failed) {
-            play_flight(self, group, &scenarios[1], play);
-        }
-    }
-    moxie_group_destroy(group);
+    play_flights(self, name, play, true);
 }
 
 /* Holds a stream until it is opened, or for long enough to see that somebody waits for it. */

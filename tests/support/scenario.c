@@ -63,6 +63,7 @@ scenario_t scenario_random(uint64_t seed, int64_t token_count_max, int64_t hidde
         .odd_fenv = choose(seed, 22, 3) == 0,
         .own_state = choose(seed, 23, 4) == 0,
         .aligned = choose(seed, 24, 3) == 0,
+        .brings_routing = choose(seed, 25, 2) == 0,
     };
     return scenario;
 }
@@ -331,7 +332,7 @@ void scenario_describe(const scenario_t *scenario, char *text, size_t bytes)
     snprintf(
         text, bytes,
         "seed %llu.%llu %s%s T<=%lld H %lld E %d K %d align %lld tokens %d routing %d placement %d "
-        "weights %d ids %d dtypes %s,%s,%s,%s%s scales %d,%d%s%s%s%s%s%s",
+        "weights %d ids %d dtypes %s,%s,%s,%s%s scales %d,%d%s%s%s%s%s%s%s",
         (unsigned long long)scenario->seed, (unsigned long long)scenario->variant,
         scenario->mode == MOXIE_MODE_STANDARD ? ""
         : scenario->halves                    ? "low_latency in halves "
@@ -347,5 +348,6 @@ void scenario_describe(const scenario_t *scenario, char *text, size_t bytes)
         scenario_has_scales(scenario) ? (int)scenario->scale_layout : 0,
         scenario->unweighted ? " unweighted" : "", scenario->special ? " special" : "",
         scenario->null_outputs ? " null_outputs" : "", scenario->own_state ? " own_state" : "",
-        scenario->aligned ? " aligned" : "", scenario->odd_fenv ? " odd_fenv" : "");
+        scenario->aligned ? " aligned" : "", scenario->odd_fenv ? " odd_fenv" : "",
+        scenario->brings_routing ? " brings_routing" : "");
 }

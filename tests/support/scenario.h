@@ -51,7 +51,8 @@ typedef struct scenario {
     int32_t topk;
     moxie_layout_t layout;
     moxie_mode_t mode;
-    bool halves; /* low latency: calls are made in two halves */
+    bool halves;         /* low latency: calls are made in two halves */
+    bool brings_routing; /* the first dispatch of a routing brings it; not in halves */
     scenario_tokens_t tokens;
     scenario_routing_t routing;
     scenario_placement_t placement;

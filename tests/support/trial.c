@@ -95,8 +95,23 @@ static bool check_extent(trial_t *trial)
                         moxie_placement_local_count(trial->world.placement, rank));
 }
 
+/* A call that brings a routing: an update, or a dispatch where `in` is given. */
+typedef struct routing_call {
+    const moxie_dispatch_in_t *in; /* NULL: an update */
+    const moxie_dispatch_out_t *out;
+} routing_call_t;
+
+static moxie_status_t make_call(const trial_t *trial, const routing_call_t *call,
+                                const moxie_routing_t *routing)
+{
+    moxie_stream_t stream = device_stream(trial->self->device);
+    return call->in == NULL
+               ? moxie_route_update(trial->route, routing, stream)
+               : moxie_dispatch_routing(trial->route, routing, call->in, call->out, stream);
+}
+
 /* In low latency on a device the dispatches read the routing: it stays where it is. */
-static moxie_status_t update_for_dispatches(trial_t *trial)
+static moxie_status_t call_for_dispatches(trial_t *trial, const routing_call_t *call)
 {
     device_t *device = trial->self->device;
     const int32_t topk = trial->scenario.topk;
@@ -106,32 +121,55 @@ static moxie_status_t update_for_dispatches(trial_t *trial)
     }
     const device_routing_t routing =
         device_routing_into(device, &trial->world.routing[trial->self->rank], topk, trial->routing);
-    return moxie_route_update(trial->route, &routing.given, device_stream(device));
+    return make_call(trial, call, &routing.given);
 }
 
-/* The update alone reads the routing: it is scrambled right behind it. */
-static moxie_status_t update_and_scramble(trial_t *trial)
+/* The call alone reads the routing: it is scrambled right behind it. */
+static moxie_status_t call_and_scramble(const trial_t *trial, const routing_call_t *call)
 {
     device_t *device = trial->self->device;
     const device_routing_t routing =
         device_routing(device, &trial->world.routing[trial->self->rank], trial->scenario.topk);
-    const moxie_status_t status =
-        moxie_route_update(trial->route, &routing.given, device_stream(device));
+    const moxie_status_t status = make_call(trial, call, &routing.given);
     device_routing_scramble(device, &routing);
     device_synchronise(device);
     device_routing_free(device, &routing);
     return status;
 }
 
+static moxie_status_t call_with_routing(trial_t *trial, const routing_call_t *call)
+{
+    const bool is_read_later =
+        trial->scenario.mode == MOXIE_MODE_LOW_LATENCY && device_is_remote(trial->self->device);
+    return is_read_later ? call_for_dispatches(trial, call) : call_and_scramble(trial, call);
+}
+
+/* So that nothing of it can be left from the update that has told the trial its rows. */
+static moxie_status_t update_to_another_variant(const trial_t *trial)
+{
+    scenario_t scenario = trial->scenario;
+    scenario_world_t world;
+    scenario.variant += 1000;
+    scenario_build(&scenario, trial->self->options->rank_count, &world);
+    const moxie_status_t status = device_update(trial->self->device, trial->route,
+                                                &world.routing[trial->self->rank], scenario.topk);
+    scenario_free(&world);
+    return status;
+}
+
+moxie_status_t trial_call_dispatch_routing(trial_t *trial, const moxie_dispatch_in_t *in,
+                                           const moxie_dispatch_out_t *out)
+{
+    const moxie_status_t status = update_to_another_variant(trial);
+    return status != MOXIE_OK ? status : call_with_routing(trial, &(routing_call_t){in, out});
+}
+
 static bool update(trial_t *trial)
 {
     device_t *device = trial->self->device;
     trial->has_dispatched = false;
-    const bool is_read_later =
-        trial->scenario.mode == MOXIE_MODE_LOW_LATENCY && device_is_remote(device);
     const trial_fenv_t fenv = trial_fenv_enter(trial);
-    moxie_status_t status =
-        is_read_later ? update_for_dispatches(trial) : update_and_scramble(trial);
+    moxie_status_t status = call_with_routing(trial, &(routing_call_t){NULL, NULL});
     const bool kept = trial_fenv_leave(trial, fenv);
     status = device_settle(device, trial->route, status);
     return kept && trial_expect(trial, "route_update", status) &&

@@ -421,11 +421,19 @@ static void plan_home_rows(const trial_t *trial, const home_rows_t *rows, arena_
     arena_finish(arena);
 }
 
+static bool brings_routing(const trial_t *trial)
+{
+    return trial->scenario.brings_routing && !trial->scenario.halves && !trial->has_dispatched;
+}
+
 /* In one call or two. */
 static moxie_status_t call_dispatch(trial_t *trial, const moxie_dispatch_in_t *in,
                                     const moxie_dispatch_out_t *out)
 {
     moxie_stream_t stream = device_stream(trial->self->device);
+    if (brings_routing(trial)) {
+        return trial_call_dispatch_routing(trial, in, out);
+    }
     if (!trial->scenario.halves) {
         return moxie_dispatch(trial->route, in, out, stream);
     }
@@ -487,11 +495,11 @@ bool trial_dispatch(trial_t *trial, uint64_t round)
     }
     good = good && trial_expect(trial, "dispatch", status) &&
            check_dispatch(trial, &outputs, &counts, &rows);
-    if (good && trial->scenario.mode == MOXIE_MODE_LOW_LATENCY) {
+    if (good && (trial->scenario.mode == MOXIE_MODE_LOW_LATENCY || brings_routing(trial))) {
         good = trial_check_rows(trial) &&
                trial_expect(trial, "layout_check", moxie_layout_check(trial->route));
-        trial->has_dispatched = true;
     }
+    trial->has_dispatched = trial->has_dispatched || good;
     piece_free(&outputs);
     piece_free(&counts);
     piece_free(&x);

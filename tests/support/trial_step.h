@@ -6,6 +6,11 @@
 #include "support/trial.h"
 
 /* True when `status` is MOXIE_OK. */
+/* Gives the route a routing of another variant, and then makes the call with that of the scenario,
+ * which is overwritten as soon as may be. The status is that of the last call made. */
+moxie_status_t trial_call_dispatch_routing(trial_t *trial, const moxie_dispatch_in_t *in,
+                                           const moxie_dispatch_out_t *out);
+
 bool trial_expect(trial_t *trial, const char *what, moxie_status_t status);
 
 /* Compares what the route says of rows that came with what must have come. */

@@ -40,6 +40,9 @@ static const char *const kernel_names[CUDA_KERNEL_COUNT] = {
     [CUDA_KERNEL_DISPATCH] = "moxie_dispatch",
     [CUDA_KERNEL_DISPATCH_FP8] = "moxie_dispatch_fp8",
     [CUDA_KERNEL_DISPATCH_QUANTISED] = "moxie_dispatch_quantised",
+    [CUDA_KERNEL_DISPATCH_ROUTING] = "moxie_dispatch_routing",
+    [CUDA_KERNEL_DISPATCH_ROUTING_FP8] = "moxie_dispatch_routing_fp8",
+    [CUDA_KERNEL_DISPATCH_ROUTING_QUANTISED] = "moxie_dispatch_routing_quantised",
     [CUDA_KERNEL_COMBINE] = "moxie_combine",
     [CUDA_KERNEL_CEILING] = "moxie_ceiling",
     [CUDA_KERNEL_SLOTS_DISPATCH] = "moxie_slots_dispatch",
@@ -107,8 +110,13 @@ static void group_quote(int32_t rank_count, memory_account_t *out)
 /* Kernels that want more shared memory than any may have unasked. */
 static moxie_status_t allow_shared_memory(cuda_exchange_t *exchange)
 {
-    static const cuda_kernel_t senders[] = {CUDA_KERNEL_DISPATCH, CUDA_KERNEL_DISPATCH_FP8,
-                                            CUDA_KERNEL_DISPATCH_QUANTISED, CUDA_KERNEL_COMBINE,
+    static const cuda_kernel_t senders[] = {CUDA_KERNEL_DISPATCH,
+                                            CUDA_KERNEL_DISPATCH_FP8,
+                                            CUDA_KERNEL_DISPATCH_QUANTISED,
+                                            CUDA_KERNEL_DISPATCH_ROUTING,
+                                            CUDA_KERNEL_DISPATCH_ROUTING_FP8,
+                                            CUDA_KERNEL_DISPATCH_ROUTING_QUANTISED,
+                                            CUDA_KERNEL_COMBINE,
                                             CUDA_KERNEL_CEILING};
     const CUdevice gpu = exchange->transport->device.device;
     int optin = 0;
@@ -384,6 +392,7 @@ const backend_t cuda_backend = {
     .route_settle = cuda_route_settle,
     .route_download = cuda_route_download,
     .route_update = cuda_route_update,
+    .dispatch_routing = cuda_dispatch_routing,
     .dispatch = cuda_dispatch,
     .combine = cuda_combine,
     .dispatch_backward = cuda_dispatch_backward,

@@ -137,16 +137,22 @@ __device__ __forceinline__ void bulk_publish_writes()
 
 #endif
 
-__device__ __forceinline__ uint64_t *bulk_barriers(char *shared)
+/* A warp's stages, and their barriers. */
+__device__ __forceinline__ char *bulk_warp_stages(char *shared, int32_t warp)
 {
-    return reinterpret_cast<uint64_t *>(shared + bulk_warps * bulk_stages * bulk_piece_bytes);
+    return shared + warp * bulk_stages * bulk_piece_bytes;
+}
+
+__device__ __forceinline__ uint64_t *bulk_barriers(char *shared, int32_t warp)
+{
+    return reinterpret_cast<uint64_t *>(bulk_warp_stages(shared, bulk_warps)) + warp * bulk_stages;
 }
 
 /* All threads, before the block's first barrier. */
 __device__ __forceinline__ void bulk_begin(char *shared)
 {
     if (has_bulk && threadIdx.x < bulk_warps * bulk_stages) {
-        bulk_barrier_init(bulk_barriers(shared) + threadIdx.x);
+        bulk_barrier_init(bulk_barriers(shared, 0) + threadIdx.x);
     }
 }
 
@@ -198,8 +204,9 @@ template <typename work_t> struct bulk_cutter {
     {
     }
 
-    /* Loads the next piece into a stage. */
-    __device__ __forceinline__ typename work_t::piece fetch(char *stage, uint64_t *barrier)
+    /* Loads the next piece into a stage, where it does not lie already. */
+    __device__ __forceinline__ typename work_t::piece fetch(char *stage, uint64_t *barrier,
+                                                            bool is_there)
     {
         if (offset >= row_bytes) {
             if (!work.next(&source, &destination, &ticket)) {
@@ -209,7 +216,7 @@ template <typename work_t> struct bulk_cutter {
         }
         const uint32_t bytes = (uint32_t)min(piece_bytes, row_bytes - offset);
         char *target = destination == nullptr ? nullptr : destination + offset / work_t::shrink;
-        if (lane_index() == 0) {
+        if (!is_there && lane_index() == 0) {
             bulk_load(stage, source + offset, bytes, barrier);
         }
         const int64_t begin = offset;
@@ -229,14 +236,15 @@ template <typename work_t> struct bulk_cutter {
  * later: the more rounds, the more is on its way and the later its receiver hears of it. Without,
  * or when 0: never. Once a kernel: the barriers' phases begin at 0. Round n stores piece n and
  * loads piece n + 2 into the stage that the stores of piece n - 2 have read. In between the work
- * may change the piece: see bulk_copies.
+ * may change the piece: see bulk_copies. The first pieces may be on their way to their stages
+ * already, bulk_ahead at most: `begun`.
  */
 template <int lag, typename work_t>
 __device__ __forceinline__ void bulk_send(char *shared, int32_t warp, int64_t row_bytes,
-                                          work_t &work)
+                                          work_t &work, int32_t begun = 0)
 {
-    uint64_t *barriers = bulk_barriers(shared) + warp * bulk_stages;
-    char *stages = shared + warp * bulk_stages * bulk_piece_bytes;
+    uint64_t *barriers = bulk_barriers(shared, warp);
+    char *stages = bulk_warp_stages(shared, warp);
     bulk_cutter<work_t> cutter(work, row_bytes);
     typename work_t::piece loaded[bulk_ahead] = {}; /* the older first */
     uint64_t tickets = 0;                           /* of round n in lane n % 32 */
@@ -262,7 +270,8 @@ __device__ __forceinline__ void bulk_send(char *shared, int32_t warp, int64_t ro
         }
         const int32_t later = (round + bulk_ahead) % bulk_stages;
         const typename work_t::piece newest =
-            cutter.fetch(stages + later * bulk_piece_bytes, barriers + later);
+            cutter.fetch(stages + later * bulk_piece_bytes, barriers + later,
+                         begun > 0 && round + bulk_ahead < begun);
         if (round >= 0) {
             const int32_t now = round % bulk_stages;
             if (loaded[0].bytes == 0) {

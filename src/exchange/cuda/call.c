@@ -40,6 +40,12 @@ void cuda_offer_status(const moxie_route_t *route, moxie_status_t local, cuda_of
     offer->error = pinned->error;
 }
 
+void cuda_offer_route_capacity(const moxie_route_t *route, cuda_offer_t *offer)
+{
+    offer->fields[CUDA_OFFER_ROUTE_CAPACITY_LOW] = (uint32_t)route->row_capacity;
+    offer->fields[CUDA_OFFER_ROUTE_CAPACITY_HIGH] = (uint32_t)((uint64_t)route->row_capacity >> 32);
+}
+
 _Static_assert(sizeof(moxie_error_t) <= sizeof(uint32_t) * CUDA_ERROR_WORDS,
                "an error fits into the words behind an offer");
 

@@ -13,6 +13,9 @@ typedef enum cuda_kernel {
     CUDA_KERNEL_DISPATCH,
     CUDA_KERNEL_DISPATCH_FP8,
     CUDA_KERNEL_DISPATCH_QUANTISED,
+    CUDA_KERNEL_DISPATCH_ROUTING,
+    CUDA_KERNEL_DISPATCH_ROUTING_FP8,
+    CUDA_KERNEL_DISPATCH_ROUTING_QUANTISED,
     CUDA_KERNEL_COMBINE,
     CUDA_KERNEL_CEILING,
     CUDA_KERNEL_SLOTS_DISPATCH,
@@ -69,11 +72,12 @@ typedef struct cuda_route {
     cuda_channel_t channel;
     cuda_route_view_t view;
     cuda_route_pinned_t *pinned;
-    CUevent called;          /* the last call that was made outside of a capture */
-    int64_t token_count;     /* of the last update, as its caller gave it */
-    int is_fresh;            /* no dispatch has followed it */
-    moxie_stream_t fresh_on; /* the stream of that update */
-    int was_told;            /* the refusal that the device keeps is not news any more */
+    CUevent called;               /* the last call that was made outside of a capture */
+    int64_t token_count;          /* of the last update, as its caller gave it */
+    uint32_t routing_block_count; /* of a dispatch with its routing, the same on all ranks */
+    int is_fresh;                 /* no dispatch has followed it */
+    moxie_stream_t fresh_on;      /* the stream of that update */
+    int was_told;                 /* the refusal that the device keeps is not news any more */
     cuda_slots_calls_t low_latency;
     moxie_error_t mismatch;  /* of the shapes that the ranks made the route with, or MOXIE_OK */
     struct cuda_route *next; /* of its group, for the counters */
@@ -150,6 +154,9 @@ moxie_status_t cuda_call_end(moxie_route_t *route, moxie_stream_t stream, moxie_
 /* Puts a status of this rank's arguments, with the thread's error, into its offer. */
 void cuda_offer_status(const moxie_route_t *route, moxie_status_t local, cuda_offer_t *offer);
 
+/* Puts the rows that the route allows into the offer of what brings a routing. */
+void cuda_offer_route_capacity(const moxie_route_t *route, cuda_offer_t *offer);
+
 /* Checks that a buffer begins in a window of the group and describes it in the offer. */
 moxie_status_t cuda_offer_buffer(const moxie_route_t *route, const void *pointer, const char *name,
                                  cuda_offer_t *offer);
@@ -213,8 +220,15 @@ moxie_status_t cuda_slots_combine_send(moxie_route_t *route, const moxie_combine
 moxie_status_t cuda_slots_combine_receive(moxie_route_t *route, const moxie_combine_out_t *out,
                                           moxie_stream_t stream);
 
+/* Launches an update; `local` is the status of the routing. */
+moxie_status_t cuda_update_launch(const moxie_route_t *route, const moxie_routing_t *routing,
+                                  moxie_status_t local, moxie_stream_t stream);
+
 moxie_status_t cuda_route_update(moxie_route_t *route, const moxie_routing_t *routing,
                                  moxie_stream_t stream);
+moxie_status_t cuda_dispatch_routing(moxie_route_t *route, const moxie_routing_t *routing,
+                                     const moxie_dispatch_in_t *in, const moxie_dispatch_out_t *out,
+                                     moxie_stream_t stream);
 moxie_status_t cuda_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in,
                              const moxie_dispatch_out_t *out, moxie_stream_t stream);
 moxie_status_t cuda_combine(moxie_route_t *route, const moxie_combine_in_t *in,

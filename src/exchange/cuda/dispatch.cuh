@@ -339,6 +339,15 @@ __device__ __forceinline__ bool spread_rows(const cuda_dispatch_args_t &args,
     return true;
 }
 
+/* rank_major, all threads of all blocks, when all has arrived: column-major scales. */
+template <row_kind rows>
+__device__ __forceinline__ void turn_received_scales(const cuda_dispatch_args_t &args)
+{
+    if (rows != rows_plain && args.has_column_scales) {
+        args.scale_words % 4 == 0 ? turn_scales<uint4>(args) : turn_scales<uint32_t>(args);
+    }
+}
+
 /* rank_major: rows are where they belong as soon as they have arrived, and scales but for
  * column-major ones. */
 template <typename work_t>
@@ -348,8 +357,8 @@ __device__ inline void exchange_by_rank(const cuda_dispatch_args_t &args, dispat
     send_rows_and_slots(args, shared, work, pieces);
     operation_raise(args.channel, shared.op, flag_payload);
     const bool is_there = operation_await(args.channel, shared.op, kind, flag_payload);
-    if (work_t::kind != rows_plain && is_there && args.has_column_scales) {
-        args.scale_words % 4 == 0 ? turn_scales<uint4>(args) : turn_scales<uint32_t>(args);
+    if (is_there) {
+        turn_received_scales<work_t::kind>(args);
     }
 }
 
@@ -383,12 +392,15 @@ __device__ __forceinline__ void dispatch(const cuda_dispatch_args_t &args, char 
     bulk_begin(pieces);
     signals_begin(shared.queue, dispatch_signal_warp);
     await_previous_kernel();
+    if (args.comes_with_update && !*args.route.has_routing) {
+        return;
+    }
     operation_begin(args.channel, shared.op);
     if (blockIdx.x == 0) {
         operation_offer(args.channel, shared.op, args.offer, nullptr);
     }
     const expectation expected = expect_of_lane(args.channel, args.route);
-    work_t work(args, shared);
+    work_t work(args, shared, token_pool(args, *args.route.token_count));
     if (blockIdx.x < args.send_blocks &&
         threadIdx.x / 32 < bulk_warps) { /* they send, whatever it be */
         work.begin();
@@ -428,7 +440,7 @@ extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
     moxie_dispatch_quantised(const __grid_constant__ cuda_dispatch_args_t args)
 {
     extern __shared__ __align__(128) char pieces[];
-    dispatch<quantised_work>(args, pieces);
+    dispatch<quantised_work<>>(args, pieces);
 }
 
 } // namespace moxie

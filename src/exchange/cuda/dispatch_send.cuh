@@ -38,27 +38,70 @@ struct dispatch_shared {
     arrival_ranges ranges;
 };
 
-/* Gives out this rank's tokens one by one, so that no block is left with a long tail. What the next
- * token needs is on its way while the present one is sent, and of the first while the ranks meet.
- */
-template <row_kind rows> struct token_work : bulk_copies {
+/* Gives out this rank's tokens one by one to whichever warp comes, so that no block is left with a
+ * long tail. */
+struct token_pool {
+    const cuda_dispatch_args_t &args;
+    int64_t token_count;
+    int64_t token;           /* the next; from token_count on: none */
+    int32_t row;             /* its row on this lane's rank, -1: none */
+    unsigned long long unit; /* the one behind it, in lane 0 */
+
+    __device__ __forceinline__ token_pool(const cuda_dispatch_args_t &arguments, int64_t count)
+        : args(arguments), token_count(count), token(0), row(-1), unit(0)
+    {
+    }
+
+    __device__ __forceinline__ bool has_token() const
+    {
+        return token < token_count;
+    }
+
+    __device__ __forceinline__ void draw()
+    {
+        if (lane_index() == 0) {
+            unit = atomicAdd(
+                reinterpret_cast<unsigned long long *>(&args.channel.counters->pool[pool_send]),
+                1ull);
+        }
+    }
+
+    __device__ __forceinline__ void begin()
+    {
+        draw();
+        advance();
+    }
+
+    __device__ __forceinline__ void advance()
+    {
+        const int32_t rank_count = args.channel.rank_count;
+        token = (int64_t)__shfl_sync(all_lanes, unit, 0);
+        row = token < token_count && lane_index() < rank_count
+                  ? args.route.first_rows[token * rank_count + lane_index()]
+                  : -1;
+        if (token < token_count) {
+            draw();
+        }
+    }
+};
+
+/* Sends the rows of the tokens that come out of a pool. What the next token needs is on its way
+ * while the present one is sent, and of the first while the ranks meet. */
+template <row_kind rows, typename pool_t = token_pool> struct token_work : bulk_copies {
     static constexpr row_kind kind = rows;
 
     const cuda_dispatch_args_t &args;
     dispatch_shared &shared;
-    int64_t token_count;
-    int64_t token;           /* the next */
-    int32_t row;             /* its row on this lane's rank */
-    unsigned long long unit; /* the one behind it, in lane 0 */
-    bool has_begun;          /* what was drawn must be sent */
-    scale_words words;       /* rows_scaled: of the next token */
-    uint32_t *scales;        /* at this lane's rank: scales_at() */
-    uint32_t *scale_target;  /* there: of the token that was given out last */
+    pool_t pool;
+    bool has_begun;         /* what was drawn must be sent */
+    scale_words words;      /* rows_scaled: of the next token */
+    uint32_t *scales;       /* at this lane's rank: scales_at() */
+    uint32_t *scale_target; /* there: of the token that was given out last */
 
     __device__ __forceinline__ token_work(const cuda_dispatch_args_t &arguments,
-                                          dispatch_shared &block)
-        : args(arguments), shared(block), token_count(*arguments.route.token_count), token(0),
-          row(-1), unit(0), has_begun(false), words{}, scales(nullptr), scale_target(nullptr)
+                                          dispatch_shared &block, const pool_t &tokens)
+        : args(arguments), shared(block), pool(tokens), has_begun(false), words{}, scales(nullptr),
+          scale_target(nullptr)
     {
     }
 
@@ -83,49 +126,33 @@ template <row_kind rows> struct token_work : bulk_copies {
     __device__ __forceinline__ void begin()
     {
         has_begun = true;
-        draw();
-        advance();
+        pool.begin();
+        load_scales();
     }
 
-    __device__ __forceinline__ void draw()
+    __device__ __forceinline__ void load_scales()
     {
-        if (lane_index() == 0) {
-            unit = atomicAdd(
-                reinterpret_cast<unsigned long long *>(&args.channel.counters->pool[pool_send]),
-                1ull);
-        }
-    }
-
-    __device__ __forceinline__ void advance()
-    {
-        const int32_t rank_count = args.channel.rank_count;
-        token = (int64_t)__shfl_sync(all_lanes, unit, 0);
-        row = token < token_count && lane_index() < rank_count
-                  ? args.route.first_rows[token * rank_count + lane_index()]
-                  : -1;
-        if (rows == rows_scaled && token < token_count) {
-            words.load(source_scales(token), args.scale_words);
-        }
-        if (token < token_count) {
-            draw();
+        if (rows == rows_scaled && pool.has_token()) {
+            words.load(source_scales(pool.token), args.scale_words);
         }
     }
 
     __device__ __forceinline__ bool next(const char **source, char **destination, uint64_t *ticket)
     {
         uint32_t ranks = 0;
-        int64_t taken = token;
+        int64_t taken = pool.token;
         int32_t taken_row = -1;
         scale_words taken_words = {};
         while (ranks == 0) {
-            if (token >= token_count) {
+            if (!pool.has_token()) {
                 return false;
             }
-            taken = token;
-            taken_row = row;
+            taken = pool.token;
+            taken_row = pool.row;
             taken_words = words;
             ranks = __ballot_sync(all_lanes, taken_row >= 0);
-            advance();
+            pool.advance();
+            load_scales();
         }
         if (rows != rows_plain) {
             const int64_t place = args.route.layout == 1 ? taken_row : taken;
@@ -154,24 +181,25 @@ struct quantised_piece : bulk_piece {
 };
 
 /* Rows of bf16 that are quantised on the way: whole words of scales at a time. */
-struct quantised_work : token_work<rows_quantised> {
+template <typename pool_t = token_pool> struct quantised_work : token_work<rows_quantised, pool_t> {
+    using base = token_work<rows_quantised, pool_t>;
     using piece = quantised_piece;
     static constexpr int64_t cut = 2 * quantise_columns;
     static constexpr int shrink = 2;
     static_assert(bulk_piece_bytes == 2 * part_columns, "a piece is quantised at a time");
 
-    using token_work::token_work;
+    using base::base;
 
     __device__ __forceinline__ moxie_scale_type_t type() const
     {
-        return (moxie_scale_type_t)args.scale_type;
+        return (moxie_scale_type_t)this->args.scale_type;
     }
 
     /* Where the scale of the group that begins at a column goes. */
     __device__ __forceinline__ char *scale_of_column(int64_t column) const
     {
         const int64_t group = column / MOXIE_SCALE_COLUMNS;
-        return reinterpret_cast<char *>(scale_target) +
+        return reinterpret_cast<char *>(this->scale_target) +
                (type() == MOXIE_SCALE_UE8M0 ? group : 4 * group);
     }
 
@@ -231,7 +259,8 @@ __device__ __forceinline__ void store_eight(char *to, const uint2 &fp8, int32_t 
 }
 
 /* Quantises a row to the address that each lane of `mask` holds. */
-__device__ __forceinline__ void quantise_row(const quantised_work &work, const char *source,
+template <typename pool_t>
+__device__ __forceinline__ void quantise_row(const quantised_work<pool_t> &work, const char *source,
                                              uint64_t addresses, uint32_t mask, char *destination)
 {
     const bool is_wide = addresses % 16 == 0;

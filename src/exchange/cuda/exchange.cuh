@@ -14,7 +14,7 @@ namespace moxie
 enum work_pool { pool_send, pool_receive, pool_per_pass };
 
 /* Flags of a block, CUDA_FLAG_COUNT. */
-enum block_flag { flag_payload, flag_followed };
+enum block_flag { flag_payload, flag_followed, flag_tables };
 
 /* Whether any rank asks for d_topk_weights. */
 __device__ __forceinline__ bool gradient_is_wanted(const cuda_channel_t &channel,
@@ -83,23 +83,24 @@ __device__ inline void judge_scales(const cuda_channel_t &channel, operation &op
     }
 }
 
-/* One thread: the verdict, where a first look found something. */
+/* One thread: the verdict, where a first look found something. `needs` are those of the routing. */
 __device__ __noinline__ void judge_exchange(const cuda_channel_t &channel,
                                             const cuda_route_view_t &route, operation &op,
-                                            int32_t kind, int64_t row_bytes)
+                                            int32_t kind, int64_t row_bytes, const int64_t *needs,
+                                            bool has_routing)
 {
     judge_calls(channel, op, kind, route.topk);
-    if (!op.is_refused && !*route.has_routing) {
+    if (!op.is_refused && !has_routing) {
         refuse(op, CUDA_REFUSED_NO_ROUTING, channel.rank, -1, -1);
     }
     if (!op.is_refused) {
-        judge_gradients(channel, op, route.needs);
+        judge_gradients(channel, op, needs);
     }
     if (!op.is_refused) {
-        judge_buffers(channel, op, route.needs, row_bytes);
+        judge_buffers(channel, op, needs, row_bytes);
     }
     if (!op.is_refused) {
-        judge_scales(channel, op, route.needs);
+        judge_scales(channel, op, needs);
     }
     if (op.is_refused && blockIdx.x == 0 &&
         *const_cast<volatile int32_t *>(&route.report->call.refusal) == CUDA_REFUSED_NOT) {
@@ -109,7 +110,8 @@ __device__ __noinline__ void judge_exchange(const cuda_channel_t &channel,
 
 /* What the route says of the rank whose number the lane has; asked for before the ranks meet. */
 struct expectation {
-    int64_t need; /* rows that the rank receives */
+    int64_t need;         /* rows that the rank receives */
+    const int64_t *needs; /* of all ranks */
     bool has_routing;
 };
 
@@ -117,7 +119,7 @@ __device__ __forceinline__ expectation expect_of_lane(const cuda_channel_t &chan
                                                       const cuda_route_view_t &route)
 {
     const int32_t rank = lane_index() < channel.rank_count ? lane_index() : 0;
-    return {route.needs[rank], *route.has_routing != 0};
+    return {route.needs[rank], route.needs, *route.has_routing != 0};
 }
 
 /* A lane a rank: whether there is nothing to say about its offer. */
@@ -146,7 +148,7 @@ __device__ inline bool exchange_agree(const cuda_channel_t &channel, const cuda_
                                       operation &op, const expectation &expected, int32_t kind,
                                       int64_t row_bytes)
 {
-    if (threadIdx.x < 32 && !op.is_lost) {
+    if (threadIdx.x < 32 && !op.is_lost && !op.is_refused) {
         const int32_t rank = lane_index();
         const bool wants_gradient = gradient_is_wanted(channel, op);
         bool is_plain = true;
@@ -157,7 +159,8 @@ __device__ inline bool exchange_agree(const cuda_channel_t &channel, const cuda_
             is_plain = is_plain_offer(expected, op, rank, row_bytes, wants_gradient);
         }
         if (!__all_sync(all_lanes, is_plain) && rank == 0) {
-            judge_exchange(channel, route, op, kind, row_bytes);
+            judge_exchange(channel, route, op, kind, row_bytes, expected.needs,
+                           expected.has_routing);
         }
     }
     __syncthreads();

@@ -194,26 +194,47 @@ __device__ __forceinline__ void await_previous_kernel()
 #endif
 }
 
-/* All threads of all blocks, first of all. */
-__device__ inline void operation_begin(const cuda_channel_t &channel, operation &op)
+/* What an operation begins with. */
+struct beginning {
+    uint64_t revoked;
+    uint32_t epoch; /* of the operation before */
+};
+
+/* The first thread asks for it, and may do other things until it has come. */
+__device__ __forceinline__ beginning operation_look(const cuda_channel_t &channel)
+{
+    if (threadIdx.x != 0) {
+        return {};
+    }
+    return {*const_cast<volatile uint64_t *>(&channel.controls[channel.rank]->revoked),
+            *const_cast<volatile uint32_t *>(&channel.counters->epoch)};
+}
+
+/* All threads of all blocks. */
+__device__ __forceinline__ void operation_begin(const cuda_channel_t &channel, operation &op,
+                                                const beginning &found)
 {
     if (threadIdx.x == 0) {
-        const uint64_t revoked =
-            *const_cast<volatile uint64_t *>(&channel.controls[channel.rank]->revoked);
-        op.epoch = *const_cast<volatile uint32_t *>(&channel.counters->epoch) + 1;
         op.mark_ns = clock_ns();
+        op.epoch = found.epoch + 1;
         op.deadline_ns = op.mark_ns + channel.timeout_ns;
         for (int32_t phase = 0; phase < CUDA_PHASE_COUNT; phase++) {
             op.phase_ns[phase] = 0;
         }
         op.is_refused = 0;
-        op.is_lost = revoked != 0;
+        op.is_lost = found.revoked != 0;
         if (op.is_lost && blockIdx.x == 0) {
-            store_word(&channel.group_report->revoked, revoked);
+            store_word(&channel.group_report->revoked, found.revoked);
         }
         dawdle(channel, op.epoch, 0);
     }
     __syncthreads();
+}
+
+/* The same, where there is nothing else to do first. */
+__device__ inline void operation_begin(const cuda_channel_t &channel, operation &op)
+{
+    operation_begin(channel, op, operation_look(channel));
 }
 
 /* The end of a phase; the first block's clock is the one that counts. */
@@ -226,22 +247,14 @@ __device__ __forceinline__ void operation_mark(operation &op, cuda_phase_t phase
     }
 }
 
-/*
- * All threads of one block: gives this rank's offer to every rank. The fence makes what earlier
- * kernels of this rank wrote into the peers' memory visible to whoever sees the offer.
- */
-__device__ inline void operation_offer(const cuda_channel_t &channel, operation &op,
-                                       const cuda_offer_t &offer, const uint32_t *extra_fields)
+/* Some threads of one block, this one being number `thread` of them: the words of this rank's
+ * offer. Each of them has made a fence of system scope before. */
+__device__ __forceinline__ void store_offer(const cuda_channel_t &channel, const operation &op,
+                                            const cuda_offer_t &offer, const uint32_t *extra_fields,
+                                            int32_t thread, int32_t thread_count)
 {
     const int32_t field_count = CUDA_OFFER_FIELD_COUNT;
-    if (op.is_lost) {
-        return;
-    }
-    operation_mark(op, CUDA_PHASE_PREPARE);
-    if (threadIdx.x < channel.rank_count * field_count) {
-        __threadfence_system();
-    }
-    for (int32_t i = threadIdx.x; i < channel.rank_count * field_count; i += blockDim.x) {
+    for (int32_t i = thread; i < channel.rank_count * field_count; i += thread_count) {
         const int32_t field = i % field_count;
         const uint32_t value = field == CUDA_OFFER_BLOCKS ? gridDim.x
                                : extra_fields != nullptr && field >= CUDA_OFFER_BAD_SLOT_LOW
@@ -253,12 +266,29 @@ __device__ inline void operation_offer(const cuda_channel_t &channel, operation 
     if (offer.error == nullptr) {
         return;
     }
-    for (int32_t i = threadIdx.x; i < channel.rank_count * CUDA_ERROR_WORDS; i += blockDim.x) {
+    for (int32_t i = thread; i < channel.rank_count * CUDA_ERROR_WORDS; i += thread_count) {
         const int32_t word = i % CUDA_ERROR_WORDS;
         store_word(offer_words(channel, i / CUDA_ERROR_WORDS, channel.rank, op.epoch) +
                        CUDA_OFFER_WORDS + word,
                    tagged(op.epoch, offer.error[word]));
     }
+}
+
+/*
+ * All threads of one block: gives this rank's offer to every rank. The fence makes what earlier
+ * kernels of this rank wrote into the peers' memory visible to whoever sees the offer.
+ */
+__device__ inline void operation_offer(const cuda_channel_t &channel, operation &op,
+                                       const cuda_offer_t &offer, const uint32_t *extra_fields)
+{
+    if (op.is_lost) {
+        return;
+    }
+    operation_mark(op, CUDA_PHASE_PREPARE);
+    if (threadIdx.x < channel.rank_count * CUDA_OFFER_FIELD_COUNT) {
+        __threadfence_system();
+    }
+    store_offer(channel, op, offer, extra_fields, (int32_t)threadIdx.x, (int32_t)blockDim.x);
 }
 
 /* All threads: waits for every rank's offer. Afterwards op.fields has them. */
@@ -295,35 +325,56 @@ __device__ inline void refuse(operation &op, int32_t refusal, int32_t peer, int6
     op.verdict.observed = observed;
 }
 
-/* One thread: what every operation is checked for, by rank, so that all come to the same verdict.
- */
-__device__ __noinline__ void judge_calls(const cuda_channel_t &channel, operation &op, int32_t kind,
-                                         int32_t topk)
+/* One thread: whether all ranks call the same. */
+__device__ inline bool judge_kinds(const cuda_channel_t &channel, operation &op, int32_t kind)
 {
     op.verdict.kind = kind;
     for (int32_t rank = 1; rank < channel.rank_count; rank++) {
         if (op.fields[rank][CUDA_OFFER_KIND] != op.fields[0][CUDA_OFFER_KIND]) {
             refuse(op, CUDA_REFUSED_KIND, rank, op.fields[0][CUDA_OFFER_KIND],
                    op.fields[rank][CUDA_OFFER_KIND]);
-            return;
+            return false;
         }
+    }
+    return true;
+}
+
+/* One thread: refuses for what a rank found wrong with its own arguments. */
+__device__ inline void refuse_call(const cuda_channel_t &channel, operation &op, int32_t rank)
+{
+    refuse(op, CUDA_REFUSED_CALL, rank, -1, -1);
+    const uint64_t *words = offer_words(channel, channel.rank, rank, op.epoch) + CUDA_OFFER_WORDS;
+    for (int32_t i = 0; i < CUDA_ERROR_WORDS && !op.is_lost; i++) {
+        await_word(channel, op, rank, op.verdict.kind, words + i, &op.verdict.error[i]);
+    }
+}
+
+/* One thread: refuses for a slot of a rank's routing. */
+__device__ inline void refuse_routing(operation &op, int32_t rank, int32_t topk)
+{
+    const uint64_t bad = wide_field(op, rank, CUDA_OFFER_BAD_SLOT_LOW);
+    refuse(op, CUDA_REFUSED_ROUTING, rank, -1,
+           (int64_t)wide_field(op, rank, CUDA_OFFER_BAD_ID_LOW));
+    op.verdict.token = (int64_t)(bad / (uint64_t)topk);
+    op.verdict.slot = (int32_t)(bad % (uint64_t)topk);
+}
+
+/* One thread: what every operation is checked for, by rank, so that all come to the same verdict.
+ */
+__device__ __noinline__ void judge_calls(const cuda_channel_t &channel, operation &op, int32_t kind,
+                                         int32_t topk)
+{
+    if (!judge_kinds(channel, op, kind)) {
+        return;
     }
     for (int32_t rank = 0; rank < channel.rank_count; rank++) {
         if (op.fields[rank][CUDA_OFFER_STATUS] != 0) {
-            refuse(op, CUDA_REFUSED_CALL, rank, -1, -1);
-            const uint64_t *words =
-                offer_words(channel, channel.rank, rank, op.epoch) + CUDA_OFFER_WORDS;
-            for (int32_t i = 0; i < CUDA_ERROR_WORDS && !op.is_lost; i++) {
-                await_word(channel, op, rank, kind, words + i, &op.verdict.error[i]);
-            }
+            refuse_call(channel, op, rank);
             return;
         }
-        const uint64_t bad = wide_field(op, rank, CUDA_OFFER_BAD_SLOT_LOW);
-        if ((kind == CUDA_OP_UPDATE || kind == CUDA_OP_SLOTS_DISPATCH) && bad != ~0ull) {
-            refuse(op, CUDA_REFUSED_ROUTING, rank, -1,
-                   (int64_t)wide_field(op, rank, CUDA_OFFER_BAD_ID_LOW));
-            op.verdict.token = (int64_t)(bad / (uint64_t)topk);
-            op.verdict.slot = (int32_t)(bad % (uint64_t)topk);
+        if ((kind == CUDA_OP_UPDATE || kind == CUDA_OP_SLOTS_DISPATCH) &&
+            wide_field(op, rank, CUDA_OFFER_BAD_SLOT_LOW) != ~0ull) {
+            refuse_routing(op, rank, topk);
             return;
         }
     }
@@ -348,20 +399,25 @@ __device__ __noinline__ void report_verdict(const cuda_verdict_t &verdict, cuda_
     }
 }
 
-/*
- * All threads: the payload that this block wrote is complete. One thread waits for all of it to be
- * where it belongs, and then raises this block's flag at every rank.
- */
+/* One thread, for those that it has met: waits for all that they wrote to be where it belongs, and
+ * then raises this block's flag at every rank. */
+__device__ __forceinline__ void raise_flag(const cuda_channel_t &channel, const operation &op,
+                                           int32_t phase)
+{
+    dawdle(channel, op.epoch, 1 + (uint32_t)phase);
+    __threadfence_system();
+    for (int32_t i = 0; i < channel.rank_count; i++) {
+        const int32_t rank = (channel.rank + i) % channel.rank_count;
+        store_flag(flags_of(channel, rank, channel.rank, phase) + blockIdx.x, op.epoch);
+    }
+}
+
+/* All threads: the payload that this block wrote is complete. */
 __device__ inline void operation_raise(const cuda_channel_t &channel, operation &op, int32_t phase)
 {
     __syncthreads();
     if (threadIdx.x == 0) {
-        dawdle(channel, op.epoch, 1 + (uint32_t)phase);
-        __threadfence_system();
-        for (int32_t i = 0; i < channel.rank_count; i++) {
-            const int32_t rank = (channel.rank + i) % channel.rank_count;
-            store_flag(flags_of(channel, rank, channel.rank, phase) + blockIdx.x, op.epoch);
-        }
+        raise_flag(channel, op, phase);
     }
     operation_mark(op, CUDA_PHASE_MOVE);
 }
@@ -369,13 +425,14 @@ __device__ inline void operation_raise(const cuda_channel_t &channel, operation 
 /* A rank's flags are looked at by so many warps, each lane at one. */
 constexpr int32_t flag_parts = CUDA_BLOCK_COUNT_MAX / 32;
 
-/* All threads: waits for the flags of all blocks of all ranks. False: the group is lost. */
-__device__ inline bool operation_await(const cuda_channel_t &channel, operation &op, int32_t kind,
-                                       int32_t phase)
+/* All warps of a block from `first_warp` on, which are to meet then: waits for the flags of all
+ * blocks of all ranks. */
+__device__ __forceinline__ void await_flags(const cuda_channel_t &channel, operation &op,
+                                            int32_t kind, int32_t phase, int32_t first_warp)
 {
-    const int32_t warp_count = (int32_t)blockDim.x / 32;
-    for (int32_t part = (int32_t)threadIdx.x / 32; part < flag_parts * channel.rank_count;
-         part += warp_count) {
+    const int32_t warp_count = (int32_t)blockDim.x / 32 - first_warp;
+    for (int32_t part = (int32_t)threadIdx.x / 32 - first_warp;
+         part < flag_parts * channel.rank_count; part += warp_count) {
         const int32_t rank = part / flag_parts;
         const uint32_t block = (uint32_t)(part % flag_parts) * 32 + threadIdx.x % 32;
         if (block >= op.fields[rank][CUDA_OFFER_BLOCKS]) {
@@ -390,6 +447,13 @@ __device__ inline bool operation_await(const cuda_channel_t &channel, operation 
             __nanosleep(look_pause_ns);
         }
     }
+}
+
+/* All threads: waits for the flags of all blocks of all ranks. False: the group is lost. */
+__device__ inline bool operation_await(const cuda_channel_t &channel, operation &op, int32_t kind,
+                                       int32_t phase)
+{
+    await_flags(channel, op, kind, phase, 0);
     __syncthreads();
     return !op.is_lost;
 }
@@ -407,6 +471,7 @@ __device__ inline void operation_leave(const cuda_channel_t &channel, operation 
     if (atomicAdd(&counters->leaving, 1u) + 1 == gridDim.x) {
         counters->leaving = 0;
         counters->arrived = 0;
+        counters->told = 0;
         for (int i = 0; i < 4; i++) {
             counters->pool[i] = 0;
         }

@@ -23,10 +23,11 @@ typedef struct route_plan {
     uint64_t staging_row_bytes;
     uint64_t staging;
     uint64_t gradient;
-    uint64_t arrivals, details, progress;
+    uint64_t arrivals, details, progress, chunks;
     uint64_t place_of_expert, expert_start, expert_of_local;
     uint64_t experts, weights, slot_rows, first_rows;
     uint64_t row_counts, expert_counts, needs, block_starts, local_counts, block_counts;
+    uint64_t expert_sums;
     uint64_t token_count, has_routing;
     cuda_slots_t slots;
     uint64_t bytes;
@@ -47,8 +48,10 @@ static route_plan_t plan_route(const route_shape_t *shape)
     const uint64_t slots = tokens * (uint64_t)shape->topk;
     const int is_low_latency = shape->mode == MOXIE_MODE_LOW_LATENCY;
     const uint64_t standard = is_low_latency ? 0 : 1;
-    const uint64_t detail_bytes =
-        shape->layout == MOXIE_LAYOUT_RANK_MAJOR ? sizeof(cuda_slot_t) : sizeof(cuda_link_t);
+    const int is_rank_major = shape->layout == MOXIE_LAYOUT_RANK_MAJOR;
+    const uint64_t detail_bytes = is_rank_major ? sizeof(cuda_slot_t) : sizeof(cuda_link_t);
+    const uint64_t chunks =
+        is_rank_major ? standard * 2 * ranks * CUDA_BLOCK_COUNT_MAX : 0; /* of two banks */
     route_plan_t plan;
     memset(&plan, 0, sizeof(plan));
     const uint64_t count_words = ranks + experts + (is_low_latency ? CUDA_BAD_WORDS : 0);
@@ -60,6 +63,7 @@ static route_plan_t plan_route(const route_shape_t *shape)
     plan.arrivals = append(&end, standard * ranks * tokens, sizeof(cuda_arrival_t));
     plan.details = append(&end, standard * ranks * slots, detail_bytes);
     plan.progress = append(&end, standard * ranks * tokens, sizeof(uint32_t));
+    plan.chunks = append(&end, chunks, sizeof(uint64_t) * CUDA_CHUNK_WORDS(ranks));
     plan.place_of_expert = append(&end, experts, sizeof(uint32_t));
     plan.expert_start = append(&end, ranks + 1, sizeof(int32_t));
     plan.expert_of_local = append(&end, experts, sizeof(int32_t));
@@ -74,6 +78,7 @@ static route_plan_t plan_route(const route_shape_t *shape)
     plan.local_counts = append(&end, experts, sizeof(int64_t));
     plan.block_counts =
         append(&end, standard * UPDATE_BLOCKS_MAX * (ranks + experts), sizeof(uint32_t));
+    plan.expert_sums = append(&end, standard * experts, sizeof(uint32_t));
     plan.token_count = append(&end, 1, sizeof(int64_t));
     plan.has_routing = append(&end, 1, sizeof(int32_t));
     if (is_low_latency) {
@@ -93,14 +98,19 @@ void cuda_route_quote(const route_shape_t *shape, memory_account_t *out)
 /* What ranks tell each other of a route on the host. */
 typedef struct route_notice {
     route_terms_t terms;
-    uint32_t block_count; /* of the kernels of low latency that a rank's GPU has room for */
+    uint32_t block_count; /* that a rank's GPU has room for, of kernels with as many on all ranks */
 } route_notice_t;
 
-/* A block for each token, and one more. */
-static uint32_t slots_block_count(const cuda_exchange_t *exchange, const moxie_route_t *route)
+/* Low latency: a block for each token, and one more. Else of a dispatch with its routing. */
+static uint32_t common_block_count(const cuda_exchange_t *exchange, const moxie_route_t *route)
 {
     const int64_t tokens = route->state->shape.token_count_max;
-    return 1 + cuda_share_blocks(exchange, CUDA_SLOTS_BLOCK_COUNT - 1, 1, tokens, 1).send;
+    if (route->state->shape.mode == MOXIE_MODE_LOW_LATENCY) {
+        return 1 + cuda_share_blocks(exchange, CUDA_SLOTS_BLOCK_COUNT - 1, 1, tokens, 1).send;
+    }
+    return cuda_share_blocks(exchange, route->group->knobs.value[CUDA_KNOB_SMS], 0, tokens,
+                             CUDA_TOKENS_PER_BLOCK)
+        .total;
 }
 
 /* All ranks must mean the same exchange; if not, every update will say so, as on the CPU. */
@@ -113,6 +123,7 @@ static void compare(cuda_route_t *route, const route_notice_t *notices, int32_t 
         block_count = count < block_count ? count : block_count;
     }
     route->low_latency.block_count = block_count;
+    route->routing_block_count = block_count;
     for (int32_t rank = 1; rank < rank_count; rank++) {
         if (route_terms_compare(&notices[0].terms, &notices[rank].terms, rank) != MOXIE_OK) {
             route->mismatch = *error_detail();
@@ -146,6 +157,7 @@ static void point_view(const moxie_route_t *route, const route_plan_t *plan)
     view->arrival_offset = plan->arrivals;
     view->detail_offset = plan->details;
     view->progress_offset = plan->progress;
+    view->chunk_offset = plan->chunks;
     view->place_of_expert = (void *)(base + plan->place_of_expert);
     view->expert_start = (void *)(base + plan->expert_start);
     view->expert_of_local = (void *)(base + plan->expert_of_local);
@@ -159,6 +171,7 @@ static void point_view(const moxie_route_t *route, const route_plan_t *plan)
     view->block_starts = (void *)(base + plan->block_starts);
     view->local_counts = (void *)(base + plan->local_counts);
     view->block_counts = (void *)(base + plan->block_counts);
+    view->expert_sums = (void *)(base + plan->expert_sums);
     view->token_count = (void *)(base + plan->token_count);
     view->has_routing = (void *)(base + plan->has_routing);
     view->report = &own->pinned->report;
@@ -279,7 +292,7 @@ moxie_status_t cuda_route_open(moxie_route_t *route)
     const route_notice_t notice = {
         .terms = {.shape = route->state->shape,
                   .placement_digest = placement_digest(route->placement)},
-        .block_count = slots_block_count(exchange, route)};
+        .block_count = common_block_count(exchange, route)};
     route_notice_t notices[CUDA_RANK_COUNT_MAX];
     cuda_route_t *own = NULL;
     cuda_sharing_t none;

@@ -27,8 +27,8 @@ static uint32_t thread_count(const cuda_exchange_t *exchange, uint32_t column_co
     return threads;
 }
 
-static moxie_status_t launch(const moxie_route_t *route, const moxie_routing_t *routing,
-                             moxie_status_t local, moxie_stream_t stream)
+moxie_status_t cuda_update_launch(const moxie_route_t *route, const moxie_routing_t *routing,
+                                  moxie_status_t local, moxie_stream_t stream)
 {
     const cuda_exchange_t *exchange = cuda_of(route->group);
     cuda_route_t *own = cuda_route_of(route);
@@ -37,8 +37,7 @@ static moxie_status_t launch(const moxie_route_t *route, const moxie_routing_t *
     cuda_update_args_t args = {.channel = own->channel, .route = own->view};
     args.channel.timeout_ns = own->channel.timeout_ns = cuda_timeout_ns(exchange);
     args.offer.fields[CUDA_OFFER_KIND] = CUDA_OP_UPDATE;
-    args.offer.fields[CUDA_OFFER_CAPACITY_LOW] = (uint32_t)route->row_capacity;
-    args.offer.fields[CUDA_OFFER_CAPACITY_HIGH] = (uint32_t)((uint64_t)route->row_capacity >> 32);
+    cuda_offer_route_capacity(route, &args.offer);
     cuda_offer_status(route, local, &args.offer);
     if (local == MOXIE_OK) {
         args.topk_idx = routing->topk_idx;
@@ -74,6 +73,6 @@ moxie_status_t cuda_route_update(moxie_route_t *route, const moxie_routing_t *ro
     }
     const int waits = !route->has_capacity && !cuda_is_capturing(stream);
     const moxie_status_t local = routing_check(&route->state->shape, routing);
-    status = cuda_call_end(route, stream, local, launch(route, routing, local, stream));
+    status = cuda_call_end(route, stream, local, cuda_update_launch(route, routing, local, stream));
     return status == MOXIE_OK && waits ? cuda_route_settle(route) : status;
 }

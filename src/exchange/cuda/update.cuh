@@ -419,7 +419,7 @@ __device__ inline void settle_needs(const cuda_update_args_t &args, operation &o
         return;
     }
     for (int32_t rank = 0; rank < rank_count; rank++) {
-        const int64_t capacity = (int64_t)wide_field(op, rank, CUDA_OFFER_CAPACITY_LOW);
+        const int64_t capacity = (int64_t)wide_field(op, rank, CUDA_OFFER_ROUTE_CAPACITY_LOW);
         if (needs[rank] > capacity) {
             refuse(op, CUDA_REFUSED_CAPACITY, rank, needs[rank], capacity);
             return;

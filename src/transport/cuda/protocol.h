@@ -22,8 +22,9 @@ extern "C" {
 /* Blocks of an update: each reads the counts of all. */
 #define CUDA_UPDATE_BLOCKS_MAX 32
 
-/* Flags of a block: its payload is complete; what follows from the peers' payload is. */
-#define CUDA_FLAG_COUNT 2
+/* Flags of a block: its payload is complete; what follows from the peers' payload is; what it tells
+ * of a routing is. */
+#define CUDA_FLAG_COUNT 3
 
 /* Windows a group may have at a time. */
 #define CUDA_WINDOW_COUNT_MAX 256
@@ -54,6 +55,7 @@ typedef enum cuda_op_kind {
     CUDA_OP_CEILING,
     CUDA_OP_SLOTS_DISPATCH, /* low latency */
     CUDA_OP_SLOTS_COMBINE,
+    CUDA_OP_DISPATCH_ROUTING, /* an update and a dispatch in one */
 } cuda_op_kind_t;
 
 typedef enum cuda_phase {
@@ -79,7 +81,7 @@ typedef enum cuda_offer_field {
     CUDA_OFFER_SCALE_TYPE, /* of a dispatch of fp8 rows; 0: rows have no scales */
     CUDA_OFFER_SCALE_LAYOUT,
     CUDA_OFFER_WANTS_GRADIENT,
-    CUDA_OFFER_CAPACITY_LOW, /* rows of the named buffers, or of the route in an update */
+    CUDA_OFFER_CAPACITY_LOW, /* rows of the named buffers */
     CUDA_OFFER_CAPACITY_HIGH,
     CUDA_OFFER_PRESENT, /* bit i: buffer i is there */
     CUDA_OFFER_WINDOW,  /* of buffer 0: the one that peers write to */
@@ -90,7 +92,12 @@ typedef enum cuda_offer_field {
     CUDA_OFFER_SCALES_WINDOW, /* of buffer 2, the rows' scales */
     CUDA_OFFER_SCALES_OFFSET_LOW,
     CUDA_OFFER_SCALES_OFFSET_HIGH,
-    CUDA_OFFER_SCALES_ROWS,  /* that it has room for */
+    CUDA_OFFER_SCALES_ROWS, /* that it has room for */
+    /* of what brings a routing: rows that the route allows, and whether what STATUS says is about
+     * something else than the routing */
+    CUDA_OFFER_ROUTE_CAPACITY_LOW,
+    CUDA_OFFER_ROUTE_CAPACITY_HIGH,
+    CUDA_OFFER_HAS_ROUTING,
     CUDA_OFFER_BAD_SLOT_LOW, /* update: token · topk + slot of the first bad id, ~0: none */
     CUDA_OFFER_BAD_SLOT_HIGH,
     CUDA_OFFER_BAD_ID_LOW, /* and that id */
@@ -105,6 +112,11 @@ typedef enum cuda_offer_field {
 /* Words of an offer in memory, and of the error (a moxie_error_t) behind it. */
 #define CUDA_OFFER_WORDS 32
 #define CUDA_ERROR_WORDS 112
+
+/* dispatch_routing: words that a block tells every rank, its rows to each rank and, where it found
+ * a bad slot, what the last fields of an offer say. */
+#define CUDA_CHUNK_WORDS(rank_count)                                                               \
+    ((rank_count) + CUDA_OFFER_FIELD_COUNT - CUDA_OFFER_BAD_SLOT_LOW)
 
 /* What a rank receives of one token, known since the update: number n of the receive set. */
 typedef struct cuda_arrival {
@@ -200,10 +212,10 @@ typedef struct cuda_window_part {
 /* Counters of a channel that only its own rank uses. Between operations all are zero but `epoch`,
  * `bad_slot` and `tally`. */
 typedef struct cuda_counters {
-    uint32_t epoch;   /* number of the last operation */
-    uint32_t leaving; /* blocks that are done */
-    uint32_t arrived; /* blocks at the grid barrier */
-    uint32_t reserved;
+    uint32_t epoch;    /* number of the last operation */
+    uint32_t leaving;  /* blocks that are done */
+    uint32_t arrived;  /* blocks at the grid barrier */
+    uint32_t told;     /* dispatch_routing: blocks that have told all of their tokens */
     uint64_t pool[4];  /* next unit of work to give out, a phase each */
     uint64_t bad_slot; /* update: the smallest bad token · topk + slot, ~0: none */
     cuda_tally_t tally;
@@ -249,6 +261,8 @@ typedef struct cuda_route_view {
     /* uint32_t [rank_count][token_count_max]: a token's row from a rank, or its partial, is there.
      * Twice the number of the operation, and one more in a second pass. */
     uint64_t progress_offset;
+    /* dispatch_routing: uint64_t [2 banks][rank_count][CUDA_BLOCK_COUNT_MAX][CUDA_CHUNK_WORDS] */
+    uint64_t chunk_offset;
     /* This rank's own. */
     const uint32_t *place_of_expert; /* [expert_count] rank in the upper half, local in the lower */
     const int32_t *expert_start;     /* [rank_count + 1] into expert_of_local */
@@ -263,6 +277,7 @@ typedef struct cuda_route_view {
     int64_t *block_starts;           /* [local_expert_count + 1] */
     int64_t *local_counts;           /* [local_expert_count] */
     uint32_t *block_counts;          /* scratch of an update: [blocks][rank_count + expert_count] */
+    uint32_t *expert_sums;           /* [expert_count] of dispatch_routing; zeros in between */
     int64_t *token_count;            /* of the last update */
     int32_t *has_routing;
     cuda_route_report_t *report;
@@ -333,7 +348,8 @@ typedef struct cuda_dispatch_args {
     int64_t row_bytes;
     int32_t element_bytes;
     int32_t is_backward;
-    uint32_t send_blocks; /* the first blocks send; all of them receive */
+    uint32_t send_blocks;      /* the first blocks send; all of them receive */
+    int32_t comes_with_update; /* of the same call: if that was refused, all ranks leave it out */
     /* dispatch: this rank's own outputs, or NULL */
     int32_t *recv_topk_idx;
     float *recv_topk_weights;
@@ -353,6 +369,15 @@ typedef struct cuda_dispatch_args {
     int32_t has_column_scales;     /* recv_scales are column-major */
     int64_t row_capacity;          /* words of their columns */
 } cuda_dispatch_args_t;
+
+/* dispatch, rank_major, with the routing that it follows. */
+typedef struct cuda_dispatch_routing_args {
+    cuda_dispatch_args_t call;
+    const void *topk_idx;
+    const float *topk_weights; /* NULL: 1 */
+    int64_t token_count;
+    int32_t is_int64;
+} cuda_dispatch_routing_args_t;
 
 /* combine, and backward of dispatch: rows from the experts home. */
 typedef struct cuda_combine_args {

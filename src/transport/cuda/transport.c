@@ -23,6 +23,7 @@ static const char *op_name(uint32_t kind)
         [CUDA_OP_CEILING] = "ceiling",
         [CUDA_OP_SLOTS_DISPATCH] = "dispatch",
         [CUDA_OP_SLOTS_COMBINE] = "combine",
+        [CUDA_OP_DISPATCH_ROUTING] = "dispatch_routing",
     };
     return kind > 0 && kind < sizeof(names) / sizeof(names[0]) ? names[kind] : "an operation";
 }
