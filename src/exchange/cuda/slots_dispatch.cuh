@@ -350,6 +350,12 @@ __device__ inline void send_tokens(const cuda_slots_dispatch_args_t &args,
             }
             slots_mark(shared.op, CUDA_PHASE_PREPARE);
             send_token(args, shared, row, token, scales);
+        } else if (token == turn_of_block()) { /* what it tells of an absent token is a word, too */
+            __syncthreads();                   /* begun */
+            await_credit(call, shared.op, shared.memory.rows_epoch);
+            if (shared.op.is_lost || shared.op.is_refused) {
+                return;
+            }
         }
         raise_token(args, shared, token);
         slots_mark(shared.op, CUDA_PHASE_MOVE);
@@ -540,6 +546,9 @@ extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
         send_tokens(args, shared, scratch);
     }
     __syncthreads();
+    if (threadIdx.x == 0) {
+        dawdle(args.call.channel, shared.op.epoch, 8);
+    }
     if (receives(args.call) && !shared.op.is_lost) {
         receive_tokens(args, shared, reinterpret_cast<int32_t *>(scratch));
     }
