@@ -6,11 +6,12 @@
  * makes it. What is checked:
  *
  *   - no word of an offer is overwritten before its reader took it (he would wait for ever)
- *   - a table row, payload row or partial that is read is that of this routing, operation and pass
+ *   - a table row, payload row, partial or scale that is read is that of this routing, operation
+ *     and pass; scales of a dispatch and partials lie in the same staging memory
  *   - received rows stay until the caller, whose work follows the kernel, has read them
  *   - nobody waits for ever
  *
- * Rows and partials for another rank are first in flight and arrive at any time, whatever else has
+ * Rows, scales and partials for another rank are first in flight and arrive at any time, whatever else has
  * arrived, unless a fence waits for them: a fence is here what it is for. Words and flags arrive one
  * by one. Deadlines and residency are not modelled. SEED_... puts a known bug in; run_spin.sh has
  * the list and expects each to be found.
@@ -51,7 +52,7 @@
 /* What the cells of a rank hold: one of each block of each rank, of one token say. */
 #define TABLE   0 /* what it receives, written by updates */
 #define ROWS    1 /* recv_x, written by dispatches */
-#define STAGING 2 /* partials of combines: twice the operation, and the pass */
+#define STAGING 2 /* partials of combines, scales of dispatches: twice the operation, and the pass */
 
 byte kind[OPS + 1];
 
@@ -225,12 +226,25 @@ inline meet()
 #endif
 }
 
+/* A fence over payload, and over the scales that went with it. */
+inline fence(what)
+{
+#ifdef SEED_NO_RAISE_FENCE
+    skip
+#else
+    atomic {
+        await_arrival(what, b);
+#ifndef SEED_NO_SCALE_FENCE
+        await_arrival(STAGING, b)
+#endif
+    }
+#endif
+}
+
 /* operation_raise() */
 inline raise(what, phase)
 {
-#ifndef SEED_NO_RAISE_FENCE
-    atomic { await_arrival(what, b) }
-#endif
+    fence(what);
     store_flags(phase)
 }
 
@@ -267,17 +281,29 @@ inline update()
     store_all(TABLE, op) /* place_chunk() */
 }
 
+/* Payload; with rows, which are fp8, their scales into the peers' staging memory (scales.cuh). */
+inline store(what, value)
+{
+    atomic {
+#ifndef SEED_SCALES_FIRST
+        if
+        :: what == ROWS -> store_all(STAGING, 2 * op)
+        :: else
+        fi;
+#endif
+        store_all(what, value)
+    }
+}
+
 /* send_rows(), send_partials(), and signals_raise() */
 inline send_tokens(what, value, mark)
 {
 #ifdef SEED_FLAG_FIRST
     store_progress(mark);
 #endif
-    store_all(what, value);
+    store(what, value);
 #ifndef SEED_FLAG_FIRST
-#ifndef SEED_NO_RAISE_FENCE
-    atomic { await_arrival(what, b) }
-#endif
+    fence(what);
     store_progress(mark)
 #endif
 }
@@ -300,8 +326,11 @@ inline await_tokens(mark)
 /* exchange_by_rank() */
 inline dispatch_by_rank()
 {
+#ifdef SEED_SCALES_FIRST
+    store_all(STAGING, 2 * op);
+#endif
 #ifdef SEED_PAYLOAD_FIRST
-    store_all(ROWS, op);
+    store(ROWS, op);
     meet();
 #else
     meet();
@@ -311,23 +340,28 @@ inline dispatch_by_rank()
     raise(ROWS, PAYLOAD);
 #endif
 #ifndef SEED_PAYLOAD_FIRST
-    store_all(ROWS, op); /* send_rows() */
+    store(ROWS, op); /* send_rows() */
 #endif
 #ifndef SEED_FLAG_FIRST
     raise(ROWS, PAYLOAD);
 #endif
     await(PAYLOAD);
-    expect_all(TABLE, routing)
+    expect_all(TABLE, routing);
+    expect_all(STAGING, 2 * op) /* turn_scales() */
 }
 
 /* exchange_by_expert(): nobody waits for what other blocks wait for. */
 inline dispatch_by_expert()
 {
+#ifdef SEED_SCALES_FIRST
+    store_all(STAGING, 2 * op);
+#endif
     meet();
     send_tokens(ROWS, op, 2 * op);
     expect_share(TABLE, routing); /* find_token() */
     await_tokens(2 * op);
-    expect_share(ROWS, op) /* copy_token() */
+    expect_share(ROWS, op); /* copy_token() */
+    expect_share(STAGING, 2 * op)
 }
 
 #ifdef SEED_SAME_MARK

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Checks operation.pml, low_latency.pml and cuda_operation.pml: the protocols hold, and every bug that
-# can be seeded into them is found.
+# Checks operation.pml, low_latency.pml, cuda_operation.pml and cuda_low_latency.pml: the protocols
+# hold, and every bug that can be seeded into them is found.
 #
 #   run_spin.sh [--full | --long]
 #
@@ -64,6 +64,11 @@ if [ "${1-}" = --long ]; then
     model=$folder/cuda_operation.pml
     holds -DRANKS=3 -DBLOCKS=1 -DOPS=3
     holds -DRANKS=2 -DBLOCKS=2 -DOPS=4
+    model=$folder/cuda_low_latency.pml
+    holds -DRANKS=3 -DOPS=1
+    holds -DRANKS=3 -DOPS=2 -DNO_FAULTS
+    holds -DRANKS=2 -DOPS=2 -DHALVES
+    holds -DRANKS=2 -DOPS=2 -DBLOCKS=2 -DNO_FAULTS
     [ $failures -eq 0 ]
     exit
 fi
@@ -106,14 +111,33 @@ fi
 finds SINGLE_BANK       # one bank for all words
 finds NO_MEET           # nobody waits for offers
 finds PAYLOAD_FIRST     # a dispatch writes before the offers of its receivers
+finds SCALES_FIRST      # it writes scales into staging memory before them
 finds NO_OFFER_FENCE    # an offer that does not wait for the rows of the update before
 finds FLAG_FIRST        # a flag before its payload
 finds NO_RAISE_FENCE    # a flag that does not wait for its payload
+finds NO_SCALE_FENCE    # a flag that waits for rows, not for their scales
 finds NO_AWAIT          # nobody waits for flags
 finds ONE_FLAG          # only the first block of each rank is waited for
 finds NO_FOLLOWED       # the second pass overwrites what may still be summed
 finds SAME_MARK         # partials of the second pass are told like those of the first
 finds NO_GRID_BARRIER   # totals are told before all blocks have counted
 finds EARLY_EPOCH       # the first block to leave ends the kernel, not the last
+
+model=$folder/cuda_low_latency.pml
+holds -DRANKS=2 -DOPS=2
+if [ "${1-}" = --full ]; then
+    holds -DRANKS=2 -DOPS=3
+fi
+
+finds NO_CREDIT_OF_ROWS             # rows go out again in the next call without the receiver's offer
+finds NO_CREDIT_OF_PARTIALS -DOPS=3 # so do partials
+finds NO_CREDIT_OF_ABSENT           # so does the word of a token that goes nowhere
+finds ONE_OFFER_BANK                # one bank of offers
+finds ONE_COUNT_BANK                # one bank of counts
+finds ARRIVED_FIRST                 # "arrived" before the row
+finds RETURNED_FIRST                # "returned" before the partial
+finds NO_VERDICT                    # blocks that wait do not look for the verdict
+finds EARLY_VERDICT                 # a clerk judges by the offers that are there
+finds EARLY_PLACE                   # rows are copied before the counts of the ranks before have come
 
 [ $failures -eq 0 ]
