@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads the folders of groups. */
+#include "suite/groups.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* So much of the end of a file is looked at. */
+enum { TAIL_BYTES = 8192 };
+
+static int is_results(const struct dirent *entry)
+{
+    return strncmp(entry->d_name, "benchmark_", strlen("benchmark_")) == 0;
+}
+
+static json_t *read_group(const char *folder, const char *name)
+{
+    char path[PATH_MAX];
+    (void)snprintf(path, sizeof(path), "%s/%s/results.json", folder, name);
+    json_t *list = json_load_file(path, 0, NULL);
+    (void)snprintf(path, sizeof(path), "%s/%s/bench.json", folder, name);
+    json_t *bench = json_load_file(path, 0, NULL);
+    bool is_verified =
+        json_array_size(list) > 0 && json_is_true(json_object_get(bench, "verified"));
+    json_decref(list);
+    if (json_is_object(bench))
+        return json_pack("{s:s,s:b,s:o}", "results", name, "verified", is_verified, "bench", bench);
+    json_decref(bench);
+    return NULL;
+}
+
+json_t *groups_read(const char *folder)
+{
+    struct dirent **entries = NULL;
+    json_t *groups = json_array();
+    int count = scandir(folder, &entries, is_results, alphasort);
+    for (int i = 0; i < count; i++) {
+        json_t *group = read_group(folder, entries[i]->d_name);
+        if (group != NULL)
+            json_array_append_new(groups, group);
+        free(entries[i]);
+    }
+    free((void *)entries);
+    return groups;
+}
+
+static double dispatch_time(const json_t *group)
+{
+    const json_t *dispatch = json_object_get(json_object_get(group, "bench"), "dispatch");
+    return json_number_value(json_object_get(json_object_get(dispatch, "time_us"), "p50"));
+}
+
+const json_t *groups_slowest(const json_t *groups)
+{
+    size_t index;
+    const json_t *group;
+    const json_t *slowest = NULL;
+    json_array_foreach(groups, index, group)
+    {
+        if (slowest == NULL || dispatch_time(group) > dispatch_time(slowest))
+            slowest = group;
+    }
+    return slowest;
+}
+
+void groups_last_words(const char *folder, char *out, size_t size)
+{
+    char path[PATH_MAX];
+    char text[TAIL_BYTES + 1];
+    char *rest = NULL;
+    bool is_of_srun = true;
+    out[0] = '\0';
+    (void)snprintf(path, sizeof(path), "%s/stderr.txt", folder);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return;
+    if (fseek(file, -(long)TAIL_BYTES, SEEK_END) != 0)
+        rewind(file);
+    text[fread(text, 1, TAIL_BYTES, file)] = '\0';
+    (void)fclose(file);
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
+        bool is_line_of_srun = strncmp(line, "srun:", 5) == 0 || strncmp(line, "slurm", 5) == 0;
+        if (is_line_of_srun && !is_of_srun)
+            continue;
+        is_of_srun = is_line_of_srun;
+        for (char *c = line; *c != '\0'; c++)
+            *c = iscntrl((unsigned char)*c) ? ' ' : *c;
+        (void)snprintf(out, size, "%s", line);
+    }
+}
