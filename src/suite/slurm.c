@@ -342,7 +342,7 @@ bool slurm_has_gpus(void)
     failure_t none = {.exit_code = EXIT_DONE};
     subprocess_t said;
     if (!call(arguments, &said, &none))
-        return true;
+        return false;
     const char *line = strstr(said.out, "\nGresTypes");
     const char *found = line == NULL ? NULL : strstr(line, "gpu");
     bool has = found != NULL && found < line + 1 + strcspn(line + 1, "\n");

@@ -53,7 +53,7 @@ bool slurm_cancel(const int64_t *ids, size_t count, failure_t *failure);
 /* Whether a state is one that a job does not leave. */
 bool slurm_is_final(const char *state);
 
-/* Whether jobs of this cluster can ask for GPUs. True also when nobody can be asked. */
+/* Whether jobs of this cluster can ask for GPUs. */
 bool slurm_has_gpus(void);
 
 /* Every node of every partition, a line each: "NAME|PARTITION|STATE". False: there is no Slurm. The

@@ -121,7 +121,7 @@ static bool choose_tasks(suite_session_t *session, failure_t *failure)
                           : session->ranks_per_node > 0
                               ? "gpus_per_node of the system file"
                               : "a GPU each, up to 8, of the node, else 4";
-    session->has_gpus = slurm_has_gpus();
+    session->has_gpus = session->cluster_missing[0] != '\0' || slurm_has_gpus();
     ssize_t length = readlink("/proc/self/exe", session->program, sizeof(session->program) - 1);
     return length > 0 || failure_set(failure, EXIT_FAILED, "this program does not know its path");
 }
