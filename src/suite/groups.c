@@ -74,6 +74,8 @@ void groups_last_words(const char *folder, char *out, size_t size)
     char text[TAIL_BYTES + 1];
     char *rest = NULL;
     bool is_of_srun = true;
+    const char *before = "";
+    const char *last = "";
     out[0] = '\0';
     (void)snprintf(path, sizeof(path), "%s/stderr.txt", folder);
     FILE *file = fopen(path, "re");
@@ -86,11 +88,13 @@ void groups_last_words(const char *folder, char *out, size_t size)
     for (char *line = strtok_r(text, "\n", &rest); line != NULL;
          line = strtok_r(NULL, "\n", &rest)) {
         bool is_line_of_srun = strncmp(line, "srun:", 5) == 0 || strncmp(line, "slurm", 5) == 0;
-        if (is_line_of_srun && !is_of_srun)
+        if ((is_line_of_srun && !is_of_srun) || strcmp(line, last) == 0)
             continue;
+        before = is_line_of_srun == is_of_srun ? last : "";
+        last = line;
         is_of_srun = is_line_of_srun;
-        for (char *c = line; *c != '\0'; c++)
-            *c = iscntrl((unsigned char)*c) ? ' ' : *c;
-        (void)snprintf(out, size, "%s", line);
     }
+    (void)snprintf(out, size, "%s%s%s", before, before[0] == '\0' ? "" : "; ", last);
+    for (char *c = out; *c != '\0'; c++)
+        *c = iscntrl((unsigned char)*c) ? ' ' : *c;
 }

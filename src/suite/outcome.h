@@ -15,7 +15,7 @@ typedef struct outcome {
  *
  * @param groups       what its ranks left: the records of those that were measured
  * @param group_count  how many of them there should be
- * @param complaint    the last thing on its standard error, ""
+ * @param complaint    the last words on its standard error; "": there are none
  */
 void outcome_judge(const batch_end_t *end, const json_t *groups, int32_t group_count,
                    const char *complaint, outcome_t *out);
