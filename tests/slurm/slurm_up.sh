@@ -122,7 +122,6 @@ SelectTypeParameters=CR_CPU
 ReturnToService=2
 MpiDefault=none
 KillWait=5
-SchedulerParameters=batch_sched_delay=0
 $([ -z "$gres" ] || echo GresTypes=gpu)
 NodeName=DEFAULT CPUs=$cpu_count RealMemory=1000 $gres
 $(for i in $(seq "$node_count"); do echo "NodeName=n$i NodeAddr=10.77.0.$i"; done)

@@ -67,13 +67,14 @@ value() {
     sed -n "s/^$3 = \"\{0,1\}\([^\"]*\)\"\{0,1\}$/\1/p" "$(file_of "$1" "$2" slurm-job.toml)"
 }
 
-# ends SCENARIO ID STATUS STATE [TEXT]: what became of a test, and what its record says.
+# ends SCENARIO ID STATUS STATE [TEXT]: what became of a test, and what its reason says.
 ends() {
     local record
     record=$(file_of "$1" "$2" record.json)
     grep -q "^  \"status\": \"$3\"" "$record" || fail "$2 is not $3: $(grep -A1 '"status"' "$record")"
     [ "$(value "$1" "$2" state)" = "$4" ] || fail "$2: $(value "$1" "$2" state), not $4"
-    grep -qF -- "${5-}" "$record" || fail "the record of $2 does not say '$5'"
+    grep '^  "reason"' "$record" | grep -qF -- "${5-}" ||
+        fail "$2: the reason does not say '$5': $(grep '^  "reason"' "$record")"
 }
 
 # until_it_runs NAME: a job with that name runs.
@@ -105,7 +106,9 @@ noise endless nodes = "n3" ; dependencies = [{ type = "end_post_comp", id = "aft
 beside small nodes = "n2" ; dependencies = [{ type = "start_post_init", id = "noise" }]
 END
 expect 1 $(suite jobs)
-ends jobs two passed COMPLETED '"n2"'
+ends jobs two passed COMPLETED
+tr -d ' \n' <"$(file_of jobs two record.json)" | grep -qF '"names":["n1","n2"],"simulated":false' ||
+    fail "the record names other nodes"
 [ "$(ls -d jobs.out/jobs_*/two/0/benchmark_4_ranks_*_standard | wc -l)" = 2 ] ||
     fail "the two nodes did not leave a folder each: $(ls jobs.out/jobs_*/two/0)"
 [ -s "$(file_of jobs two metadata/node-n1.toml)" ] && [ -s "$(file_of jobs two metadata/node-n2.toml)" ] ||
