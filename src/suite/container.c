@@ -6,7 +6,6 @@
 #include "suite/quote.h"
 #include "suite/system.h"
 
-#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +24,28 @@ bool container_is_wanted(const suite_session_t *session, const job_t *job)
             is_on(session->system, "cache_docker_images_locally"));
 }
 
+/* The folder that the program is installed in, with its libraries; NULL: it is one of the system's,
+ * and those of a container are not to be hidden. The caller's. */
+static char *program_folder(const suite_session_t *session)
+{
+    static const char *const of_system[] = {"/", "/usr", "/usr/local"};
+    char *folder = strdup(session->program);
+    char *slash = folder == NULL ? NULL : strrchr(folder, '/');
+    if (slash == NULL)
+        return folder;
+    *slash = '\0';
+    slash = strrchr(folder, '/');
+    if (slash != NULL && strcmp(slash, "/bin") == 0)
+        slash[slash == folder ? 1 : 0] = '\0';
+    for (size_t i = 0; i < sizeof(of_system) / sizeof(of_system[0]); i++) {
+        if (strcmp(folder, of_system[i]) == 0) {
+            free(folder);
+            return NULL;
+        }
+    }
+    return folder;
+}
+
 /* "FROM:TO" of each mount, commas between them: the program with its library, the configuration,
  * the results, and what the test asks for. */
 static char *list_mounts(const suite_session_t *session, const job_t *job, const char *folder)
@@ -33,12 +54,13 @@ static char *list_mounts(const suite_session_t *session, const job_t *job, const
     size_t bytes = 0;
     const layer_t *layer = NULL;
     const toml_node_t *extra = test_find(&job->entry->test, "extra_container_mounts", &layer);
-    char *program = strdup(session->program);
-    FILE *out = program == NULL ? NULL : open_memstream(&text, &bytes);
+    char *program = program_folder(session);
+    FILE *out = open_memstream(&text, &bytes);
     if (out != NULL) {
-        const char *home = dirname(program);
-        (void)fprintf(out, "%s:%s,%s:%s,%s/config.yaml:%s,%s:%s", home, home, folder, folder,
-                      folder, job_value(job, SETTING_CONFIG_FILE_PATH).text, folder,
+        if (program != NULL)
+            (void)fprintf(out, "%s:%s,", program, program);
+        (void)fprintf(out, "%s/config.yaml:%s,%s:%s", folder,
+                      job_value(job, SETTING_CONFIG_FILE_PATH).text, folder,
                       job_value(job, SETTING_RESULTS_DIR).text);
         for (int32_t i = 0; i < value_text_count(extra); i++)
             (void)fprintf(out, ",%s", value_text(extra, i));

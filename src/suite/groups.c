@@ -68,12 +68,19 @@ const json_t *groups_slowest(const json_t *groups)
     return slowest;
 }
 
+/* What Slurm adds to whatever happened: "srun: error: n1: task 0: Exited with exit code 2" … */
+static bool is_echo(const char *line)
+{
+    return (strncmp(line, "srun: error: ", 13) == 0 && strstr(line, ": task") != NULL) ||
+           strncmp(line, "srun: Terminating", 17) == 0 || strncmp(line, "srun: launch", 12) == 0 ||
+           strncmp(line, "slurmstepd: error: ***", 22) == 0;
+}
+
 void groups_last_words(const char *folder, char *out, size_t size)
 {
     char path[PATH_MAX];
     char text[TAIL_BYTES + 1];
     char *rest = NULL;
-    bool is_of_srun = true;
     const char *before = "";
     const char *last = "";
     out[0] = '\0';
@@ -87,12 +94,10 @@ void groups_last_words(const char *folder, char *out, size_t size)
     (void)fclose(file);
     for (char *line = strtok_r(text, "\n", &rest); line != NULL;
          line = strtok_r(NULL, "\n", &rest)) {
-        bool is_line_of_srun = strncmp(line, "srun:", 5) == 0 || strncmp(line, "slurm", 5) == 0;
-        if ((is_line_of_srun && !is_of_srun) || strcmp(line, last) == 0)
+        if (strcmp(line, last) == 0 || (is_echo(line) && last[0] != '\0'))
             continue;
-        before = is_line_of_srun == is_of_srun ? last : "";
+        before = is_echo(last) ? "" : last;
         last = line;
-        is_of_srun = is_line_of_srun;
     }
     (void)snprintf(out, size, "%s%s%s", before, before[0] == '\0' ? "" : "; ", last);
     for (char *c = out; *c != '\0'; c++)

@@ -147,13 +147,25 @@ static bool is_hopeless(const char *reason)
     return false;
 }
 
-static bool give_up(queued_t *queued, const char *reason, failure_t *failure)
+/* Cancels jobs. One that has ended meanwhile cannot be, and whatever else is in the way is told;
+ * the next look at the queue shows what became of them. */
+static bool cancel(const int64_t *ids, size_t count)
 {
+    failure_t failure = {.exit_code = EXIT_DONE};
+    if (slurm_cancel(ids, count, &failure))
+        return true;
+    (void)fprintf(stderr, "%s\n", failure.sentence);
+    return false;
+}
+
+static void give_up(queued_t *queued, const char *reason)
+{
+    if (!cancel(&queued->end.id, 1))
+        return;
     (void)snprintf(queued->why_never, sizeof(queued->why_never),
                    "job %" PRId64 " could never start (%s), and was cancelled", queued->end.id,
                    reason);
     queued->end.why_never = queued->why_never;
-    return slurm_cancel(&queued->end.id, 1, failure);
 }
 
 /* Takes in what the queue says of a job; NULL: nothing any more. */
@@ -165,14 +177,15 @@ static bool look_at(queue_t *queue, queued_t *queued, const slurm_job_t *row, fa
         (void)snprintf(what, sizeof(what), "is %s%s%.100s", row->state, more[0] == '\0' ? "" : ": ",
                        more);
         tell(queue, queued, what);
-        return strcmp(row->state, "PENDING") != 0 || queued->end.why_never != NULL ||
-               !is_hopeless(row->reason) || give_up(queued, row->reason, failure);
-    }
-    slurm_release_job(&queued->end.slurm);
-    if (!slurm_read_job(queued->end.id, &queued->end.slurm, failure))
-        return false;
-    if (queued->end.slurm.state[0] != '\0' && !slurm_is_final(queued->end.slurm.state))
+        if (strcmp(row->state, "PENDING") == 0 && is_hopeless(row->reason))
+            give_up(queued, row->reason);
         return true;
+    }
+    failure_t silence = {.exit_code = EXIT_DONE};
+    slurm_release_job(&queued->end.slurm);
+    if (!slurm_read_job(queued->end.id, &queued->end.slurm, &silence) ||
+        (queued->end.slurm.state[0] != '\0' && !slurm_is_final(queued->end.slurm.state)))
+        return true; /* it is asked again */
     (void)snprintf(what, sizeof(what), "ended: %s",
                    queued->end.slurm.state[0] == '\0' ? "unknown" : queued->end.slurm.state);
     tell(queue, queued, what);
@@ -188,7 +201,7 @@ static bool is_entry_over(const queue_t *queue, const entry_t *entry)
 }
 
 /* Cancels what is to end with another test. */
-static bool end_with_others(queue_t *queue, failure_t *failure)
+static void end_with_others(queue_t *queue)
 {
     const entry_t *entries = queue->session->scenario.entries;
     for (int32_t i = 0; i < queue->count; i++) {
@@ -200,12 +213,10 @@ static bool end_with_others(queue_t *queue, failure_t *failure)
                 dependency->type != DEPENDENCY_END_POST_COMP ||
                 !is_entry_over(queue, &entries[dependency->on]))
                 continue;
-            queued->end.ended_by = entries[dependency->on].id;
-            if (!slurm_cancel(&queued->end.id, 1, failure))
-                return false;
+            if (cancel(&queued->end.id, 1))
+                queued->end.ended_by = entries[dependency->on].id;
         }
     }
-    return true;
 }
 
 /* One look at the queue. A Slurm that does not answer is asked again, up to a point. */
@@ -227,7 +238,8 @@ static bool look(queue_t *queue, failure_t *failure)
             is_done =
                 look_at(queue, &queue->list[i], find_row(&rows, queue->list[i].end.id), failure);
     slurm_release_queue(&rows);
-    return is_done && end_with_others(queue, failure);
+    end_with_others(queue);
+    return is_done;
 }
 
 static int32_t count_open(const queue_t *queue)
@@ -271,18 +283,17 @@ static bool follow(queue_t *queue, int64_t limit_s, failure_t *failure)
 }
 
 /* Cancels the jobs of this suite that are not over. */
-static bool cancel_open(const queue_t *queue, failure_t *failure)
+static void cancel_open(const queue_t *queue)
 {
     size_t count = 0;
     int64_t *ids = calloc((size_t)queue->count + 1, sizeof(*ids));
     if (ids == NULL)
-        return failure_set(failure, EXIT_FAILED, "not enough memory to cancel jobs");
+        return;
     for (int32_t i = 0; i < queue->count; i++)
         if (queue->list[i].end.id != 0 && !queue->list[i].is_over)
             ids[count++] = queue->list[i].end.id;
-    bool is_done = slurm_cancel(ids, count, failure);
+    (void)cancel(ids, count);
     free(ids);
-    return is_done;
 }
 
 /* Records of all runs that nobody waits for any more. */
@@ -314,8 +325,9 @@ static bool stop(queue_t *queue, failure_t *failure)
     if (open_count > 0 &&
         question_yes("%d job%s not over. Cancel %s?", open_count, open_count == 1 ? " is" : "s are",
                      open_count == 1 ? "it" : "them")) {
-        is_done = cancel_open(queue, failure) && follow(queue, CANCEL_MAX_S, failure) &&
-                  leave(queue, "was cancelled, and nobody waited for its end", failure);
+        cancel_open(queue);
+        is_done = follow(queue, CANCEL_MAX_S, failure) &&
+                  leave(queue, "was to be cancelled, and nobody waited for its end", failure);
     } else {
         is_done = leave(queue, "is still Slurm's: nobody waited for its end", failure);
     }
@@ -360,7 +372,11 @@ static bool run(queue_t *queue, failure_t *failure)
     bool is_done = submit_all(queue, failure);
     if (is_done && queue->signal == 0)
         is_done = follow(queue, 0, failure);
-    return is_done && queue->signal != 0 ? stop(queue, failure) : is_done;
+    if (is_done)
+        return queue->signal == 0 || stop(queue, failure);
+    failure_t more = {.exit_code = EXIT_DONE};
+    (void)leave(queue, "may go on: the suite could not follow it", &more);
+    return false;
 }
 
 bool queue_run(const suite_session_t *session, const jobs_t *jobs, queue_keep_t keep, void *ctx,

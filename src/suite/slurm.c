@@ -308,6 +308,7 @@ json_t *slurm_steps(int64_t id)
 
 bool slurm_cancel(const int64_t *ids, size_t count, failure_t *failure)
 {
+    bool is_done = true;
     for (size_t done = 0; done < count;) {
         const char *arguments[CANCEL_COUNT_MAX + 2] = {"scancel"};
         char numbers[CANCEL_COUNT_MAX][24];
@@ -317,12 +318,13 @@ bool slurm_cancel(const int64_t *ids, size_t count, failure_t *failure)
             (void)snprintf(numbers[i], sizeof(numbers[i]), "%" PRId64, ids[done + i]);
             arguments[1 + i] = numbers[i];
         }
-        if (!call(arguments, &said, failure))
-            return false;
-        subprocess_release(&said);
+        if (call(arguments, &said, failure))
+            subprocess_release(&said);
+        else
+            is_done = false;
         done += now;
     }
-    return true;
+    return is_done;
 }
 
 bool slurm_is_final(const char *state)

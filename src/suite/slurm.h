@@ -47,7 +47,7 @@ void slurm_release_job(slurm_job_t *job);
  * "start_time","end_time","elapsed_time_sec"}…], all strings but the last; empty without it. */
 json_t *slurm_steps(int64_t id);
 
-/* Cancels jobs. */
+/* Cancels jobs. False: at least one of them could not be, since it has ended say. */
 bool slurm_cancel(const int64_t *ids, size_t count, failure_t *failure);
 
 /* Whether a state is one that a job does not leave. */

@@ -148,4 +148,8 @@ nasty="'--comment=\$(touch pwned) \`touch pwned\`'" turn=extra_srun_args
 check
 grep -qF -- '"--comment=\$(touch pwned) \`touch pwned\`"' out/*/first/0/cloudai_sbatch_script.sh ||
     { echo "FAILED: an option of srun is not what it was" && failures=$((failures + 1)); }
+# A container is asked for, and has what the run needs.
+grep -q -- ' --container-image=registry.example/image --container-mounts=[^ ]*/first/0/config.yaml:/tmp/config.yaml,[^ ]*/first/0:/results,/a:/b --container-mount-home ' \
+    out/*/first/0/cloudai_sbatch_script.sh ||
+    { echo "FAILED: no container" && failures=$((failures + 1)); }
 [ $failures -eq 0 ]

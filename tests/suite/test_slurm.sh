@@ -9,8 +9,9 @@ end_cluster() {
 }
 trap end_cluster EXIT
 chmod 711 "$work" # munge, which is another user, has its socket further down
-"$slurm/slurm_up.sh" "$work/slurm" 4 || exit $?
+"$slurm/slurm_up.sh" "$work/slurm" 4 4 2 || exit $?
 head="$work/slurm/on head"
+$head scontrol create PartitionName=short Nodes=n1 MaxTime=1 State=UP
 
 cat >system.toml <<'END'
 name = "cluster"
@@ -24,6 +25,11 @@ name = "all"
 [[partitions.groups]]
 name = "group"
 nodes = ["n[1-4]"]
+[[partitions]]
+name = "short"
+[[partitions.groups]]
+name = "group"
+nodes = ["n1"]
 END
 
 # file NAME ITERATIONS HIDDEN: a test file.
@@ -102,6 +108,7 @@ after small nodes = "all:group:1" ; iterations = 2 ; dependencies = [{ type = "s
 refused small nodes = "n1" ; extra_env_vars = { NUM_SMS = "none" }
 broken small nodes = "n2" ; extra_srun_args = "--no-such-option"
 nowhere small nodes = "n9"
+never small nodes = "short:group:1" ; time_limit = "10m"
 noise endless nodes = "n3" ; dependencies = [{ type = "end_post_comp", id = "after" }]
 beside small nodes = "n2" ; dependencies = [{ type = "start_post_init", id = "noise" }]
 END
@@ -126,10 +133,22 @@ ends jobs after passed COMPLETED
 ends jobs refused refused FAILED "NUM_SMS"
 ends jobs broken failed FAILED "no-such-option"
 ends jobs nowhere not_started null "Invalid node name"
+ends jobs never not_started CANCELLED "could never start (PartitionTimeLimit)"
 ends jobs noise ended_early CANCELLED "it was ended with after"
 ends jobs beside passed COMPLETED
 [[ ! "$(value jobs beside start_time)" < "$(value jobs noise start_time)" ]] || fail "beside came before"
-says "3 of 8 runs failed"
+says "4 of 9 runs failed"
+
+echo "tasks are ranks, and nodes have GPUs"
+sed '/^monitor/a gpus_per_node = 2\nntasks_per_node = 2' system.toml >tasks_system.toml
+scenario tasks <<'END'
+tasks small num_nodes = 2
+END
+expect 0 $(suite tasks | sed 's/system.toml/tasks_system.toml/')
+ends tasks tasks passed COMPLETED
+[ "$(ls -d tasks.out/tasks_*/tasks/0/benchmark_2_ranks_*_standard | wc -l)" = 2 ] || fail "two ranks a node"
+grep -q '^task 3 node 1 local_task 1 host ' "$(file_of tasks tasks mapping-stdout.txt)" || fail "mapping"
+grep -qx '#SBATCH --gpus-per-node=2' "$(file_of tasks tasks cloudai_sbatch_script.sh)" || fail "no GPUs"
 
 echo "a job is cancelled, a node is lost, and what is idle is taken"
 scenario lost <<'END'
