@@ -122,7 +122,8 @@ bool batch_conclude(const suite_session_t *session, const job_t *job, const batc
     char complaint[512];
     outcome_t outcome;
     batch_folder(session, job, folder);
-    json_t *groups = groups_read(folder);
+    bool is_completed = strcmp(end->slurm.state, "COMPLETED") == 0;
+    json_t *groups = groups_read(folder, is_completed ? job->node_count : 0);
     groups_last_words(folder, complaint, sizeof(complaint));
     outcome_judge(end, groups, job->node_count, complaint, &outcome);
     char *srun = batch_script_srun(session, job, folder);

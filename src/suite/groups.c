@@ -9,9 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* So much of the end of a file is looked at. */
 enum { TAIL_BYTES = 8192 };
+
+/* How long results are waited for: 10 s. */
+enum { WAIT_MS = 500, WAIT_COUNT_MAX = 20 };
 
 static int is_results(const struct dirent *entry)
 {
@@ -34,7 +38,7 @@ static json_t *read_group(const char *folder, const char *name)
     return NULL;
 }
 
-json_t *groups_read(const char *folder)
+static json_t *read_groups(const char *folder)
 {
     struct dirent **entries = NULL;
     json_t *groups = json_array();
@@ -46,6 +50,19 @@ json_t *groups_read(const char *folder)
         free(entries[i]);
     }
     free((void *)entries);
+    return groups;
+}
+
+json_t *groups_read(const char *folder, int32_t count)
+{
+    const struct timespec pause = {.tv_nsec = WAIT_MS * 1000000L};
+    json_t *groups = read_groups(folder);
+    for (int waits = 0; waits < WAIT_COUNT_MAX && (int32_t)json_array_size(groups) < count;
+         waits++) {
+        (void)nanosleep(&pause, NULL);
+        json_decref(groups);
+        groups = read_groups(folder);
+    }
     return groups;
 }
 

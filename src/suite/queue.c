@@ -68,12 +68,11 @@ static bool conclude(queue_t *queue, queued_t *queued, failure_t *failure)
     return is_kept;
 }
 
-/* Adds ":ID" to what a job waits for. */
-static void add_dependency(char *text, size_t size, const char *type, int64_t id)
+/* Adds "afterany:ID" to what a job waits for. */
+static void add_dependency(FILE *out, const char *type, int64_t id)
 {
-    size_t used = strlen(text);
     if (id != 0)
-        (void)snprintf(text + used, size - used, "%s%s:%" PRId64, used == 0 ? "" : ",", type, id);
+        (void)fprintf(out, "%s%s:%" PRId64, ftell(out) == 0 ? "" : ",", type, id);
 }
 
 /* The first or the last job of a test that Slurm took, or 0. */
@@ -86,32 +85,40 @@ static int64_t find_id(const queue_t *queue, const entry_t *entry, bool is_last)
     return id;
 }
 
-/* What sbatch is told: the runs of a test are one behind the other, and the first of them is where
- * the scenario puts the test. */
-static void list_dependencies(const queue_t *queue, const queued_t *queued, char *out, size_t size)
+/* What sbatch is told: the runs of a test are one behind the other, and all of them where the
+ * scenario puts the test. The caller's; NULL: no memory. */
+static char *list_dependencies(const queue_t *queue, const queued_t *queued)
 {
+    char *text = NULL;
+    size_t bytes = 0;
     const entry_t *entry = queued->job->entry;
     const entry_t *entries = queue->session->scenario.entries;
-    out[0] = '\0';
-    add_dependency(out, size, "afterany", find_id(queue, entry, true));
+    FILE *out = open_memstream(&text, &bytes);
+    if (out == NULL)
+        return NULL;
+    add_dependency(out, "afterany", find_id(queue, entry, true));
     for (int32_t i = 0; i < entry->dependency_count; i++) {
         const entry_t *other = &entries[entry->dependencies[i].on];
         if (entry->dependencies[i].type == DEPENDENCY_START_POST_COMP)
-            add_dependency(out, size, "afterany", find_id(queue, other, true));
+            add_dependency(out, "afterany", find_id(queue, other, true));
         else if (entry->dependencies[i].type == DEPENDENCY_START_POST_INIT)
-            add_dependency(out, size, "after", find_id(queue, other, false));
+            add_dependency(out, "after", find_id(queue, other, false));
     }
+    return fclose(out) == 0 ? text : NULL;
 }
 
 /* A job that Slurm does not take is a run that never started; the others go on. */
 static bool submit(queue_t *queue, queued_t *queued, failure_t *failure)
 {
     char folder[PATH_MAX];
-    char dependencies[4096];
     failure_t refused = {.exit_code = EXIT_DONE};
+    char *dependencies = list_dependencies(queue, queued);
+    if (dependencies == NULL)
+        return failure_set(failure, EXIT_FAILED, "not enough memory for dependencies");
     batch_folder(queue->session, queued->job, folder);
-    list_dependencies(queue, queued, dependencies, sizeof(dependencies));
-    if (slurm_submit(folder, dependencies, &queued->end.id, &refused)) {
+    bool is_submitted = slurm_submit(folder, dependencies, &queued->end.id, &refused);
+    free(dependencies);
+    if (is_submitted) {
         tell(queue, queued, "is submitted");
         return true;
     }
@@ -132,15 +139,9 @@ static const slurm_job_t *find_row(const slurm_queue_t *rows, int64_t id)
 /* Whether a job that waits for this will wait for ever. */
 static bool is_hopeless(const char *reason)
 {
-    static const char *const hopeless[] = {"BadConstraints",
-                                           "DependencyNeverSatisfied",
-                                           "InvalidAccount",
-                                           "InvalidQOS",
-                                           "PartitionNodeLimit",
-                                           "PartitionTimeLimit",
-                                           "AccountNotAllowed",
-                                           "QOSNotAllowed",
-                                           "launch failed requeued held"};
+    static const char *const hopeless[] = {
+        "BadConstraints",     "DependencyNeverSatisfied", "InvalidAccount",    "InvalidQOS",
+        "PartitionNodeLimit", "PartitionTimeLimit",       "AccountNotAllowed", "QOSNotAllowed"};
     for (size_t i = 0; i < sizeof(hopeless) / sizeof(hopeless[0]); i++)
         if (strcmp(reason, hopeless[i]) == 0)
             return true;

@@ -35,21 +35,27 @@ static bool call(const char *const arguments[], subprocess_t *out, failure_t *fa
 
 bool slurm_submit(const char *folder, const char *dependency, int64_t *id, failure_t *failure)
 {
-    char script[4096 + 64];
-    char option[256] = "";
     subprocess_t said;
+    char *option = NULL;
+    char *script = NULL;
+    bool is_read = false;
+    if (asprintf(&option, "--dependency=%s", dependency) < 0 ||
+        asprintf(&script, "%s/cloudai_sbatch_script.sh", folder) < 0) {
+        free(option);
+        return failure_set(failure, EXIT_FAILED, "not enough memory for a command");
+    }
     const char *const plain[] = {"sbatch", "--parsable", script, NULL};
     const char *const behind[] = {"sbatch", "--parsable", option, script, NULL};
-    (void)snprintf(script, sizeof(script), "%s/cloudai_sbatch_script.sh", folder);
-    (void)snprintf(option, sizeof(option), "--dependency=%s", dependency);
-    if (!call(dependency[0] == '\0' ? plain : behind, &said, failure))
-        return false;
-    char *end = NULL;
-    *id = strtoll(said.out, &end, 10);
-    bool is_read = *id > 0 && (*end == '\n' || *end == ';' || *end == '\0');
-    if (!is_read)
-        failure_set(failure, EXIT_FAILED, "sbatch: '%.100s' is no number of a job", said.out);
-    subprocess_release(&said);
+    if (call(dependency[0] == '\0' ? plain : behind, &said, failure)) {
+        char *end = NULL;
+        *id = strtoll(said.out, &end, 10);
+        is_read = *id > 0 && (*end == '\n' || *end == ';' || *end == '\0');
+        if (!is_read)
+            failure_set(failure, EXIT_FAILED, "sbatch: '%.100s' is no number of a job", said.out);
+        subprocess_release(&said);
+    }
+    free(option);
+    free(script);
     return is_read;
 }
 

@@ -44,7 +44,8 @@ static int start(const char *const arguments[], int out, int err, pid_t *pid)
         (void)posix_spawn_file_actions_destroy(&files);
         return error;
     }
-    (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    /* In a group of its own, so that Ctrl-C at the terminal is this process's to answer. */
+    (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
     (void)posix_spawnattr_setsigmask(&attributes, &none);
     error = posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     error = error != 0 ? error : posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);

@@ -11,7 +11,8 @@ typedef struct subprocess {
     char *err;     /* and on standard error, without the newline at its end; owned */
 } subprocess_t;
 
-/* Runs a program of PATH to its end, with no standard input and no signal blocked.
+/* Runs a program of PATH to its end, with no standard input and no signal blocked; a terminal's
+ * stop signals do not reach it.
  *
  * @param arguments  its name first, NULL last
  * @param[out] out   release it with subprocess_release() when this succeeds
