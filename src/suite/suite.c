@@ -46,15 +46,18 @@ typedef struct suite {
     FILE *out;
 } suite_t;
 
-/* Whether the runs are jobs of Slurm, and which nodes that has. A dry run needs no Slurm. */
-static void find_cluster(suite_t *suite)
+/* Whether the runs are jobs of Slurm, and which nodes that has. False: nobody knows; a dry run does
+ * not need to. */
+static bool find_cluster(suite_t *suite)
 {
     suite_session_t *session = &suite->session;
     failure_t failure = {.exit_code = EXIT_DONE};
     session->is_slurm = session->system != NULL && !session->request->is_local;
-    if (session->is_slurm && !cluster_read(&suite->cluster, &failure))
-        (void)snprintf(session->cluster_missing, sizeof(session->cluster_missing), "%.500s",
-                       failure.sentence);
+    if (!session->is_slurm || cluster_read(&suite->cluster, &failure))
+        return session->is_slurm;
+    (void)snprintf(session->cluster_missing, sizeof(session->cluster_missing), "%.500s",
+                   failure.sentence);
+    return false;
 }
 
 static void read_files(suite_t *suite, mistakes_t *mistakes)
@@ -73,11 +76,11 @@ static void read_files(suite_t *suite, mistakes_t *mistakes)
                           "it is no scenario: the key 'Tests' is missing");
     if (suite->session.system != NULL)
         system_check(suite->session.system, mistakes);
-    find_cluster(suite);
+    bool has_cluster = find_cluster(suite);
     references_t references = {.sources = &suite->sources,
                                .systems = &suite->session.system,
                                .system_count = suite->session.system == NULL ? 0 : 1,
-                               .cluster = suite->cluster.count > 0 ? &suite->cluster : NULL,
+                               .cluster = has_cluster ? &suite->cluster : NULL,
                                .is_strict = request->is_strict};
     if (scenario != NULL && scenario->kind == SOURCE_SCENARIO)
         scenario_read(scenario, &references, &suite->session.scenario, mistakes);
