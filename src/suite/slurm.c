@@ -146,16 +146,31 @@ void slurm_release_queue(slurm_queue_t *queue)
     *queue = (slurm_queue_t){.rows = NULL};
 }
 
-/* Copies a word of `scontrol show job --oneliner`. The words that are asked for stand before all
- * that a person could have written, but the account and the name of the job, which have no blanks
- * (keys.c, name.c). */
-static const char *word_of(const char *text, const char *key, char *out, size_t size)
+/* Where the value of a key is in what `scontrol show job` prints: in the line that begins with
+ * `first`, for what persons wrote, names and accounts, is in lines of its own and has no newlines
+ * (keys.c, name.c). The value's bytes; 0: it is not there. */
+static int find_word(const char *text, const char *first, const char *key, const char **out)
 {
     char wanted[32];
+    (void)snprintf(wanted, sizeof(wanted), "\n   %s=", first);
+    const char *line = strstr(text, wanted);
+    if (line == NULL)
+        return 0;
+    line++;
     (void)snprintf(wanted, sizeof(wanted), " %s=", key);
-    const char *at = strstr(text, wanted);
-    at = at == NULL ? "" : at + strlen(wanted);
-    (void)snprintf(out, size, "%.*s", (int)strcspn(at, " \n"), at);
+    const char *at = strstr(line, wanted);
+    if (at == NULL || at > line + strcspn(line, "\n"))
+        return 0;
+    *out = at + strlen(wanted);
+    return (int)strcspn(*out, " \n");
+}
+
+static const char *word_of(const char *text, const char *first, const char *key, char *out,
+                           size_t size)
+{
+    const char *at = "";
+    int length = find_word(text, first, key, &at);
+    (void)snprintf(out, size, "%.*s", length, at);
     return known(out);
 }
 
@@ -185,32 +200,24 @@ static void set_exit(slurm_job_t *job, const char *text)
     job->signal = *end == ':' ? (int)strtol(end + 1, NULL, 10) : 0;
 }
 
-/* A word as long as a list of nodes is. */
-static void set_node_list(slurm_job_t *job, const char *text)
-{
-    static const char key[] = " NodeList=";
-    const char *at = strstr(text, key);
-    char *word = at == NULL ? NULL : strdup(at + strlen(key));
-    if (word != NULL) {
-        word[strcspn(word, " \n")] = '\0';
-        set_nodes(job, word);
-    }
-    free(word);
-}
-
 static void read_controller(slurm_job_t *job, const char *text)
 {
     char word[128];
-    set_state(job, word_of(text, "JobState", word, sizeof(word)));
+    const char *nodes = "";
+    set_state(job, word_of(text, "JobState", "JobState", word, sizeof(word)));
     (void)snprintf(job->reason, sizeof(job->reason), "%s",
-                   word_of(text, "Reason", word, sizeof(word)));
-    set_exit(job, word_of(text, "ExitCode", word, sizeof(word)));
-    job->elapsed_s = seconds_of(word_of(text, "RunTime", word, sizeof(word)));
-    (void)snprintf(job->end_time, sizeof(job->end_time), "%.31s",
-                   word_of(text, "EndTime", word, sizeof(word)));
+                   word_of(text, "JobState", "Reason", word, sizeof(word)));
+    set_exit(job, word_of(text, "Requeue", "ExitCode", word, sizeof(word)));
+    job->elapsed_s = seconds_of(word_of(text, "RunTime", "RunTime", word, sizeof(word)));
     (void)snprintf(job->start_time, sizeof(job->start_time), "%.31s",
-                   word_of(text, "StartTime", word, sizeof(word)));
-    set_node_list(job, text);
+                   word_of(text, "StartTime", "StartTime", word, sizeof(word)));
+    (void)snprintf(job->end_time, sizeof(job->end_time), "%.31s",
+                   word_of(text, "StartTime", "EndTime", word, sizeof(word)));
+    int length = find_word(text, "NodeList", "NodeList", &nodes);
+    char *list = strndup(nodes, (size_t)length);
+    if (list != NULL)
+        set_nodes(job, list);
+    free(list);
 }
 
 /* What sacct is asked for; the name, in which anything can stand, last. */
@@ -243,7 +250,7 @@ bool slurm_read_job(int64_t id, slurm_job_t *out, failure_t *failure)
 {
     char number[32];
     subprocess_t said;
-    const char *const ask[] = {"scontrol", "show", "job", number, "--oneliner", NULL};
+    const char *const ask[] = {"scontrol", "show", "job", number, NULL};
     const char *const look_up[] = {"sacct",  "--noheader", "--parsable2",     "--allocations",
                                    "--jobs", number,       accounting_format, NULL};
     *out = (slurm_job_t){.exit_code = 0};

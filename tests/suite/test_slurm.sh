@@ -208,7 +208,7 @@ grep -q '2 jobs are not over. Cancel them?' asked.log || fail "nobody asked: $(c
 $head scancel -n running,waiting,stranger
 
 echo "texts that a shell would run arrive as they are"
-nasty='a b "$(touch pwned)" `touch pwned` %j \ #'
+nasty='a b "$(touch pwned)" `touch pwned` %j \ JobState=FAILED NodeList=n9 #'
 mkdir "out $nasty"
 cat >prolog <<END
 #!/bin/sh
