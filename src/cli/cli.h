@@ -10,11 +10,12 @@ int cmd_info(int argc, char **argv);
 int cmd_report(int argc, char **argv);
 int cmd_tune(int argc, char **argv);
 
-/* moxie suite, and its verify, run and exec. */
+/* moxie suite, and its verify, run, exec and node. */
 int cmd_suite(int argc, char **argv);
 int cmd_suite_verify(int argc, char **argv);
 int cmd_suite_run(int argc, char **argv);
 int cmd_suite_exec(int argc, char **argv);
+int cmd_suite_node(int argc, char **argv);
 
 /* moxie tune list | show | export | import | forget. */
 int cmd_tuning(int argc, char **argv);

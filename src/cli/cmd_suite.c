@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* moxie suite: hands over to verify, run or exec. */
+/* moxie suite: hands over to verify, run, exec or node. */
 #include "bench/suggest.h"
 #include "cli/cli.h"
 
@@ -12,8 +12,10 @@ typedef struct verb {
     int (*run)(int argc, char **argv);
 } verb_t;
 
-static const verb_t verbs[] = {
-    {"verify", cmd_suite_verify}, {"run", cmd_suite_run}, {"exec", cmd_suite_exec}};
+static const verb_t verbs[] = {{"verify", cmd_suite_verify},
+                               {"run", cmd_suite_run},
+                               {"exec", cmd_suite_exec},
+                               {"node", cmd_suite_node}};
 
 enum { VERB_COUNT = sizeof(verbs) / sizeof(verbs[0]) };
 
@@ -25,7 +27,7 @@ static void refuse_verb(const struct argp_state *state, const char *name)
     if (suggestion.nearest != NULL)
         argp_error(state, "there is no '%s', is it '%s'?", name, suggestion.nearest);
     else
-        argp_error(state, "there is no '%s', only verify, run and exec", name);
+        argp_error(state, "there is no '%s', only verify, run, exec and node", name);
 }
 
 static error_t take(int key, char *argument, struct argp_state *state)
@@ -47,11 +49,13 @@ int cmd_suite(int argc, char **argv)
     static char name[48];
     static const struct argp argp = {
         .parser = take,
-        .args_doc = "verify PATH...\nrun --test-scenario FILE\nexec CONFIG [BACKEND]",
+        .args_doc = "verify PATH...\nrun --test-scenario FILE\nexec CONFIG [BACKEND]\n"
+                    "node DIR",
         .doc = "Runs benchmark suites written for CloudAI: tests, scenarios and systems in TOML.\v"
                "  verify   find every mistake in files and folders\n"
-               "  run      run a scenario on this machine\n"
-               "  exec     be the benchmark that CloudAI's script starts\n\n"
+               "  run      run a scenario on this machine or under Slurm\n"
+               "  exec     be the benchmark that CloudAI's script starts\n"
+               "  node     describe a node of a Slurm job\n\n"
                "`moxie suite verify --help' and so on tell the options.",
     };
     for (int i = 0; argc > 1 && i < VERB_COUNT; i++) {

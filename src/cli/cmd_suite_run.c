@@ -23,6 +23,7 @@ enum {
     KEY_BASELINE,
     KEY_FAIL_BELOW,
     KEY_DRY_RUN,
+    KEY_LOCAL,
     KEY_STRICT,
     KEY_JSON
 };
@@ -45,6 +46,7 @@ static void take_backend(suite_request_t *request, const char *word, struct argp
     if (!option_set_text(&options, OPTION_BACKEND, origin, word, &failure))
         argp_error(state, "%s", failure.sentence);
     request->backend = options.backend;
+    request->backend_word = word;
     options_release(&options);
 }
 
@@ -101,6 +103,9 @@ static error_t take(int key, char *argument, struct argp_state *state)
     case KEY_DRY_RUN:
         request->is_dry = true;
         return 0;
+    case KEY_LOCAL:
+        request->is_local = true;
+        return 0;
     case KEY_STRICT:
         request->is_strict = true;
         return 0;
@@ -123,7 +128,10 @@ static const struct argp_option flags[] = {
     {"tests-dir", KEY_TESTS_DIR, "DIR", 0,
      "Folder of the tests that it names (default: the scenario's)", 0},
     {"system-config", KEY_SYSTEM, "FILE", 0,
-     "A system: gpus_per_node, groups of nodes, output_path, environment", 0},
+     "A Slurm cluster: partitions, groups of nodes, output_path, environment; the tests become its "
+     "jobs",
+     0},
+    {"local", KEY_LOCAL, NULL, 0, "Run on this machine all the same, with simulated nodes", 0},
     {"output-dir", KEY_OUTPUT_DIR, "DIR", 0,
      "Where the folder of results is made (default: output_path of the system, else results)", 0},
     {"backend", KEY_BACKEND, "auto|shm|cuda", 0, "How the ranks reach each other (default: auto)",
@@ -162,10 +170,13 @@ int cmd_suite_run(int argc, char **argv)
     static const struct argp argp = {
         .options = flags,
         .parser = take,
-        .doc = "Runs a scenario on this machine, one test after the other, verified like moxie "
-               "bench, and writes results, records and matrices into a folder of its own.\v"
-               "Nodes are simulated: the ranks of a node are gpus_per_node of the system, else the "
-               "GPUs here, else 4. A test that fails does not keep the others from running. "
+        .doc = "Runs a scenario, verified like moxie bench, and writes results, records and "
+               "matrices into a folder of its own: on this machine, one test after the other, or, "
+               "with a system, as jobs of Slurm.\v"
+               "On this machine nodes are simulated: the ranks of a node are gpus_per_node of the "
+               "system, else the GPUs here, else 4. Under Slurm all jobs are submitted at once and "
+               "followed until none is left; Ctrl-C offers to cancel them, and without a terminal "
+               "they are cancelled. A test that fails does not keep the others from running. "
                "docs/suite.md has the files and the formulas.\n\n"
                "Exit codes: 0 all passed; 1 a test failed, or is slower than --fail-below allows; "
                "2 bad usage or input; 77 not available here."};

@@ -73,28 +73,39 @@ static void append_key(json_t *keys, const char *prefix, const char *name, json_
                         value, "from", text_json(where), "effect", effect));
 }
 
+/* What became of a setting, in a phrase. */
+static void name_effect(const suite_session_t *session, const job_t *job, setting_id_t id,
+                        char *out, size_t size)
+{
+    const setting_row_t *row = setting_row(id);
+    const char *option = row->has_option ? option_row(row->option)->name : "";
+    bool is_about_sms = row->has_option && row->option == OPTION_SMS;
+    bool is_given = job->entry->test.settings[id].node != NULL;
+    if (is_about_sms && !is_given && (session->is_slurm || session->is_cuda))
+        (void)snprintf(out, size, "none: no file gives it, and Moxie's own setting holds");
+    else if (session->is_slurm && row->slurm_effect != NULL)
+        (void)snprintf(out, size, "%s", row->slurm_effect);
+    else if (is_option_here(session, job, id) || (session->is_slurm && row->has_option))
+        (void)snprintf(out, size, "--%s", option);
+    else if (row->has_option)
+        (void)snprintf(out, size, "none: ranks on the CPU have no multiprocessors");
+    else if (id == SETTING_USE_KINETO_PROFILER && session->is_cuda)
+        (void)snprintf(out, size, "none: on cuda nobody knows when the phases of a call pass");
+    else
+        (void)snprintf(out, size, "%s", row->effect);
+}
+
 void command_append_setting(json_t *keys, const suite_session_t *session, const job_t *job,
                             setting_id_t id)
 {
-    const setting_row_t *row = setting_row(id);
     const setting_t *setting = &job->entry->test.settings[id];
     setting_value_t value = job_value(job, id);
     char effect[128];
     if (!setting_is_of(id, job->entry->test.dialect))
         return;
-    if (is_option_here(session, job, id))
-        (void)snprintf(effect, sizeof(effect), "--%s", option_row(row->option)->name);
-    else if (row->has_option)
-        (void)snprintf(effect, sizeof(effect), "%s",
-                       session->is_cuda ? "none: no file gives it, and Moxie's own setting holds"
-                                        : "none: ranks on the CPU have no multiprocessors");
-    else if (id == SETTING_USE_KINETO_PROFILER && session->is_cuda)
-        (void)snprintf(effect, sizeof(effect),
-                       "none: on cuda nobody knows when the phases of a call pass");
-    else
-        (void)snprintf(effect, sizeof(effect), "%s", row->effect);
-    append_key(keys, "cmd_args", row->name, value_json(id, &value), setting->source, setting->node,
-               effect);
+    name_effect(session, job, id, effect, sizeof(effect));
+    append_key(keys, "cmd_args", setting_row(id)->name, value_json(id, &value), setting->source,
+               setting->node, effect);
 }
 
 json_t *command_parameters(const job_t *job)
@@ -142,14 +153,16 @@ static json_t *node_json(const toml_node_t *node)
 }
 
 /* Keys of a table, but those that have rows of their own. */
-static void append_table(json_t *keys, const char *prefix, const key_table_t *rows,
-                         const layer_t *layer)
+static void append_table(json_t *keys, const suite_session_t *session, const char *prefix,
+                         const key_table_t *rows, const layer_t *layer)
 {
     for (int32_t i = 0; i < layer->table->child_count; i++) {
         const toml_node_t *node = &layer->table->children[i];
         const key_row_t *row = keys_find(rows, node->key);
         if (row != NULL && strcmp(row->name, "cmd_args") != 0 && strcmp(row->name, "Tests") != 0)
-            append_key(keys, prefix, node->key, node_json(node), layer->source, node, row->effect);
+            append_key(keys, prefix, node->key, node_json(node), layer->source, node,
+                       session->is_slurm && row->slurm_effect != NULL ? row->slurm_effect
+                                                                      : row->effect);
     }
 }
 
@@ -160,11 +173,11 @@ json_t *command_keys(const suite_session_t *session, const job_t *job)
     for (int i = 0; i < SETTING_COUNT; i++)
         command_append_setting(keys, session, job, (setting_id_t)i);
     if (test->layer_count > 1)
-        append_table(keys, "", &keys_of_test, &test->layers[0]);
-    append_table(keys, "Tests", &keys_of_entry, &job->entry->layer);
+        append_table(keys, session, "", &keys_of_test, &test->layers[0]);
+    append_table(keys, session, "Tests", &keys_of_entry, &job->entry->layer);
     if (session->system != NULL) {
         layer_t system = source_layer(session->system);
-        append_table(keys, "system", &keys_of_system, &system);
+        append_table(keys, session, "system", &keys_of_system, &system);
     }
     return keys;
 }

@@ -133,8 +133,23 @@ static bool take_nodes(node_list_t *from, int32_t count, node_list_t *to, char w
     return true;
 }
 
+/* Remembers the partition of a group; a job has one. */
+static bool take_partition(entry_t *entry, const char *partition, char why[NODES_WHY_BYTES])
+{
+    if (entry->partition == NULL)
+        entry->partition = strdup(partition);
+    if (entry->partition == NULL)
+        (void)snprintf(why, NODES_WHY_BYTES, "not enough memory");
+    else if (strcmp(entry->partition, partition) != 0)
+        (void)snprintf(why, NODES_WHY_BYTES, "a job has one partition, not '%.80s' and '%.80s'",
+                       entry->partition, partition);
+    else
+        return true;
+    return false;
+}
+
 static void add_nodes(const references_t *references, entry_t *entry, const toml_node_t *node,
-                      const char *text, const node_list_t *excluded, mistakes_t *mistakes)
+                      const char *text, mistakes_t *mistakes)
 {
     char why[NODES_WHY_BYTES];
     node_want_t want;
@@ -143,9 +158,11 @@ static void add_nodes(const references_t *references, entry_t *entry, const toml
     if (!nodes_is_group(text)) {
         is_done = nodes_add_hosts(&entry->nodes, text, why);
     } else {
-        is_done = nodes_read_group(text, &want, why);
+        is_done = nodes_read_group(text, &want, why) && take_partition(entry, want.partition, why);
         if (is_done && find_group(references, entry, node, &want, &group, mistakes)) {
-            nodes_remove(&group, excluded);
+            if (references->cluster != NULL)
+                cluster_sort(references->cluster, &want, &group);
+            nodes_remove(&group, &entry->excluded);
             nodes_remove(&group, &entry->nodes);
             is_done = take_nodes(&group, want.count, &entry->nodes, why);
         }
@@ -158,12 +175,11 @@ static void add_nodes(const references_t *references, entry_t *entry, const toml
 static void read_nodes(const references_t *references, entry_t *entry, mistakes_t *mistakes)
 {
     char why[NODES_WHY_BYTES];
-    node_list_t excluded = {0};
     const toml_node_t *nodes = toml_find(entry->layer.table, "nodes");
     const toml_node_t *exclude = toml_find(entry->layer.table, "exclude_nodes");
     for (int32_t i = 0; i < value_text_count(exclude); i++)
         if (value_text(exclude, i) != NULL &&
-            !nodes_add_hosts(&excluded, value_text(exclude, i), why))
+            !nodes_add_hosts(&entry->excluded, value_text(exclude, i), why))
             mistakes_add(mistakes, SEVERITY_ERROR, entry->layer.source, exclude, prefix, "%s", why);
     entry->has_nodes = value_text_count(nodes) > 0;
     if (nodes != NULL && nodes->kind == TOML_KIND_STRING && references->is_strict)
@@ -172,12 +188,12 @@ static void read_nodes(const references_t *references, entry_t *entry, mistakes_
     size_t found_count = mistakes->found_count;
     for (int32_t i = 0; i < value_text_count(nodes); i++)
         if (value_text(nodes, i) != NULL)
-            add_nodes(references, entry, nodes, value_text(nodes, i), &excluded, mistakes);
-    nodes_remove(&entry->nodes, &excluded);
+            add_nodes(references, entry, nodes, value_text(nodes, i), mistakes);
+    nodes_remove(&entry->nodes, &entry->excluded);
     if (entry->has_nodes && entry->nodes.count == 0 && mistakes->found_count == found_count)
         mistakes_add(mistakes, SEVERITY_ERROR, entry->layer.source, nodes, prefix,
-                     "exclude_nodes leaves none of them");
-    nodes_release(&excluded);
+                     entry->excluded.count > 0 ? "exclude_nodes leaves none of them"
+                                               : "none of them is idle");
 }
 
 static void read_numbers(entry_t *entry, mistakes_t *mistakes)
@@ -232,6 +248,8 @@ void entry_release(entry_t *entry)
 {
     test_release(&entry->test);
     nodes_release(&entry->nodes);
+    nodes_release(&entry->excluded);
+    free(entry->partition);
     free(entry->dependencies);
     *entry = (entry_t){.id = NULL};
 }

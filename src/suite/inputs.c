@@ -18,7 +18,9 @@ void inputs_each_variable(const suite_session_t *session, const job_t *job,
         take(ctx, session->global_variables.list[i].node->key,
              variable_value(&session->global_variables.list[i], 0));
     (void)snprintf(number, sizeof(number), "%" PRId64, job_value(job, SETTING_NUM_SMS).number);
-    take(ctx, "NUM_SMS", number);
+    /* Whoever reads it under Slurm cannot tell a default from what somebody wants. */
+    if (!session->is_slurm || job->entry->test.settings[SETTING_NUM_SMS].node != NULL)
+        take(ctx, "NUM_SMS", number);
     (void)snprintf(number, sizeof(number), "%" PRId64, job_value(job, SETTING_NUM_QPS).number);
     take(ctx, "NUM_QPS_PER_RANK", number);
     for (int32_t i = 0; i < own->count; i++)
@@ -70,14 +72,14 @@ static void write_variable(void *ctx, const char *name, const char *value)
 static void write_ranks(FILE *out, const suite_session_t *session, const job_t *job,
                         bool is_hostfile)
 {
-    for (int32_t rank = 0; rank < session->ranks_per_node * job->node_count; rank++) {
+    for (int32_t rank = 0; rank < session->tasks_per_node * job->node_count; rank++) {
         char name[300];
-        inputs_node_name(job, rank / session->ranks_per_node, name, sizeof(name));
+        inputs_node_name(job, rank / session->tasks_per_node, name, sizeof(name));
         if (is_hostfile)
             (void)fprintf(out, "%s\n", name);
         else
             (void)fprintf(out, "rank %d node %s local_rank %d host %s\n", rank, name,
-                          rank % session->ranks_per_node, session->host);
+                          rank % session->tasks_per_node, session->host);
     }
 }
 
@@ -96,7 +98,8 @@ typedef enum input {
     INPUT_CONFIG,
     INPUT_VARIABLES,
     INPUT_HOSTS,
-    INPUT_MAPPING,
+    INPUT_COUNT_OF_SLURM,
+    INPUT_MAPPING = INPUT_COUNT_OF_SLURM,
     INPUT_SCRIPT,
     INPUT_COUNT
 } input_t;
@@ -133,7 +136,7 @@ static bool write_input(const suite_session_t *session, const job_t *job, const 
 bool inputs_write(const suite_session_t *session, const job_t *job, const char *folder,
                   const char *command, failure_t *failure)
 {
-    for (int i = 0; i < INPUT_COUNT; i++)
+    for (int i = 0; i < (session->is_slurm ? INPUT_COUNT_OF_SLURM : INPUT_COUNT); i++)
         if ((i != INPUT_HOSTS || job->entry->has_nodes) &&
             !write_input(session, job, folder, command, (input_t)i, failure))
             return false;

@@ -5,8 +5,8 @@
 
 #include "suite/command.h"
 
-/* Writes config.yaml, env_vars.sh, hostfile.txt (when the scenario names nodes),
- * mapping-stdout.txt and cloudai_sbatch_script.sh, which repeats the run. */
+/* Writes config.yaml, env_vars.sh, hostfile.txt (when the scenario names nodes), and for a run on
+ * this machine mapping-stdout.txt and cloudai_sbatch_script.sh, which repeats `command`. */
 bool inputs_write(const suite_session_t *session, const job_t *job, const char *folder,
                   const char *command, failure_t *failure);
 

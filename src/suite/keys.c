@@ -3,6 +3,7 @@
 #include "suite/keys.h"
 
 #include "bench/suggest.h"
+#include "suite/words.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -40,7 +41,8 @@
          .effect = "none: they are for a program that is not started here"},                       \
         {.name = "extra_container_mounts",                                                         \
          .takes = KEY_TEXTS,                                                                       \
-         .effect = "none: no container is started here"},                                          \
+         .effect = "none: no container is started here",                                           \
+         .slurm_effect = "--container-mounts of srun, when the system asks for containers"},       \
         {.name = "git_repos",                                                                      \
          .takes = KEY_TABLES,                                                                      \
          .effect = "none: nothing is fetched, Moxie itself is the benchmark"},                     \
@@ -63,13 +65,16 @@ static const key_row_t entry_rows[] = {
      .takes = KEY_NUMBER | KEY_NUMBERS,
      .value_min = 1,
      .value_max = 4096,
-     .effect = "ranks: so many times the ranks of a node; a list is a sweep"},
+     .effect = "ranks: so many times the ranks of a node; a list is a sweep",
+     .slurm_effect = "--nodes of sbatch; a list is a sweep"},
     {.name = "nodes",
      .takes = KEY_TEXT | KEY_TEXTS,
-     .effect = "number and names of the simulated nodes; wins over num_nodes"},
+     .effect = "number and names of the simulated nodes; wins over num_nodes",
+     .slurm_effect = "--partition, --nodes and --nodelist of sbatch; wins over num_nodes"},
     {.name = "exclude_nodes",
      .takes = KEY_TEXT | KEY_TEXTS,
-     .effect = "these are not taken from nodes"},
+     .effect = "these are not taken from nodes",
+     .slurm_effect = "these are not taken from nodes; without nodes --exclude of sbatch"},
     {.name = "weight",
      .takes = KEY_FRACTION,
      .value_max = INT32_MAX,
@@ -79,13 +84,19 @@ static const key_row_t entry_rows[] = {
      .value_min = 1,
      .value_max = 10000,
      .effect = "the test is run so many times, a folder each"},
-    {.name = "time_limit", .takes = KEY_TEXT, .effect = "a run that takes longer is ended"},
+    {.name = "time_limit",
+     .takes = KEY_TEXT,
+     .effect = "a run that takes longer is ended",
+     .slurm_effect = "--time of sbatch, which Slurm rounds up to a minute"},
     {.name = "dependencies",
      .takes = KEY_TABLES,
-     .effect = "order of the tests; end_post_comp has no effect: one test runs at a time"},
+     .effect = "order of the tests; end_post_comp has no effect: one test runs at a time",
+     .slurm_effect = "--dependency of sbatch; end_post_comp cancels the job"},
     {.name = "extra_srun_args",
      .takes = KEY_TEXT | KEY_TEXTS,
-     .effect = "none: srun is not called on this machine"},
+     .has_words = true,
+     .effect = "none: srun is not called on this machine",
+     .slurm_effect = "options of srun, behind those of the system"},
     TEST_KEYS(false),
 };
 
@@ -99,7 +110,11 @@ static const key_row_t dependency_rows[] = {
 
 static const key_row_t system_rows[] = {
     {.name = "name", .takes = KEY_TEXT, .is_needed = true, .effect = "kept in the record"},
-    {.name = "scheduler", .takes = KEY_TEXT, .is_needed = true, .effect = NO_SLURM},
+    {.name = "scheduler",
+     .takes = KEY_TEXT,
+     .is_needed = true,
+     .effect = NO_SLURM,
+     .slurm_effect = "every run is a job of Slurm"},
     {.name = "install_path",
      .takes = KEY_TEXT,
      .is_needed = true,
@@ -108,7 +123,12 @@ static const key_row_t system_rows[] = {
      .takes = KEY_TEXT,
      .is_needed = true,
      .effect = "where results go, unless --output-dir says"},
-    {.name = "default_partition", .takes = KEY_TEXT, .is_needed = true, .effect = NO_SLURM},
+    {.name = "default_partition",
+     .takes = KEY_TEXT,
+     .is_needed = true,
+     .is_line = true,
+     .effect = NO_SLURM,
+     .slurm_effect = "--partition of sbatch, unless nodes names one"},
     {.name = "partitions",
      .takes = KEY_TABLES,
      .is_needed = true,
@@ -118,28 +138,58 @@ static const key_row_t system_rows[] = {
      .takes = KEY_NUMBER,
      .value_min = 1,
      .value_max = 86400,
-     .effect = "none: ranks of this machine are watched without a pause"},
-    {.name = "account", .takes = KEY_TEXT, .effect = NO_SLURM},
-    {.name = "distribution", .takes = KEY_TEXT, .effect = NO_SLURM},
-    {.name = "mpi", .takes = KEY_TEXT, .effect = NO_SLURM},
+     .effect = "none: ranks of this machine are watched without a pause",
+     .slurm_effect = "Slurm is asked at least so often, and more often in the beginning"},
+    {.name = "account",
+     .takes = KEY_TEXT,
+     .is_line = true,
+     .effect = NO_SLURM,
+     .slurm_effect = "--account of sbatch"},
+    {.name = "distribution",
+     .takes = KEY_TEXT,
+     .is_line = true,
+     .effect = NO_SLURM,
+     .slurm_effect = "--distribution of sbatch"},
+    {.name = "mpi",
+     .takes = KEY_TEXT,
+     .is_line = true,
+     .effect = NO_SLURM,
+     .slurm_effect = "--mpi of srun"},
     {.name = "gpus_per_node",
      .takes = KEY_NUMBER,
      .value_min = 1,
      .value_max = 512,
-     .effect = "ranks of a node"},
+     .effect = "ranks of a node",
+     .slurm_effect = "ranks of a node; --gpus-per-node of sbatch where the cluster has GPUs"},
     {.name = "ntasks_per_node",
      .takes = KEY_NUMBER,
      .value_min = 1,
      .value_max = 512,
-     .effect = "none: Moxie starts the ranks itself"},
-    {.name = "cache_docker_images_locally", .takes = KEY_SWITCH, .effect = NO_IMAGE},
-    {.name = "extra_srun_args", .takes = KEY_TEXT, .effect = NO_SLURM},
-    {.name = "extra_sbatch_args", .takes = KEY_TEXTS, .effect = NO_SLURM},
-    {.name = "container_mount_home", .takes = KEY_SWITCH, .effect = NO_IMAGE},
+     .effect = "none: Moxie starts the ranks itself",
+     .slurm_effect = "--ntasks-per-node of sbatch and srun"},
+    {.name = "cache_docker_images_locally",
+     .takes = KEY_SWITCH,
+     .effect = NO_IMAGE,
+     .slurm_effect = "true asks for containers; images are not copied"},
+    {.name = "extra_srun_args",
+     .takes = KEY_TEXT,
+     .has_words = true,
+     .effect = NO_SLURM,
+     .slurm_effect = "options of srun"},
+    {.name = "extra_sbatch_args",
+     .takes = KEY_TEXTS,
+     .is_line = true,
+     .has_words = true,
+     .effect = NO_SLURM,
+     .slurm_effect = "options of sbatch, behind all others"},
+    {.name = "container_mount_home",
+     .takes = KEY_SWITCH,
+     .effect = NO_IMAGE,
+     .slurm_effect = "true asks for containers, with --container-mount-home of srun"},
 };
 
 static const key_row_t partition_rows[] = {
-    {.name = "name", .takes = KEY_TEXT, .is_needed = true},
+    {.name = "name", .takes = KEY_TEXT, .is_needed = true, .is_line = true},
     {.name = "groups", .takes = KEY_TABLES},
 };
 
@@ -301,6 +351,25 @@ static void check_range(const key_row_t *row, const layer_t *layer, const toml_n
                      row->value_max);
 }
 
+/* What becomes a part of a script. */
+static void check_texts(const key_row_t *row, const layer_t *layer, const toml_node_t *node,
+                        const char *prefix, mistakes_t *mistakes)
+{
+    for (int32_t i = 0; i < value_text_count(node); i++) {
+        const char *why = NULL;
+        const char *text = value_text(node, i);
+        words_t words = {0};
+        for (const char *c = text == NULL ? "" : text; row->is_line && *c != '\0'; c++)
+            if (iscntrl((unsigned char)*c))
+                why = "it must be one line, without control characters";
+        if (row->has_words && text != NULL && why == NULL)
+            (void)words_add(&words, text, &why);
+        if (why != NULL)
+            mistakes_add(mistakes, SEVERITY_ERROR, layer->source, node, prefix, "%s", why);
+        words_release(&words);
+    }
+}
+
 static void check_value(const key_row_t *row, const layer_t *layer, const toml_node_t *node,
                         const char *prefix, mistakes_t *mistakes)
 {
@@ -317,6 +386,8 @@ static void check_value(const key_row_t *row, const layer_t *layer, const toml_n
     } else if ((row->takes & (KEY_NUMBER | KEY_FRACTION)) != 0) {
         check_range(row, layer, node, node, prefix, mistakes);
     }
+    if (row->is_line || row->has_words)
+        check_texts(row, layer, node, prefix, mistakes);
 }
 
 void keys_check(const key_table_t *keys, const layer_t *layer, const char *prefix, bool with_needed,

@@ -24,7 +24,10 @@ typedef struct key_row {
     bool is_needed;
     int64_t value_min; /* numbers */
     int64_t value_max;
+    bool is_line;       /* texts: they become a line of a script, without control characters */
+    bool has_words;     /* texts: they are options of a command */
     const char *effect; /* what it does in a run on this machine */
+    const char *slurm_effect; /* and under Slurm; NULL: the same */
 } key_row_t;
 
 /* The keys of a table; `count` rows. */

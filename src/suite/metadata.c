@@ -31,33 +31,29 @@ static const char *text_at(const json_t *object, const char *key)
     return json_string_value(json_object_get(object, key));
 }
 
-static void write_system(FILE *out, const suite_session_t *session)
+static void write_system(FILE *out, const metadata_node_t *node)
 {
-    const json_t *gpu = json_array_get(json_object_get(session->request->gpus, "devices"), 0);
+    const json_t *gpu = json_array_get(json_object_get(node->gpus, "devices"), 0);
     struct utsname name;
     (void)fputs("\n[system]\n", out);
     bool is_named = uname(&name) == 0;
     write_text(out, "os_type", is_named ? name.sysname : NULL);
-    write_text(out, "os_version", text_at(session->machine, "os"));
-    write_text(out, "linux_kernel_version", text_at(session->machine, "kernel"));
+    write_text(out, "os_version", text_at(node->machine, "os"));
+    write_text(out, "linux_kernel_version", text_at(node->machine, "kernel"));
     write_text(out, "gpu_arch_type", text_at(gpu, "name"));
-    write_text(out, "cpu_model_name", text_at(session->machine, "cpu"));
+    write_text(out, "cpu_model_name", text_at(node->machine, "cpu"));
     write_text(out, "cpu_arch_type", is_named ? name.machine : NULL);
 }
 
-static void write_node(FILE *out, const suite_session_t *session, const job_t *job)
+static void write_node(FILE *out, const metadata_node_t *node)
 {
-    char ranks[32];
-    char nodes[32];
     const struct passwd *user = getpwuid(geteuid());
-    (void)snprintf(nodes, sizeof(nodes), "%d", job->node_count);
-    (void)snprintf(ranks, sizeof(ranks), "%d", job->node_count * session->ranks_per_node);
     write_text(out, "user", user == NULL ? NULL : user->pw_name);
-    write_system(out, session);
+    write_system(out, node);
     (void)fputs("\n[cuda]\n", out);
     write_text(out, "cuda_build_version", NULL);
     write_text(out, "cuda_runtime_version", NULL);
-    write_text(out, "cuda_driver_version", text_at(session->request->gpus, "driver"));
+    write_text(out, "cuda_driver_version", text_at(node->gpus, "driver"));
     (void)fputs("\n[network]\n", out);
     write_text(out, "nics", NULL);
     write_text(out, "switch_type", NULL);
@@ -68,26 +64,23 @@ static void write_node(FILE *out, const suite_session_t *session, const job_t *j
     write_text(out, "version", NULL);
     write_text(out, "commit_sha", NULL);
     (void)fputs("\n[slurm]\n", out);
-    write_text(out, "cluster_name", NULL);
-    write_text(out, "node_list", session->host);
-    write_text(out, "num_nodes", nodes);
-    write_text(out, "ntasks_per_node", NULL);
-    write_text(out, "ntasks", ranks);
-    write_text(out, "job_id", NULL);
+    write_text(out, "cluster_name", node->cluster_name);
+    write_text(out, "node_list", node->node_list);
+    write_text(out, "num_nodes", node->num_nodes);
+    write_text(out, "ntasks_per_node", node->ntasks_per_node);
+    write_text(out, "ntasks", node->ntasks);
+    write_text(out, "job_id", node->job_id);
 }
 
-bool metadata_write_node(const suite_session_t *session, const job_t *job, const char *folder,
-                         failure_t *failure)
+bool metadata_write_node(const metadata_node_t *node, const char *folder, failure_t *failure)
 {
-    char path[PATH_MAX + 128];
     char name[HOST_NAME_MAX + 32];
-    (void)snprintf(path, sizeof(path), "%s/metadata", folder);
-    (void)snprintf(name, sizeof(name), "node-%s.toml", session->host);
-    FILE *out = tree_make(path, failure) ? tree_open(path, name, failure) : NULL;
+    (void)snprintf(name, sizeof(name), "node-%s.toml", node->host);
+    FILE *out = tree_make(folder, failure) ? tree_open(folder, name, failure) : NULL;
     if (out == NULL)
         return false;
-    write_node(out, session, job);
-    return tree_close(out, path, name, failure);
+    write_node(out, node);
+    return tree_close(out, folder, name, failure);
 }
 
 static void write_list(FILE *out, const toml_node_t *list)
@@ -149,7 +142,7 @@ static void write_nodes(FILE *out, const job_t *job)
 }
 
 bool metadata_write_test(const job_t *job, const char *folder, const char *command,
-                         failure_t *failure)
+                         const char *full_command, failure_t *failure)
 {
     static const char name[] = "test-run.toml";
     FILE *out = tree_open(folder, name, failure);
@@ -163,36 +156,59 @@ bool metadata_write_test(const job_t *job, const char *folder, const char *comma
     write_number(out, "current_iteration", job->iteration);
     write_number(out, "step", job->step);
     write_text(out, "test_cmd", command);
-    write_text(out, "full_cmd", "sh cloudai_sbatch_script.sh");
+    write_text(out, "full_cmd", full_command);
     write_definition(out, job);
     return tree_close(out, folder, name, failure);
 }
 
-static void write_time(FILE *out, const char *key, time_t when)
+void metadata_time(time_t when, char out[METADATA_TIME_BYTES])
 {
-    char text[32] = "";
     struct tm local;
+    out[0] = '\0';
     if (localtime_r(&when, &local) != NULL)
-        (void)strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &local);
-    write_text(out, key, text);
+        (void)strftime(out, METADATA_TIME_BYTES, "%Y-%m-%dT%H:%M:%S", &local);
 }
 
-bool metadata_write_job(const job_t *job, const char *folder, const char *command,
-                        const metadata_end_t *end, failure_t *failure)
+static void write_steps(FILE *out, const json_t *steps)
+{
+    size_t index;
+    json_t *step;
+    (void)fputs("job_steps = [", out);
+    json_array_foreach(steps, index, step)
+    {
+        const char *key;
+        const json_t *value;
+        (void)fputs(index == 0 ? "\n  {" : ",\n  {", out);
+        json_object_foreach(step, key, value)
+        {
+            (void)fprintf(out, "%s = ", key);
+            if (json_is_integer(value))
+                (void)fprintf(out, "%lld", (long long)json_integer_value(value));
+            else
+                quote_string(out, json_string_value(value));
+            (void)fputs(json_is_integer(value) ? "" : ", ", out); /* a number is last */
+        }
+        (void)fputc('}', out);
+    }
+    (void)fputs(json_array_size(steps) == 0 ? "]\n" : "\n]\n", out);
+}
+
+bool metadata_write_job(const job_t *job, const char *folder, const metadata_job_t *ended,
+                        failure_t *failure)
 {
     static const char name[] = "slurm-job.toml";
     FILE *out = tree_open(folder, name, failure);
     if (out == NULL)
         return false;
-    write_number(out, "job_id", getpid());
+    write_number(out, "job_id", ended->job_id);
     write_text(out, "name", job->entry->id);
-    write_text(out, "state", end->state);
-    write_time(out, "start_time", end->start);
-    write_time(out, "end_time", end->end);
-    write_number(out, "elapsed_time_sec", (int64_t)(end->end - end->start));
-    write_number(out, "exit_code", end->exit_code);
-    write_text(out, "srun_cmd", NULL);
-    write_text(out, "test_cmd", command);
-    (void)fputs("job_steps = []\n", out);
+    write_text(out, "state", ended->state);
+    write_text(out, "start_time", ended->start_time);
+    write_text(out, "end_time", ended->end_time);
+    write_number(out, "elapsed_time_sec", ended->elapsed_s);
+    write_number(out, "exit_code", ended->exit_code);
+    write_text(out, "srun_cmd", ended->srun_command);
+    write_text(out, "test_cmd", ended->test_command);
+    write_steps(out, ended->steps);
     return tree_close(out, folder, name, failure);
 }

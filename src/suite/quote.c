@@ -2,6 +2,7 @@
 /* Quotes of the shell, TOML, YAML and CSV. */
 #include "suite/quote.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 void quote_shell(FILE *out, const char *text)
@@ -15,14 +16,35 @@ void quote_shell(FILE *out, const char *text)
     (void)fputc('"', out);
 }
 
-void quote_word(FILE *out, const char *text)
+/* Whether a word means only itself wherever it stands. */
+static bool is_plain(const char *text)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
                                 "-_./:,=+@%";
-    if (text[0] != '\0' && text[strspn(text, plain)] == '\0')
+    return text[0] != '\0' && text[strspn(text, plain)] == '\0';
+}
+
+void quote_word(FILE *out, const char *text)
+{
+    if (is_plain(text))
         (void)fputs(text, out);
     else
         quote_shell(out, text);
+}
+
+void quote_directive(FILE *out, const char *text)
+{
+    if (is_plain(text)) {
+        (void)fputs(text, out);
+        return;
+    }
+    (void)fputc('"', out);
+    for (; *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\')
+            (void)fputc('\\', out);
+        (void)fputc(*text, out);
+    }
+    (void)fputc('"', out);
 }
 
 void quote_string(FILE *out, const char *text)

@@ -12,6 +12,10 @@ void quote_shell(FILE *out, const char *text);
 /* The same, without quotes where the text needs none: a word of a command. */
 void quote_word(FILE *out, const char *text);
 
+/* A word of a line "#SBATCH", in which sbatch keeps everything that stands in quotes. It must have
+ * no control characters. */
+void quote_directive(FILE *out, const char *text);
+
 /* "…" of TOML's basic strings, which YAML reads as well. */
 void quote_string(FILE *out, const char *text);
 

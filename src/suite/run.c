@@ -14,10 +14,12 @@
 #include "suite/matrices.h"
 #include "suite/metadata.h"
 #include "suite/results.h"
+#include "suite/run_record.h"
 #include "suite/tree.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A job under way. */
 typedef struct run {
@@ -67,62 +69,12 @@ static const char *state_of(const run_t *run)
     return strcmp(status, "cancelled") == 0 ? "CANCELLED" : "FAILED";
 }
 
-static json_t *nodes_json(const suite_session_t *session, const job_t *job)
-{
-    json_t *names = json_array();
-    for (int32_t node = 0; node < job->node_count; node++) {
-        char name[300];
-        inputs_node_name(job, node, name, sizeof(name));
-        json_array_append_new(names, json_string(name));
-    }
-    return json_pack("{s:i,s:o,s:b,s:i,s:s}", "count", job->node_count, "names", names, "simulated",
-                     job->entry->has_nodes || job->node_count > 1, "ranks_per_node",
-                     session->ranks_per_node, "ranks_from", session->ranks_from);
-}
-
-static json_t *dependencies_json(const suite_session_t *session, const entry_t *entry)
-{
-    json_t *list = json_array();
-    for (int32_t i = 0; i < entry->dependency_count; i++)
-        json_array_append_new(
-            list, json_pack("{s:s,s:s}", "type", dependency_name(entry->dependencies[i].type), "id",
-                            session->scenario.entries[entry->dependencies[i].on].id));
-    return list;
-}
-
-/* What is known of a job before it runs. */
-static json_t *describe(const suite_session_t *session, const job_t *job, const char *status,
-                        const char *reason)
-{
-    const entry_t *entry = job->entry;
-    json_t *record =
-        json_pack("{s:s,s:s,s:i,s:i,s:s,s:s,s:o,s:s,s:s,s:f,s:I}", "schema", "moxie.suite.run/1",
-                  "id", entry->id, "iteration", job->iteration, "step", job->step, "folder",
-                  job->folder, "status", status, "reason", text_json(reason), "name",
-                  entry->test.name, "test_template_name", dialect_name(entry->test.dialect),
-                  "weight", entry->weight, "time_limit_s", (json_int_t)entry->time_limit_s);
-    json_object_set_new(record, "description", json_string(entry->test.description));
-    json_object_set_new(record, "ranks",
-                        json_integer((json_int_t)session->ranks_per_node * job->node_count));
-    json_object_set_new(record, "nodes", nodes_json(session, job));
-    json_object_set_new(record, "dependencies", dependencies_json(session, entry));
-    json_object_set_new(record, "parameters", command_parameters(job));
-    json_object_set_new(record, "environment", environment_json(session, job));
-    json_object_set_new(record, "keys", command_keys(session, job));
-    return record;
-}
-
-json_t *run_record_of_none(const suite_session_t *session, const job_t *job)
-{
-    return describe(session, job, "not_run", "the suite was stopped before it");
-}
-
 static json_t *make_record(const run_t *run)
 {
     char start[STAMP_BYTES];
     const char *reason =
         run->failure.sentence[0] != '\0' ? run->failure.sentence : run->result.mismatch;
-    json_t *record = describe(run->session, run->job, status_of(run), reason);
+    json_t *record = run_record_begin(run->session, run->job, status_of(run), reason);
     tree_stamp(run->start, start);
     json_object_set_new(record, "command", text_json(run->command));
     json_object_set_new(record, "started", text_json(start));
@@ -166,6 +118,25 @@ static void execute(run_t *run)
     }
 }
 
+static bool write_node(const run_t *run, failure_t *failure)
+{
+    char path[PATH_MAX + 32];
+    char node_count[16];
+    char rank_count[16];
+    const suite_session_t *session = run->session;
+    metadata_node_t node = {.host = session->host,
+                            .machine = session->machine,
+                            .gpus = session->request->gpus,
+                            .node_list = session->host,
+                            .num_nodes = node_count,
+                            .ntasks = rank_count};
+    (void)snprintf(node_count, sizeof(node_count), "%d", run->job->node_count);
+    (void)snprintf(rank_count, sizeof(rank_count), "%d",
+                   run->job->node_count * session->ranks_per_node);
+    (void)snprintf(path, sizeof(path), "%s/metadata", run->folder);
+    return metadata_write_node(&node, path, failure);
+}
+
 static bool prepare(run_t *run, failure_t *failure)
 {
     const suite_session_t *session = run->session;
@@ -179,8 +150,9 @@ static bool prepare(run_t *run, failure_t *failure)
         return failure_set(failure, EXIT_FAILED, "not enough memory for the command");
     return tree_make(run->folder, failure) &&
            inputs_write(session, run->job, run->folder, run->command, failure) &&
-           metadata_write_node(session, run->job, run->folder, failure) &&
-           metadata_write_test(run->job, run->folder, run->command, failure);
+           write_node(run, failure) &&
+           metadata_write_test(run->job, run->folder, run->command, "sh cloudai_sbatch_script.sh",
+                               failure);
 }
 
 /* benchmark_<ranks>_ranks_<time>_<mode>/ */
@@ -226,15 +198,21 @@ static bool write_stderr(const run_t *run, failure_t *failure)
     return tree_close(out, run->folder, name, failure);
 }
 
-static bool write_csv(const run_t *run, const json_t *record, failure_t *failure)
+static bool write_job(const run_t *run, failure_t *failure)
 {
-    static const char name[] = "report.csv";
-    FILE *out = tree_open(run->folder, name, failure);
-    if (out == NULL)
-        return false;
-    figures_csv_head(out);
-    figures_csv_rows(run->session->scenario.name, record, out);
-    return tree_close(out, run->folder, name, failure);
+    char start[METADATA_TIME_BYTES];
+    char end[METADATA_TIME_BYTES];
+    metadata_job_t job = {.job_id = getpid(),
+                          .state = state_of(run),
+                          .start_time = start,
+                          .end_time = end,
+                          .elapsed_s = run->end - run->start,
+                          .exit_code = run->result.mismatch[0] == '\0' ? run->failure.exit_code
+                                                                       : EXIT_FAILED,
+                          .test_command = run->command};
+    metadata_time(run->start, start);
+    metadata_time(run->end, end);
+    return metadata_write_job(run->job, run->folder, &job, failure);
 }
 
 static bool write_outputs(run_t *run, json_t **record, failure_t *failure)
@@ -242,14 +220,11 @@ static bool write_outputs(run_t *run, json_t **record, failure_t *failure)
     bool with_combine = job_value(run->job, SETTING_BENCHMARK_COMBINE).number != 0;
     bool has_result = run->result.record != NULL;
     json_t *list = has_result ? figures_list(run->result.record, with_combine) : json_array();
-    metadata_end_t end = {state_of(run), run->start, run->end,
-                          run->result.mismatch[0] == '\0' ? run->failure.exit_code : EXIT_FAILED};
     bool is_written = (!has_result || write_results(run, list, failure)) &&
                       write_stdout(run, list, failure) && write_stderr(run, failure) &&
-                      metadata_write_job(run->job, run->folder, run->command, &end, failure);
+                      write_job(run, failure);
     *record = make_record(run);
-    is_written = is_written && write_csv(run, *record, failure) &&
-                 results_write_json(run->folder, "record.json", *record, failure);
+    is_written = is_written && run_record_write(run->session, *record, run->folder, failure);
     json_decref(list);
     return is_written;
 }

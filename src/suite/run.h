@@ -16,7 +16,4 @@
  */
 bool run_job(const suite_session_t *session, const job_t *job, json_t **record, failure_t *failure);
 
-/* A record of a job that nobody came to, status "not_run"; a new reference. */
-json_t *run_record_of_none(const suite_session_t *session, const job_t *job);
-
 #endif

@@ -3,7 +3,7 @@
 #ifndef MOXIE_SUITE_SCENARIO_H
 #define MOXIE_SUITE_SCENARIO_H
 
-#include "suite/nodes.h"
+#include "suite/cluster.h"
 #include "suite/test.h"
 
 typedef enum dependency_type {
@@ -25,6 +25,8 @@ typedef struct entry {
     test_t test;
     bool has_nodes;               /* `nodes` wins over num_nodes */
     node_list_t nodes;            /* with has_nodes: their names */
+    node_list_t excluded;         /* not to be taken */
+    char *partition;              /* that `nodes` names; owned; NULL: the system's default */
     const toml_node_t *num_nodes; /* a number, or a list: a sweep; NULL: 1 */
     int32_t iterations;
     int64_t time_limit_s; /* 0: none */
@@ -47,6 +49,7 @@ typedef struct references {
     const sources_t *sources;       /* its tests are among them */
     const source_t *const *systems; /* [system_count] one of them has the groups of nodes */
     size_t system_count;
+    const cluster_t *cluster; /* which nodes of a group can be had; NULL: all of them */
     bool is_strict;
 } references_t;
 

@@ -72,7 +72,8 @@ typedef struct setting_row {
     int64_t value_max;
     const char *text_default; /* texts; NULL: none */
     const char *choices[2];
-    const char *effect; /* in a run on this machine, of those without an option */
+    const char *effect;       /* in a run on this machine, of those without an option */
+    const char *slurm_effect; /* and under Slurm, of all; NULL: the same */
 } setting_row_t;
 
 const setting_row_t *setting_row(setting_id_t id);

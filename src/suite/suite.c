@@ -13,12 +13,16 @@
 #include "suite/compare.h"
 #include "suite/figures.h"
 #include "suite/job.h"
+#include "suite/queue.h"
 #include "suite/run.h"
+#include "suite/run_record.h"
+#include "suite/slurm.h"
 #include "suite/summary.h"
 #include "suite/system.h"
 #include "suite/tree.h"
 #include "suite/verify.h"
 
+#include <ctype.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,12 +38,27 @@ static const char csv_name[] = "suite.csv";
 typedef struct suite {
     suite_session_t session;
     sources_t sources;
+    cluster_t cluster; /* under Slurm */
     jobs_t jobs;
     json_t *earlier; /* the record to compare with; NULL: none */
     json_t *summary;
     FILE *csv; /* suite.csv, a row for each operation that was run */
     FILE *out;
 } suite_t;
+
+/* Whether the runs are jobs of Slurm, and which nodes that has. False: nobody knows; a dry run does
+ * not need to. */
+static bool find_cluster(suite_t *suite)
+{
+    suite_session_t *session = &suite->session;
+    failure_t failure = {.exit_code = EXIT_DONE};
+    session->is_slurm = session->system != NULL && !session->request->is_local;
+    if (!session->is_slurm || cluster_read(&suite->cluster, &failure))
+        return session->is_slurm;
+    (void)snprintf(session->cluster_missing, sizeof(session->cluster_missing), "%.500s",
+                   failure.sentence);
+    return false;
+}
 
 static void read_files(suite_t *suite, mistakes_t *mistakes)
 {
@@ -57,9 +76,11 @@ static void read_files(suite_t *suite, mistakes_t *mistakes)
                           "it is no scenario: the key 'Tests' is missing");
     if (suite->session.system != NULL)
         system_check(suite->session.system, mistakes);
+    bool has_cluster = find_cluster(suite);
     references_t references = {.sources = &suite->sources,
                                .systems = &suite->session.system,
                                .system_count = suite->session.system == NULL ? 0 : 1,
+                               .cluster = has_cluster ? &suite->cluster : NULL,
                                .is_strict = request->is_strict};
     if (scenario != NULL && scenario->kind == SOURCE_SCENARIO)
         scenario_read(scenario, &references, &suite->session.scenario, mistakes);
@@ -87,6 +108,27 @@ static bool read_global_variables(suite_session_t *session, failure_t *failure)
            failure_set(failure, EXIT_FAILED, "not enough memory");
 }
 
+/* Under Slurm: what the nodes do not find out by themselves. */
+static bool choose_tasks(suite_session_t *session, failure_t *failure)
+{
+    int32_t task_count = system_number(session->system, "ntasks_per_node");
+    if (session->cluster_missing[0] != '\0' && !session->request->is_dry)
+        return failure_set(failure, EXIT_UNAVAILABLE,
+                           "%s; --local runs the scenario on this machine, --dry-run writes the "
+                           "scripts",
+                           session->cluster_missing);
+    session->tasks_per_node = task_count == 0 ? 1 : task_count;
+    session->ranks_per_node =
+        task_count > 1 ? task_count : system_number(session->system, "gpus_per_node");
+    session->ranks_from = task_count > 1 ? "ntasks_per_node of the system file"
+                          : session->ranks_per_node > 0
+                              ? "gpus_per_node of the system file"
+                              : "a GPU each, up to 8, of the node, else 4";
+    session->has_gpus = session->cluster_missing[0] != '\0' || slurm_has_gpus();
+    ssize_t length = readlink("/proc/self/exe", session->program, sizeof(session->program) - 1);
+    return length > 0 || failure_set(failure, EXIT_FAILED, "this program does not know its path");
+}
+
 /* Ranks of a node: as the system says, else a GPU each, else four. */
 static bool choose_place(suite_session_t *session, failure_t *failure)
 {
@@ -97,12 +139,13 @@ static bool choose_place(suite_session_t *session, failure_t *failure)
     options.backend = session->request->backend;
     bool is_chosen = place_choose(&plan, failure);
     session->is_cuda = plan.place.is_cuda;
-    session->ranks_per_node = system_ranks_per_node(session->system);
+    session->ranks_per_node = system_number(session->system, "gpus_per_node");
     session->ranks_from = "gpus_per_node of the system file";
     if (is_chosen && session->ranks_per_node == 0) {
         session->ranks_per_node = place_rank_count(&plan);
         session->ranks_from = session->is_cuda ? "a GPU each, up to 8" : "the default without GPUs";
     }
+    session->tasks_per_node = session->ranks_per_node;
     options_release(&options);
     return is_chosen;
 }
@@ -116,13 +159,31 @@ static void describe_machine(suite_session_t *session)
         (void)strcpy(session->host, "localhost");
 }
 
+/* The nodes have to find the folder, and its path stands in lines of scripts. */
+static bool make_absolute(suite_session_t *session, failure_t *failure)
+{
+    char path[PATH_MAX];
+    if (realpath(session->folder, path) == NULL || strlen(path) > PATH_MAX - 512)
+        return failure_set(failure, EXIT_USAGE, "%.200s: its full path is not known or too long",
+                           session->folder);
+    (void)strcpy(session->folder, path);
+    for (const char *c = path; *c != '\0'; c++)
+        if (iscntrl((unsigned char)*c))
+            return failure_set(failure, EXIT_USAGE,
+                               "%s: under Slurm a folder of results must not have control "
+                               "characters in its path",
+                               path);
+    return true;
+}
+
 static bool make_folder(suite_session_t *session, time_t now, failure_t *failure)
 {
     const char *parent = session->request->output_dir;
     if (parent == NULL && session->system != NULL)
         parent = system_text(session->system, "output_path");
     return tree_make_new(parent == NULL || parent[0] == '\0' ? default_folder : parent,
-                         session->scenario.name, now, session->folder, PATH_MAX - 512, failure);
+                         session->scenario.name, now, session->folder, PATH_MAX - 512, failure) &&
+           (!session->is_slurm || make_absolute(session, failure));
 }
 
 /* Everything that can be refused, before anything runs. */
@@ -131,14 +192,13 @@ static bool prepare(suite_t *suite, FILE *told, failure_t *failure)
     suite_session_t *session = &suite->session;
     const suite_request_t *request = session->request;
     time_t now = time(NULL);
-    if (!launcher_find(&session->launcher, failure))
+    if (!launcher_find(&session->launcher, failure) || !read_all(suite, told, failure) ||
+        !read_global_variables(session, failure))
         return false;
-    if (session->launcher.name != NULL)
+    if (session->launcher.name != NULL && !session->is_slurm)
         return failure_set(failure, EXIT_UNAVAILABLE,
                            "moxie suite starts its ranks itself, and does not run under %s",
                            session->launcher.name);
-    if (!read_all(suite, told, failure) || !read_global_variables(session, failure))
-        return false;
     if (request->baseline_dir != NULL) {
         suite->earlier = compare_read(request->baseline_dir, failure);
         if (suite->earlier == NULL)
@@ -147,7 +207,8 @@ static bool prepare(suite_t *suite, FILE *told, failure_t *failure)
     if (!jobs_make(&session->scenario, &suite->jobs))
         return failure_set(failure, EXIT_FAILED, "not enough memory for the runs");
     session->has_progress = progress_is_visible();
-    if (!choose_place(session, failure) || !make_folder(session, now, failure))
+    if (!(session->is_slurm ? choose_tasks(session, failure) : choose_place(session, failure)) ||
+        !make_folder(session, now, failure))
         return false;
     describe_machine(session);
     suite->summary = summary_make(session, suite->jobs.count, now);
@@ -210,17 +271,28 @@ static bool run_one(suite_t *suite, const job_t *job, failure_t *failure)
     return is_done && failure->exit_code == EXIT_DONE;
 }
 
+/* Of the queue. */
+static bool keep_queued(void *ctx, const json_t *record, failure_t *failure)
+{
+    suite_t *suite = ctx;
+    summary_print_run(record, suite->out);
+    return keep(suite, record, failure);
+}
+
 /* True: all of them were run, whatever became of them. */
 static bool run_all(suite_t *suite, failure_t *failure)
 {
     int32_t done_count = 0;
     bool is_done = true;
     summary_print_head(suite->summary, suite->out);
+    if (suite->session.is_slurm)
+        return queue_run(&suite->session, &suite->jobs, keep_queued, suite, failure);
     while (done_count < suite->jobs.count && is_done) {
         is_done = run_one(suite, &suite->jobs.list[done_count++], failure);
     }
     for (int32_t i = done_count; i < suite->jobs.count; i++) {
-        json_t *record = run_record_of_none(&suite->session, &suite->jobs.list[i]);
+        json_t *record = run_record_begin(&suite->session, &suite->jobs.list[i], "not_run",
+                                          "the suite was stopped before it");
         summary_add(suite->summary, record);
         json_decref(record);
     }
@@ -292,6 +364,7 @@ static bool finish(suite_t *suite, bool is_complete, failure_t *failure)
 static void release(suite_t *suite)
 {
     jobs_release(&suite->jobs);
+    cluster_release(&suite->cluster);
     scenario_release(&suite->session.scenario);
     variables_release(&suite->session.global_variables);
     json_decref(suite->session.machine);

@@ -8,8 +8,9 @@
 #include <stdio.h>
 
 /*
- * Reads the files, runs every test one after the other, and writes the output tree. Stop signals
- * must be blocked: one ends the run under way, what was finished stays, and failure->signal is set.
+ * Reads the files, runs every test, here one after the other or as jobs of Slurm, and writes the
+ * output tree. Stop signals must be blocked: one ends the run under way, what was finished stays,
+ * and failure->signal is set.
  *
  * @param out          where a table of the runs is printed as they end
  * @param mistakes     where what is wrong with the files is printed

@@ -25,7 +25,7 @@ static long long integer_at(const json_t *object, const char *key)
 }
 
 /* Whether a scenario speaks of other nodes than this one. */
-static bool has_simulated_nodes(const scenario_t *scenario)
+static bool has_several_nodes(const scenario_t *scenario)
 {
     for (int32_t i = 0; i < scenario->entry_count; i++) {
         const entry_t *entry = &scenario->entries[i];
@@ -36,18 +36,36 @@ static bool has_simulated_nodes(const scenario_t *scenario)
     return false;
 }
 
+static void add_slurm_notes(json_t *notes, const suite_session_t *session)
+{
+    if (has_several_nodes(&session->scenario))
+        json_array_append_new(notes, json_string("the ranks of each node are a group of their own: "
+                                                 "exchange across hosts comes later"));
+    if (session->cluster_missing[0] != '\0')
+        json_array_append_new(notes, json_sprintf("Slurm could not be asked, so groups have all "
+                                                  "their nodes: %s",
+                                                  session->cluster_missing));
+}
+
 /* What a reader should know before he compares. */
 static json_t *notes_json(const suite_session_t *session)
 {
     json_t *notes = json_array();
-    json_array_append_new(
-        notes, json_sprintf("%d ranks a node: %s", session->ranks_per_node, session->ranks_from));
-    if (has_simulated_nodes(&session->scenario))
+    if (session->ranks_per_node > 0)
+        json_array_append_new(notes, json_sprintf("%d ranks a node: %s", session->ranks_per_node,
+                                                  session->ranks_from));
+    else
+        json_array_append_new(notes, json_sprintf("ranks of a node: %s", session->ranks_from));
+    if (session->is_slurm) {
+        add_slurm_notes(notes, session);
+        return notes;
+    }
+    if (has_several_nodes(&session->scenario))
         json_array_append_new(
             notes, json_sprintf("the nodes are simulated: all ranks run on %s", session->host));
     if (session->system != NULL)
-        json_array_append_new(notes, json_string("the system file says slurm, but nothing is "
-                                                 "submitted: the tests run on this machine"));
+        json_array_append_new(notes, json_string("--local: nothing is submitted to Slurm, the "
+                                                 "tests run on this machine"));
     return notes;
 }
 
@@ -115,7 +133,7 @@ int64_t summary_failed_count(const json_t *summary)
 {
     return (int64_t)json_array_size(json_object_get(summary, "tests")) -
            count_status(summary, "passed") - count_status(summary, "planned") -
-           count_status(summary, "not_run");
+           count_status(summary, "ended_early") - count_status(summary, "not_run");
 }
 
 void summary_close(json_t *summary, time_t end)
@@ -128,6 +146,7 @@ void summary_close(json_t *summary, time_t end)
     json_object_set_new(summary, "passed", json_integer(count_status(summary, "passed")));
     json_object_set_new(summary, "planned", json_integer(count_status(summary, "planned")));
     json_object_set_new(summary, "failed", json_integer(summary_failed_count(summary)));
+    json_object_set_new(summary, "ended_early", json_integer(count_status(summary, "ended_early")));
     json_object_set_new(summary, "not_run", json_integer(left));
     json_object_set_new(summary, "complete", json_boolean(left == 0));
 }
@@ -169,8 +188,9 @@ void summary_print_run(const json_t *record, FILE *out)
         (void)fprintf(out, "%-28s %-12s ", "", "");
         print_call(record, "combine", out);
     } else if (strcmp(status, "planned") == 0) {
-        (void)fprintf(out, "%lld ranks: %s\n", integer_at(record, "ranks"),
-                      text_at(record, "command"));
+        if (json_is_integer(json_object_get(record, "ranks")))
+            (void)fprintf(out, "%lld ranks: ", integer_at(record, "ranks"));
+        (void)fprintf(out, "%s\n", text_at(record, "command"));
     } else {
         (void)fputc('\n', out);
     }
@@ -206,7 +226,9 @@ void summary_print_end(const json_t *summary, const char *folder, FILE *out)
         (void)fprintf(out, "\n%lld planned, %lld that cannot run\nfiles     are in %s\n",
                       integer_at(summary, "planned"), integer_at(summary, "failed"), folder);
     else
-        (void)fprintf(out, "\n%lld passed, %lld failed, %lld not run\nresults   are in %s\n",
+        (void)fprintf(out,
+                      "\n%lld passed, %lld failed, %lld ended early, %lld not run\n"
+                      "results   are in %s\n",
                       integer_at(summary, "passed"), integer_at(summary, "failed"),
-                      integer_at(summary, "not_run"), folder);
+                      integer_at(summary, "ended_early"), integer_at(summary, "not_run"), folder);
 }

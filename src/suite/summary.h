@@ -18,7 +18,7 @@ void summary_add(json_t *summary, const json_t *record);
 /* Counts the runs so far, and says whether these are all. */
 void summary_close(json_t *summary, time_t end);
 
-/* Runs that neither passed nor, in a dry run, could be planned. */
+/* Runs that did not pass, in a dry run could not be planned, and were not ended on purpose. */
 int64_t summary_failed_count(const json_t *summary);
 
 /* Lines of a table: its head, a run, the end. */

@@ -98,17 +98,21 @@ void system_check(const source_t *source, mistakes_t *mistakes)
     check_partitions(source, mistakes);
 }
 
+const toml_node_t *system_find(const source_t *source, const char *key)
+{
+    return source == NULL ? NULL : toml_find(toml_root(source->document), key);
+}
+
 const char *system_text(const source_t *source, const char *key)
 {
-    const toml_node_t *node = toml_find(toml_root(source->document), key);
+    const toml_node_t *node = system_find(source, key);
     return node == NULL ? NULL : node->string;
 }
 
-int32_t system_ranks_per_node(const source_t *source)
+int32_t system_number(const source_t *source, const char *key)
 {
     int64_t number = 0;
-    const toml_node_t *node =
-        source == NULL ? NULL : toml_find(toml_root(source->document), "gpus_per_node");
+    const toml_node_t *node = system_find(source, key);
     return node != NULL && value_number(node, &number) ? (int32_t)number : 0;
 }
 

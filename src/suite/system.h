@@ -9,11 +9,14 @@
 /* Checks everything in it. */
 void system_check(const source_t *source, mistakes_t *mistakes);
 
+/* The value of a key, or NULL; `source` may be NULL. */
+const toml_node_t *system_find(const source_t *source, const char *key);
+
 /* The text of a key, or NULL. */
 const char *system_text(const source_t *source, const char *key);
 
-/* Ranks of a node, or 0 when the file does not say; `source` may be NULL. */
-int32_t system_ranks_per_node(const source_t *source);
+/* A number from 1 on, or 0 when the file does not say; `source` may be NULL. */
+int32_t system_number(const source_t *source, const char *key);
 
 /* Adds the nodes of a group; what is wrong with their names system_check() tells. False: there is
  * no such group. */

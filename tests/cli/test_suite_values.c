@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a value in the files of a suite means: times, nodes, numbers, names; and how values are
- * quoted where they are written. */
+/* What a value in the files of a suite means: times, nodes, numbers, names, options; how values are
+ * quoted where they are written; and what the state of a job means. */
 #include "support/check.h"
 
 #include "suite/keys.h"
 #include "suite/name.h"
 #include "suite/nodes.h"
+#include "suite/outcome.h"
 #include "suite/quote.h"
 #include "suite/time_limit.h"
+#include "suite/words.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -196,6 +198,8 @@ static void test_quotes(void **state)
         {quote_word, "plain-1.2", "plain-1.2"},
         {quote_word, "two words", "\"two words\""},
         {quote_word, "", "\"\""},
+        {quote_directive, "n1,n2", "n1,n2"},
+        {quote_directive, "a \"b\" $(c) \\", "\"a \\\"b\\\" $(c) \\\\\""},
         {quote_string, "a\"b\\c\nd\x7f", "\"a\\\"b\\\\c\\u000ad\\u007f\""},
         {quote_csv, "plain", "plain"},
         {quote_csv, "a,\"b\"\n", "\"a,\"\"b\"\"\n\""},
@@ -207,12 +211,93 @@ static void test_quotes(void **state)
     }
 }
 
+static void test_words(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int32_t count; /* -1: it has no words */
+        const char *words[4];
+    } cases[] = {
+        {"", 0, {NULL}},
+        {" \n\t ", 0, {NULL}},
+        {"--a --b=c", 2, {"--a", "--b=c"}},
+        {" 'a b'c \"d'\\\"e\" \\ f ", 3, {"a bc", "d'\"e", " f"}},
+        {"$(a) `b` *", 3, {"$(a)", "`b`", "*"}},
+        {"'' \"\"", 2, {"", ""}},
+        {"'a\\' b", 2, {"a\\", "b"}},
+        {"'a", -1, {NULL}},
+        {"a \"b\\\"", -1, {NULL}},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        words_t words = {0};
+        const char *why = NULL;
+        bool is_read = words_add(&words, cases[i].text, &why);
+        assert_int_equal(is_read, cases[i].count >= 0);
+        assert_int_equal(why == NULL, is_read);
+        for (int32_t at = 0; is_read && at < cases[i].count; at++)
+            assert_string_equal(words.list[at], cases[i].words[at]);
+        assert_true(!is_read || words.count == cases[i].count);
+        words_release(&words);
+    }
+}
+
+/* What Slurm says of a job, with what its ranks left, makes the status of a run. */
+static void test_outcomes(void **state)
+{
+    (void)state;
+    static const struct {
+        slurm_job_t job;
+        int verified_count; /* of two nodes that should have measured */
+        int other_count;
+        const char *status;
+    } cases[] = {
+        {{.state = "COMPLETED"}, 2, 0, "passed"},
+        {{.state = "COMPLETED"}, 1, 0, "failed"},
+        {{.state = "COMPLETED"}, 1, 1, "failed"},
+        {{.state = "COMPLETED"}, 0, 0, "failed"},
+        {{.state = "FAILED", .exit_code = EXIT_FAILED}, 0, 0, "failed"},
+        {{.state = "FAILED", .exit_code = EXIT_FAILED}, 1, 1, "mismatch"},
+        {{.state = "FAILED", .exit_code = EXIT_FAILED}, 2, 0, "failed"},
+        {{.state = "FAILED", .exit_code = EXIT_USAGE}, 0, 0, "refused"},
+        {{.state = "FAILED", .exit_code = EXIT_PEER}, 0, 0, "lost"},
+        {{.state = "FAILED", .exit_code = EXIT_UNAVAILABLE}, 0, 0, "unsupported"},
+        {{.state = "FAILED", .signal = 9}, 0, 0, "failed"},
+        {{.state = "TIMEOUT"}, 2, 0, "timed_out"},
+        {{.state = "CANCELLED"}, 2, 0, "cancelled"},
+        {{.state = "PREEMPTED"}, 0, 0, "cancelled"},
+        {{.state = "NODE_FAIL"}, 0, 0, "node_lost"},
+        {{.state = "OUT_OF_MEMORY"}, 0, 0, "out_of_memory"},
+        {{.state = "BOOT_FAIL"}, 0, 0, "not_started"},
+        {{.state = "DEADLINE"}, 0, 0, "not_started"},
+        {{.state = ""}, 2, 0, "failed"},
+        {{.state = "REVOKED"}, 0, 0, "failed"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        outcome_t outcome;
+        batch_end_t end = {.id = 7, .slurm = cases[i].job};
+        json_t *groups = json_array();
+        for (int at = 0; at < cases[i].verified_count + cases[i].other_count; at++)
+            json_array_append_new(groups,
+                                  json_pack("{s:b}", "verified", at < cases[i].verified_count));
+        outcome_judge(&end, groups, 2, "", &outcome);
+        assert_string_equal(outcome.status, cases[i].status);
+        assert_int_equal(outcome.reason[0] == '\0', strcmp(outcome.status, "passed") == 0);
+        json_decref(groups);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_time_limits),      cmocka_unit_test(test_hosts),
-        cmocka_unit_test(test_groups),           cmocka_unit_test(test_numbers_and_switches),
-        cmocka_unit_test(test_names_of_folders), cmocka_unit_test(test_quotes),
+        cmocka_unit_test(test_time_limits),
+        cmocka_unit_test(test_hosts),
+        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_numbers_and_switches),
+        cmocka_unit_test(test_names_of_folders),
+        cmocka_unit_test(test_quotes),
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_outcomes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

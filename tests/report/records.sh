@@ -55,8 +55,8 @@ END
 # The test that cannot run fails the suite, as it should.
 suite() {
     local result=0
-    "$moxie" suite run --backend shm --test-scenario scenario.toml --system-config system.toml \
-        "$@" >>log.txt 2>&1 || result=$?
+    "$moxie" suite run --backend shm --local --test-scenario scenario.toml \
+        --system-config system.toml "$@" >>log.txt 2>&1 || result=$?
     [ "$result" = 1 ] || { cat log.txt && exit 1; }
 }
 

@@ -16,17 +16,18 @@ failures=0
 
 # What differs from machine to machine and from run to run.
 plain() {
-    sed -e "s|$work|WORK|g" -e "s|host $(hostname)\$|host HOST|" \
+    sed -e "s|$work|WORK|g" -e "s|$moxie|MOXIE|g" \
+        -e "s|host $(hostname)\$|host HOST|" \
         -e "s|run on $(hostname)\$|run on HOST|" \
         -e 's|_20[0-9-]*_[0-9-]*|_TIME|g' \
         -e 's|"started": "[^"]*"|"started": "TIME"|' -e 's|"elapsed_s": [0-9.e-]*|"elapsed_s": 0|'
 }
 
 # Every file of a dry run, with its name before it; without the ones that describe the machine, and
-# of each test with the record of its first run only.
+# of each test with the record of its first run only. With arguments: files of these names.
 print_tree() {
     cd "$work/out" || return
-    find . -type f ! -name 'node-*.toml' ! -name suite.json | sort | while read -r file; do
+    find . -type f ! -name 'node-*.toml' ! -name suite.json "$@" | sort | while read -r file; do
         case $file in
         */[1-9]*/record.json) [[ $file == */0/1/record.json ]] || continue ;;
         esac
@@ -44,11 +45,17 @@ describe() {
     echo "exit code $?"
     cat "$work/counts"
     if [ -f system.toml ] && "$moxie" suite verify . >/dev/null 2>&1; then
-        echo "=== moxie suite run --dry-run"
+        echo "=== moxie suite run --local --dry-run"
         "$moxie" suite run --test-scenario scenario.toml --system-config system.toml \
-            --backend shm --dry-run --output-dir "$work/out" 2>&1
+            --backend shm --local --dry-run --output-dir "$work/out" 2>&1
         echo "exit code $?"
-        print_tree
+        (print_tree)
+        rm -r "$work/out"
+        echo "=== moxie suite run --dry-run"
+        PATH=/nonexistent "$moxie" suite run --test-scenario scenario.toml \
+            --system-config system.toml --dry-run --output-dir "$work/out" 2>&1
+        echo "exit code $?"
+        (print_tree '(' -name '*.sh' -o -name hostfile.txt -o -name record.json ')')
     fi
 }
 

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads the folders of groups. */
+#include "suite/groups.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* So much of the end of a file is looked at. */
+enum { TAIL_BYTES = 8192 };
+
+/* How long results are waited for: 10 s. */
+enum { WAIT_MS = 500, WAIT_COUNT_MAX = 20 };
+
+static int is_results(const struct dirent *entry)
+{
+    return strncmp(entry->d_name, "benchmark_", strlen("benchmark_")) == 0;
+}
+
+static json_t *read_group(const char *folder, const char *name)
+{
+    char path[PATH_MAX];
+    (void)snprintf(path, sizeof(path), "%s/%s/results.json", folder, name);
+    json_t *list = json_load_file(path, 0, NULL);
+    (void)snprintf(path, sizeof(path), "%s/%s/bench.json", folder, name);
+    json_t *bench = json_load_file(path, 0, NULL);
+    bool is_verified =
+        json_array_size(list) > 0 && json_is_true(json_object_get(bench, "verified"));
+    json_decref(list);
+    if (json_is_object(bench))
+        return json_pack("{s:s,s:b,s:o}", "results", name, "verified", is_verified, "bench", bench);
+    json_decref(bench);
+    return NULL;
+}
+
+static json_t *read_groups(const char *folder)
+{
+    struct dirent **entries = NULL;
+    json_t *groups = json_array();
+    int count = scandir(folder, &entries, is_results, alphasort);
+    for (int i = 0; i < count; i++) {
+        json_t *group = read_group(folder, entries[i]->d_name);
+        if (group != NULL)
+            json_array_append_new(groups, group);
+        free(entries[i]);
+    }
+    free((void *)entries);
+    return groups;
+}
+
+json_t *groups_read(const char *folder, int32_t count)
+{
+    const struct timespec pause = {.tv_nsec = WAIT_MS * 1000000L};
+    json_t *groups = read_groups(folder);
+    for (int waits = 0; waits < WAIT_COUNT_MAX && (int32_t)json_array_size(groups) < count;
+         waits++) {
+        (void)nanosleep(&pause, NULL);
+        json_decref(groups);
+        groups = read_groups(folder);
+    }
+    return groups;
+}
+
+static double dispatch_time(const json_t *group)
+{
+    const json_t *dispatch = json_object_get(json_object_get(group, "bench"), "dispatch");
+    return json_number_value(json_object_get(json_object_get(dispatch, "time_us"), "p50"));
+}
+
+const json_t *groups_slowest(const json_t *groups)
+{
+    size_t index;
+    const json_t *group;
+    const json_t *slowest = NULL;
+    json_array_foreach(groups, index, group)
+    {
+        if (slowest == NULL || dispatch_time(group) > dispatch_time(slowest))
+            slowest = group;
+    }
+    return slowest;
+}
+
+/* What Slurm adds to whatever happened: "srun: error: n1: task 0: Exited with exit code 2" … */
+static bool is_echo(const char *line)
+{
+    return (strncmp(line, "srun: error: ", 13) == 0 && strstr(line, ": task") != NULL) ||
+           strncmp(line, "srun: Terminating", 17) == 0 || strncmp(line, "srun: launch", 12) == 0 ||
+           strncmp(line, "slurmstepd: error: ***", 22) == 0;
+}
+
+void groups_last_words(const char *folder, char *out, size_t size)
+{
+    char path[PATH_MAX];
+    char text[TAIL_BYTES + 1];
+    char *rest = NULL;
+    const char *before = "";
+    const char *last = "";
+    out[0] = '\0';
+    (void)snprintf(path, sizeof(path), "%s/stderr.txt", folder);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return;
+    if (fseek(file, -(long)TAIL_BYTES, SEEK_END) != 0)
+        rewind(file);
+    text[fread(text, 1, TAIL_BYTES, file)] = '\0';
+    (void)fclose(file);
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
+        if (strcmp(line, last) == 0 || (is_echo(line) && last[0] != '\0'))
+            continue;
+        before = is_echo(last) ? "" : last;
+        last = line;
+    }
+    (void)snprintf(out, size, "%s%s%s", before, before[0] == '\0' ? "" : "; ", last);
+    for (char *c = out; *c != '\0'; c++)
+        *c = iscntrl((unsigned char)*c) ? ' ' : *c;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the ranks of a job left in its folder: a folder benchmark_… of each group. */
+#ifndef MOXIE_SUITE_GROUPS_H
+#define MOXIE_SUITE_GROUPS_H
+
+#include <jansson.h>
+#include <stdint.h>
+
+/*
+ * Reads all of them: [{"results": the folder's name, "verified", "bench": the record of moxie bench
+ * in it}…], by name. A group is verified when its record says so and its results.json can be read;
+ * what has no record is left out. A new reference.
+ *
+ * @param count  so many are expected, and waited for, some seconds: the file system of a network
+ *               shows what another machine wrote late. 0: what is there
+ */
+json_t *groups_read(const char *folder, int32_t count);
+
+/* The group whose dispatch took longest: what a caller of all of them would see. NULL: there is
+ * none. */
+const json_t *groups_slowest(const json_t *groups);
+
+/* The last two lines that a job wrote on its standard error, without what Slurm adds to whatever
+ * happened when there are others; "" when there is none. */
+void groups_last_words(const char *folder, char *out, size_t size);
+
+#endif
