@@ -158,10 +158,9 @@ template <int count> struct partial_pieces {
     homeward_row rows[piece_depth]; /* -1: none */
     int32_t columns[piece_depth];
 
-    /* The next pieces of `row_count` rows, where the ranks may have sent so many: `limit(home)`. */
-    template <typename limit_t>
-    __device__ __forceinline__ void load(const cuda_slots_combine_args_t &args, int32_t row_count,
-                                         limit_t limit)
+    /* The next pieces of `row_count` rows. */
+    __device__ __forceinline__ void load(const cuda_slots_combine_args_t &args,
+                                         const slots_combine_shared &shared, int32_t row_count)
     {
         const int64_t hidden = args.call.route.hidden;
 #pragma unroll
@@ -169,7 +168,7 @@ template <int count> struct partial_pieces {
             rows[i] = homeward(args, walk.number);
             columns[i] = walk.column;
             if (walk.number < row_count && walk.column < hidden &&
-                rows[i].row < limit(rows[i].home)) {
+                rows[i].row < shared.counts[rows[i].home]) {
                 sum_partial<count>(args, slot_of(args.call, rows[i].home, rows[i].row), columns[i],
                                    numbers[i]);
             } else {
@@ -179,13 +178,11 @@ template <int count> struct partial_pieces {
         }
     }
 
-    /* Those of rows that were sent. */
-    __device__ __forceinline__ void store(const cuda_slots_combine_args_t &args,
-                                          const slots_combine_shared &shared) const
+    __device__ __forceinline__ void store(const cuda_slots_combine_args_t &args) const
     {
 #pragma unroll
         for (int i = 0; i < piece_depth; i++) {
-            if (rows[i].row >= 0 && rows[i].row < shared.counts[rows[i].home]) {
+            if (rows[i].row >= 0) {
                 store_numbers<count>(
                     partial_at(args, rows[i].home, args.call.channel.rank, rows[i].row), columns[i],
                     args.wire_is_bf16, numbers[i]);
@@ -194,49 +191,32 @@ template <int count> struct partial_pieces {
     }
 };
 
-/* Rows that this block may have to send, of `most` that a rank may have sent. */
+/* Rows that this block may have to send: some of them were not sent by their rank. */
 __device__ __forceinline__ int32_t homeward_count(const cuda_slots_combine_args_t &args,
-                                                  int64_t most)
+                                                  const slots_combine_shared &shared)
 {
-    const int64_t left = most * args.call.channel.rank_count - turn_of_block();
-    return left > 0 ? (int32_t)((left + turn_count() - 1) / turn_count()) : 0;
+    const int32_t left = shared.count_max * args.call.channel.rank_count - turn_of_block();
+    return left > 0 ? (left + turn_count() - 1) / turn_count() : 0;
 }
 
-/* All threads, before anything is known: the first pieces in rank_major, where a row's place does
- * not depend on what was sent. Rows that were not sent are read in vain. */
-template <int count>
-__device__ __forceinline__ void load_ahead(const cuda_slots_combine_args_t &args,
-                                           partial_pieces<count> &pieces)
-{
-    const bool has_rows = args.call.route.layout == 1 && args.call.route.local_expert_count > 0;
-    const int32_t most = (int32_t)args.call.route.token_count_max;
-    if (has_rows) {
-        pieces.load(args, homeward_count(args, most), [=](int32_t) { return most; });
-    }
-}
-
-/* All threads: this block's partials. False: they may not be stored. */
+/* All threads: this block's partials. The first are on their way before it is known whether they
+ * may be stored. False: they may not. */
 template <int count>
 __device__ __forceinline__ bool push_partials(const cuda_slots_combine_args_t &args,
-                                              slots_combine_shared &shared,
-                                              partial_pieces<count> &pieces, int32_t row_count)
+                                              slots_combine_shared &shared, int32_t row_count)
 {
-    const auto sent = [&](int32_t home) { return shared.counts[home]; };
-    if (args.call.route.layout != 1) {
-        pieces.load(args, row_count, sent);
-    }
+    partial_pieces<count> pieces;
+    pieces.load(args, shared, row_count);
     await_credit(args.call, shared.op, shared.memory.partials_epoch);
     if (shared.op.is_lost || shared.op.is_refused) {
         return false;
     }
     slots_mark(shared.op, CUDA_PHASE_PREPARE);
-    if (row_count > 0) {
-        pieces.store(args, shared);
-    }
+    pieces.store(args);
 #pragma unroll 1
     while (pieces.walk.number < row_count) {
-        pieces.load(args, row_count, sent);
-        pieces.store(args, shared);
+        pieces.load(args, shared, row_count);
+        pieces.store(args);
     }
     return true;
 }
@@ -248,15 +228,16 @@ __device__ __forceinline__ bool has_wide_rows(const cuda_slots_combine_args_t &a
     return reinterpret_cast<uint64_t>(rows) % 16 == 0 && args.call.route.hidden % wide_count == 0;
 }
 
-/* All threads of a block that moves rows, whose first pieces were asked for. */
-template <int count>
-__device__ __forceinline__ void send_partials(const cuda_slots_combine_args_t &args,
-                                              slots_combine_shared &shared,
-                                              partial_pieces<count> &pieces)
+/* All threads of a block that moves rows. */
+__device__ inline void send_partials(const cuda_slots_combine_args_t &args,
+                                     slots_combine_shared &shared)
 {
     const cuda_slots_call_t &call = args.call;
-    const int32_t row_count = homeward_count(args, shared.count_max);
-    if (!push_partials<count>(args, shared, pieces, row_count)) {
+    const int32_t row_count = homeward_count(args, shared);
+    const bool is_pushed = has_wide_rows(args, args.source)
+                               ? push_partials<wide_count>(args, shared, row_count)
+                               : push_partials<1>(args, shared, row_count);
+    if (!is_pushed) {
         return;
     }
     __syncthreads();
@@ -387,59 +368,32 @@ __device__ inline void speak_combine(const cuda_slots_combine_args_t &args,
     __syncwarp();
 }
 
-/* All threads of a block that moves rows: begins, and sends what it has to. */
-template <int count>
-__device__ __forceinline__ void begin_and_send(const cuda_slots_combine_args_t &args,
-                                               slots_combine_shared &shared)
-{
-    const slots_look first = look_first(args.call);
-    const dispatch_look left = look_at_dispatch(args);
-    partial_pieces<count> pieces;
-    if (sends(args.call)) {
-        load_ahead<count>(args, pieces);
-    }
-    slots_begin(args.call, shared, first);
-    keep_dispatch(shared, left);
-    __syncthreads();
-    if (sends(args.call) && shared.has_dispatched && !shared.op.is_lost) {
-        send_partials<count>(args, shared, pieces);
-    }
-    __syncthreads();
-}
-
-/* All threads of the clerk. */
-__device__ inline void clerk_combine(const cuda_slots_combine_args_t &args,
-                                     slots_combine_shared &shared)
-{
-    slots_begin(args.call, shared, look_first(args.call));
-    keep_dispatch(shared, look_at_dispatch(args));
-    __syncthreads();
-    if (is_speaker() && !shared.op.is_lost) {
-        speak_combine(args, shared);
-    }
-    __syncthreads();
-    slots_mark(shared.op, CUDA_PHASE_MEET);
-    clerk_report(args.call, shared.op);
-}
-
 extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
     moxie_slots_combine(const __grid_constant__ cuda_slots_combine_args_t args)
 {
     __shared__ slots_combine_shared shared;
     await_previous_kernel();
     let_next_kernel_launch();
+    const slots_look first = look_first(args.call);
+    const dispatch_look left = look_at_dispatch(args);
+    slots_begin(args.call, shared, first);
+    keep_dispatch(shared, left);
+    __syncthreads();
     if (is_clerk()) {
-        clerk_combine(args, shared);
-        slots_end(args.call, shared);
-        return;
-    }
-    if (has_wide_rows(args, args.source)) {
-        begin_and_send<wide_count>(args, shared);
-    } else {
-        begin_and_send<1>(args, shared);
-    }
-    if (receives(args.call) && shared.has_dispatched && !shared.op.is_lost && args.out != nullptr) {
-        receive_partials(args, shared);
+        if (is_speaker() && !shared.op.is_lost) {
+            speak_combine(args, shared);
+        }
+        __syncthreads();
+        slots_mark(shared.op, CUDA_PHASE_MEET);
+        clerk_report(args.call, shared.op);
+    } else if (shared.has_dispatched && !shared.op.is_lost) {
+        if (sends(args.call)) {
+            send_partials(args, shared);
+        }
+        __syncthreads();
+        if (receives(args.call) && !shared.op.is_lost && args.out != nullptr) {
+            receive_partials(args, shared);
+        }
     }
     slots_end(args.call, shared);
 }
