@@ -400,7 +400,7 @@ __device__ __forceinline__ void dispatch(const cuda_dispatch_args_t &args, char 
         operation_offer(args.channel, shared.op, args.offer, nullptr);
     }
     const expectation expected = expect_of_lane(args.channel, args.route);
-    work_t work(args, shared, typename work_t::pool_type(args, *args.route.token_count));
+    work_t work(args, shared, token_pool(args, *args.route.token_count));
     if (blockIdx.x < args.send_blocks &&
         threadIdx.x / 32 < bulk_warps) { /* they send, whatever it be */
         work.begin();

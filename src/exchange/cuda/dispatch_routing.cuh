@@ -35,8 +35,7 @@ __device__ __noinline__ bool await_first_rows(const cuda_channel_t &channel, ope
 
 /* Gives out first the own tokens of a warp, whose rows it has counted itself, and then whichever
  * are left of any warp's. */
-template <bool in_pairs> struct fresh_pool : token_pool<in_pairs> {
-    using base = token_pool<in_pairs>;
+struct fresh_pool : token_pool {
     operation &op;
     int64_t chunk_size; /* of every warp */
     int64_t first;      /* token of this warp's chunk */
@@ -49,7 +48,7 @@ template <bool in_pairs> struct fresh_pool : token_pool<in_pairs> {
 
     __device__ __forceinline__ fresh_pool(const cuda_dispatch_routing_args_t &arguments,
                                           operation &operation)
-        : base(arguments.call, arguments.token_count), op(operation),
+        : token_pool(arguments.call, arguments.token_count), op(operation),
           chunk_size(chunk_size_of(arguments)), first(0),
           own((int32_t)min(chunk_size, (int64_t)own_tokens)), own_count(0), turn(0), tokens(0),
           next_row(0), knows_rows(false)
@@ -66,7 +65,7 @@ template <bool in_pairs> struct fresh_pool : token_pool<in_pairs> {
     __device__ __forceinline__ void begin()
     {
         if (own_count == 0) {
-            this->draw();
+            draw();
         }
         advance();
     }
@@ -77,43 +76,36 @@ template <bool in_pairs> struct fresh_pool : token_pool<in_pairs> {
             advance_any();
             return;
         }
-        this->token = first + turn;
-        this->row = (tokens >> turn & 1) != 0
-                        ? (int32_t)next_row + __popc((int)(tokens & ((1u << turn) - 1)))
-                        : -1;
+        token = first + turn;
+        row = (tokens >> turn & 1) != 0
+                  ? (int32_t)next_row + __popc((int)(tokens & ((1u << turn) - 1)))
+                  : -1;
         turn++;
         if (turn == own_count) {
-            this->draw();
+            draw();
         }
     }
 
-    /* Number n of the tokens that are nobody's own. */
-    __device__ __forceinline__ int64_t token_of_number(int64_t number) const
-    {
-        const uint32_t left = (uint32_t)(chunk_size - own);
-        return left == 0 ? this->token_count
-                         : number + (int64_t)own * ((uint32_t)number / left + 1);
-    }
-
-    /* What is drawn is such a number. */
+    /* What is drawn is a number among the tokens that are nobody's own. */
     __device__ __forceinline__ void advance_any()
     {
-        if (this->take_second()) {
+        const int32_t rank_count = args.channel.rank_count;
+        const uint32_t number = (uint32_t)__shfl_sync(all_lanes, unit, 0);
+        const uint32_t left = (uint32_t)(chunk_size - own);
+        token = left == 0 ? token_count : number + (int64_t)own * (number / left + 1);
+        row = -1;
+        if (token >= token_count) {
             return;
         }
-        const int64_t number = this->drawn();
-        this->token = token_of_number(number);
-        this->row = -1;
-        if (this->token >= this->token_count) {
-            return;
-        }
-        knows_rows = knows_rows || await_first_rows(this->args.channel, op);
+        knows_rows = knows_rows || await_first_rows(args.channel, op);
         if (!knows_rows) {
-            this->token = this->token_count;
+            token = token_count;
             return;
         }
-        this->take(this->token, token_of_number(number + 1));
-        this->draw();
+        if (lane_index() < rank_count) {
+            row = __ldcg(args.route.first_rows + token * rank_count + lane_index());
+        }
+        draw();
     }
 };
 
@@ -232,7 +224,7 @@ __device__ __forceinline__ void dispatch_routing(const cuda_dispatch_routing_arg
     const int32_t warp = (int32_t)threadIdx.x / 32;
     const bool sends = warp < bulk_warps;
     bulk_begin(pieces);
-    work_t work(call, shared, typename work_t::pool_type(args, op));
+    work_t work(call, shared, fresh_pool(args, op));
     int32_t begun = 0;
     const uint32_t tokens = begin_routing(args, shared);
     if (sends && !op.is_lost) {
@@ -269,21 +261,21 @@ extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
     moxie_dispatch_routing(const __grid_constant__ cuda_dispatch_routing_args_t args)
 {
     extern __shared__ __align__(128) char pieces[];
-    dispatch_routing<token_work<rows_plain, fresh_pool<false>>>(args, pieces);
+    dispatch_routing<token_work<rows_plain, fresh_pool>>(args, pieces);
 }
 
 extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
     moxie_dispatch_routing_fp8(const __grid_constant__ cuda_dispatch_routing_args_t args)
 {
     extern __shared__ __align__(128) char pieces[];
-    dispatch_routing<token_work<rows_scaled, fresh_pool<true>>>(args, pieces);
+    dispatch_routing<token_work<rows_scaled, fresh_pool>>(args, pieces);
 }
 
 extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
     moxie_dispatch_routing_quantised(const __grid_constant__ cuda_dispatch_routing_args_t args)
 {
     extern __shared__ __align__(128) char pieces[];
-    dispatch_routing<quantised_work<fresh_pool<false>>>(args, pieces);
+    dispatch_routing<quantised_work<fresh_pool>>(args, pieces);
 }
 
 } // namespace moxie

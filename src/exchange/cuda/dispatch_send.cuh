@@ -38,23 +38,17 @@ struct dispatch_shared {
     arrival_ranges ranges;
 };
 
-/* Gives out this rank's tokens to whichever warp comes, so that no block is left with a long tail:
- * one by one, or of small rows in pairs, so that a draw and a look at the rows take half as long.
- */
-template <bool in_pairs> struct token_pool {
-    static constexpr int at_once = in_pairs ? 2 : 1;
-
+/* Gives out this rank's tokens one by one to whichever warp comes, so that no block is left with a
+ * long tail. */
+struct token_pool {
     const cuda_dispatch_args_t &args;
     int64_t token_count;
     int64_t token;           /* the next; from token_count on: none */
-    int64_t second;          /* the one behind it, of the same pair; from token_count on: none */
-    int32_t row;             /* the next one's row on this lane's rank, -1: none */
-    int32_t second_row;      /* the other's, on the rank of the lane 16 before this one */
-    unsigned long long unit; /* the pair behind them, in lane 0 */
+    int32_t row;             /* its row on this lane's rank, -1: none */
+    unsigned long long unit; /* the one behind it, in lane 0 */
 
     __device__ __forceinline__ token_pool(const cuda_dispatch_args_t &arguments, int64_t count)
-        : args(arguments), token_count(count), token(0), second(count), row(-1), second_row(-1),
-          unit(0)
+        : args(arguments), token_count(count), token(0), row(-1), unit(0)
     {
     }
 
@@ -72,70 +66,29 @@ template <bool in_pairs> struct token_pool {
         }
     }
 
-    /* What was drawn. */
-    __device__ __forceinline__ int64_t drawn() const
-    {
-        return at_once * (int64_t)__shfl_sync(all_lanes, unit, 0);
-    }
-
     __device__ __forceinline__ void begin()
     {
         draw();
         advance();
     }
 
-    /* The second token of a pair becomes the next. False: there is none. */
-    __device__ __forceinline__ bool take_second()
-    {
-        if (!in_pairs || second >= token_count) {
-            return false;
-        }
-        const int32_t rows = __shfl_down_sync(all_lanes, second_row, 16);
-        token = second;
-        row = lane_index() < args.channel.rank_count ? rows : -1;
-        second = token_count;
-        return true;
-    }
-
-    /* Two tokens become the next ones; without pairs the first. */
-    __device__ __forceinline__ void take(int64_t first_token, int64_t second_token)
-    {
-        const int32_t rank_count = args.channel.rank_count;
-        const bool is_first = !in_pairs || lane_index() < 16;
-        const int64_t mine = is_first ? first_token : second_token;
-        const int32_t rank = is_first ? lane_index() : lane_index() - 16;
-        const int32_t found = mine < token_count && rank < rank_count
-                                  ? __ldcg(args.route.first_rows + mine * rank_count + rank)
-                                  : -1;
-        token = first_token;
-        row = is_first ? found : -1;
-        if (in_pairs) {
-            second = second_token;
-            second_row = found;
-        }
-    }
-
     __device__ __forceinline__ void advance()
     {
-        if (take_second()) {
-            return;
-        }
-        const int64_t number = drawn();
-        take(number, number + 1);
-        if (number < token_count) {
+        const int32_t rank_count = args.channel.rank_count;
+        token = (int64_t)__shfl_sync(all_lanes, unit, 0);
+        row = token < token_count && lane_index() < rank_count
+                  ? args.route.first_rows[token * rank_count + lane_index()]
+                  : -1;
+        if (token < token_count) {
             draw();
         }
     }
 };
 
-static_assert(CUDA_RANK_COUNT_MAX <= 16, "the rows of two tokens fit into a warp's lanes");
-
 /* Sends the rows of the tokens that come out of a pool. What the next token needs is on its way
  * while the present one is sent, and of the first while the ranks meet. */
-template <row_kind rows, typename pool_t = token_pool<rows == rows_scaled>>
-struct token_work : bulk_copies {
+template <row_kind rows, typename pool_t = token_pool> struct token_work : bulk_copies {
     using shape = bulk_shape<rows == rows_scaled ? 2 : 1>;
-    using pool_type = pool_t;
     static constexpr row_kind kind = rows;
 
     const cuda_dispatch_args_t &args;
@@ -229,8 +182,7 @@ struct quantised_piece : bulk_piece {
 };
 
 /* Rows of bf16 that are quantised on the way: whole words of scales at a time. */
-template <typename pool_t = token_pool<false>>
-struct quantised_work : token_work<rows_quantised, pool_t> {
+template <typename pool_t = token_pool> struct quantised_work : token_work<rows_quantised, pool_t> {
     using base = token_work<rows_quantised, pool_t>;
     using piece = quantised_piece;
     static constexpr int64_t cut = 2 * quantise_columns;
