@@ -13,23 +13,20 @@
 namespace moxie
 {
 
-/* Warps of a block that send, and the shared memory of each for pieces on their way. */
+/* Warps of a block that send, pieces that each has on the way, and how far loads run ahead of
+ * stores. */
 constexpr int bulk_warps = 8;
-constexpr int bulk_warp_bytes = 16384;
+constexpr int bulk_stages = 4;
+constexpr int bulk_ahead = 2;
 
-/* Pieces that a warp has on the way, and how far loads run ahead of stores, of usual rows. Small
- * rows have `depth` times as many. A row is cut into equal pieces of at most piece_bytes. */
-template <int depth> struct bulk_shape {
-    static constexpr int stages = 4 * depth;
-    static constexpr int ahead = 2 * depth;
-    static constexpr int behind = stages - ahead - 1; /* rounds whose stores may still read */
-    static constexpr int piece_bytes = bulk_warp_bytes / stages;
-};
+/* Rounds whose stores may still be reading their stage when the next load needs one. */
+constexpr int bulk_behind = bulk_stages - bulk_ahead - 1;
 
-constexpr int bulk_stages_max = bulk_shape<2>::stages;
+/* A row is cut into equal pieces of at most this. */
+constexpr int bulk_piece_bytes = 4096;
 
-/* In a block's shared memory lie the pieces, then the barriers. */
-static_assert(bulk_warps * (bulk_warp_bytes + 8 * bulk_stages_max) == CUDA_BULK_SHARED_BYTES,
+/* In a block's shared memory lie the pieces, then a barrier for each. */
+static_assert(bulk_warps * bulk_stages * (bulk_piece_bytes + 8) == CUDA_BULK_SHARED_BYTES,
               "the host knows how much it is");
 
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
@@ -143,28 +140,26 @@ __device__ __forceinline__ void bulk_publish_writes()
 /* A warp's stages, and their barriers. */
 __device__ __forceinline__ char *bulk_warp_stages(char *shared, int32_t warp)
 {
-    return shared + warp * bulk_warp_bytes;
+    return shared + warp * bulk_stages * bulk_piece_bytes;
 }
 
 __device__ __forceinline__ uint64_t *bulk_barriers(char *shared, int32_t warp)
 {
-    return reinterpret_cast<uint64_t *>(bulk_warp_stages(shared, bulk_warps)) +
-           warp * bulk_stages_max;
+    return reinterpret_cast<uint64_t *>(bulk_warp_stages(shared, bulk_warps)) + warp * bulk_stages;
 }
 
 /* All threads, before the block's first barrier. */
 __device__ __forceinline__ void bulk_begin(char *shared)
 {
-    if (has_bulk && threadIdx.x < bulk_warps * bulk_stages_max) {
+    if (has_bulk && threadIdx.x < bulk_warps * bulk_stages) {
         bulk_barrier_init(bulk_barriers(shared, 0) + threadIdx.x);
     }
 }
 
-/* Rows are cut into pieces of equal size, `most` at most, in units of so many bytes. */
-template <int64_t unit, int64_t most>
-__device__ __forceinline__ int64_t bulk_piece_size(int64_t row_bytes)
+/* Rows are cut into pieces of equal size, in units of so many bytes. */
+template <int64_t unit> __device__ __forceinline__ int64_t bulk_piece_size(int64_t row_bytes)
 {
-    const int64_t count = (row_bytes + most - 1) / most;
+    const int64_t count = (row_bytes + bulk_piece_bytes - 1) / bulk_piece_bytes;
     return (row_bytes + unit * count - 1) / (unit * count) * unit;
 }
 
@@ -178,7 +173,6 @@ struct bulk_piece {
 /* Base of a `work` whose pieces are stored as they were loaded. */
 struct bulk_copies {
     using piece = bulk_piece;
-    using shape = bulk_shape<1>;
     static constexpr int64_t cut = 16; /* rows are cut into multiples of so many bytes */
     static constexpr int shrink = 1;   /* bytes loaded for one that is stored */
 
@@ -205,8 +199,7 @@ template <typename work_t> struct bulk_cutter {
     int64_t offset; /* of the next piece in its row */
 
     __device__ __forceinline__ bulk_cutter(work_t &rows, int64_t bytes)
-        : work(rows), row_bytes(bytes),
-          piece_bytes(bulk_piece_size<work_t::cut, work_t::shape::piece_bytes>(bytes)),
+        : work(rows), row_bytes(bytes), piece_bytes(bulk_piece_size<work_t::cut>(bytes)),
           source(nullptr), destination(nullptr), ticket(0), offset(bytes)
     {
     }
@@ -242,20 +235,19 @@ template <typename work_t> struct bulk_cutter {
  * work.done(ticket) when all stores of the row have arrived, which is looked at that many rounds
  * later: the more rounds, the more is on its way and the later its receiver hears of it. Without,
  * or when 0: never. Once a kernel: the barriers' phases begin at 0. Round n stores piece n and
- * loads piece n + ahead into the stage that the stores of an earlier one have read, piece n - 2 of
- * usual rows. In between the work may change the piece: see bulk_copies. The first pieces may be on
- * their way to their stages already, as many as loads run ahead: `begun`.
+ * loads piece n + 2 into the stage that the stores of piece n - 2 have read. In between the work
+ * may change the piece: see bulk_copies. The first pieces may be on their way to their stages
+ * already, bulk_ahead at most: `begun`.
  */
 template <int lag, typename work_t>
 __device__ __forceinline__ void bulk_send(char *shared, int32_t warp, int64_t row_bytes,
                                           work_t &work, int32_t begun = 0)
 {
-    using shape = typename work_t::shape;
     uint64_t *barriers = bulk_barriers(shared, warp);
     char *stages = bulk_warp_stages(shared, warp);
     bulk_cutter<work_t> cutter(work, row_bytes);
-    typename work_t::piece loaded[shape::ahead] = {}; /* the older first */
-    uint64_t tickets = 0;                             /* of round n in lane n % 32 */
+    typename work_t::piece loaded[bulk_ahead] = {}; /* the older first */
+    uint64_t tickets = 0;                           /* of round n in lane n % 32 */
     const auto finish = [&](int32_t round) {
         const uint64_t ticket = __shfl_sync(all_lanes, tickets, round % 32);
         if (round >= 0 && ticket != 0) {
@@ -263,32 +255,32 @@ __device__ __forceinline__ void bulk_send(char *shared, int32_t warp, int64_t ro
         }
     };
 
-    int32_t round = -shape::ahead;
+    int32_t round = -bulk_ahead;
 #pragma unroll 1
     for (;; round++) {
         if (lag > 0) {
             bulk_await_stores<lag>();
         }
-        if (lag == 0 || lag > shape::behind) {
-            bulk_await_reads<shape::behind>();
+        if (lag == 0 || lag > bulk_behind) {
+            bulk_await_reads<bulk_behind>();
         }
         __syncwarp();
         if (lag > 0) {
             finish(round - lag - 1);
         }
-        const int32_t later = (round + shape::ahead) % shape::stages;
+        const int32_t later = (round + bulk_ahead) % bulk_stages;
         const typename work_t::piece newest =
-            cutter.fetch(stages + later * shape::piece_bytes, barriers + later,
-                         begun > 0 && round + shape::ahead < begun);
+            cutter.fetch(stages + later * bulk_piece_bytes, barriers + later,
+                         begun > 0 && round + bulk_ahead < begun);
         if (round >= 0) {
-            const int32_t now = round % shape::stages;
+            const int32_t now = round % bulk_stages;
             if (loaded[0].bytes == 0) {
                 break;
             }
-            bulk_await(barriers + now, (uint32_t)(round / shape::stages) & 1);
-            work.change(stages + now * shape::piece_bytes, loaded[0]);
+            bulk_await(barriers + now, (uint32_t)(round / bulk_stages) & 1);
+            work.change(stages + now * bulk_piece_bytes, loaded[0]);
             if (loaded[0].target != nullptr) {
-                bulk_store(loaded[0].target, stages + now * shape::piece_bytes,
+                bulk_store(loaded[0].target, stages + now * bulk_piece_bytes,
                            loaded[0].bytes / work_t::shrink);
             }
             bulk_commit();
@@ -297,10 +289,10 @@ __device__ __forceinline__ void bulk_send(char *shared, int32_t warp, int64_t ro
             }
         }
 #pragma unroll
-        for (int i = 0; i + 1 < shape::ahead; i++) {
+        for (int i = 0; i + 1 < bulk_ahead; i++) {
             loaded[i] = loaded[i + 1];
         }
-        loaded[shape::ahead - 1] = newest;
+        loaded[bulk_ahead - 1] = newest;
     }
     bulk_await_stores<0>();
     __syncwarp();

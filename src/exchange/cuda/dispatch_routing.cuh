@@ -111,7 +111,6 @@ struct fresh_pool : token_pool {
 
 /* The rows of a warp's own tokens, wherever they go. */
 template <typename work_t> struct own_sources : bulk_copies {
-    using shape = typename work_t::shape;
     static constexpr int64_t cut = work_t::cut;
 
     const work_t &work;
@@ -149,12 +148,11 @@ __device__ __forceinline__ int32_t load_first_pieces(const work_t &work, char *p
     }
     own_sources<work_t> sources(work);
     bulk_cutter<own_sources<work_t>> cutter(sources, work.source_row_bytes());
-    using shape = typename work_t::shape;
     int32_t count = 0;
 #pragma unroll
-    for (int i = 0; i < shape::ahead; i++) {
+    for (int i = 0; i < bulk_ahead; i++) {
         count += cutter
-                     .fetch(bulk_warp_stages(pieces, warp) + i * shape::piece_bytes,
+                     .fetch(bulk_warp_stages(pieces, warp) + i * bulk_piece_bytes,
                             bulk_barriers(pieces, warp) + i, false)
                      .bytes != 0;
     }

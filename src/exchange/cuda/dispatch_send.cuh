@@ -88,7 +88,6 @@ struct token_pool {
 /* Sends the rows of the tokens that come out of a pool. What the next token needs is on its way
  * while the present one is sent, and of the first while the ranks meet. */
 template <row_kind rows, typename pool_t = token_pool> struct token_work : bulk_copies {
-    using shape = bulk_shape<rows == rows_scaled ? 2 : 1>;
     static constexpr row_kind kind = rows;
 
     const cuda_dispatch_args_t &args;
@@ -187,7 +186,7 @@ template <typename pool_t = token_pool> struct quantised_work : token_work<rows_
     using piece = quantised_piece;
     static constexpr int64_t cut = 2 * quantise_columns;
     static constexpr int shrink = 2;
-    static_assert(base::shape::piece_bytes == 2 * part_columns, "a piece is quantised at a time");
+    static_assert(bulk_piece_bytes == 2 * part_columns, "a piece is quantised at a time");
 
     using base::base;
 

@@ -30,7 +30,7 @@ extern "C" {
 #define CUDA_WINDOW_COUNT_MAX 256
 
 /* Shared memory of the kernels that send rows, from Hopper on: bulk.cuh. */
-#define CUDA_BULK_SHARED_BYTES (8 * (16384 + 8 * 8))
+#define CUDA_BULK_SHARED_BYTES (8 * 4 * (4096 + 8))
 
 /* Shared memory of a warp of the update, beside its counts: update.cuh. */
 #define CUDA_UPDATE_STAGE_BYTES (256 * (5 * 4 + 3 * 2))
