@@ -66,8 +66,11 @@ int64_t flight_rows_max(world_rank_t *self, const scenario_t *scenario)
     moxie_route_quote_t quote = MOXIE_ROUTE_QUOTE_INIT;
     world_expect(self, "route_memory_quote", moxie_route_memory_quote(&group, &options, &quote),
                  MOXIE_OK);
+    const bool has_slots =
+        full.mode == MOXIE_MODE_LOW_LATENCY && full.layout == MOXIE_LAYOUT_RANK_MAJOR;
+    const int64_t rows = has_slots ? world.rank_count * full.token_count_max : quote.row_capacity;
     scenario_free(&world);
-    return quote.row_capacity > 0 ? quote.row_capacity : 1; /* 0 asks for the worst case */
+    return rows > 0 ? rows : 1; /* 0 asks for the worst case */
 }
 
 bool flight_open(flight_t *flight, world_rank_t *self, moxie_group_t *group,
