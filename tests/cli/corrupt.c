@@ -21,13 +21,8 @@ static void *find(const char *name)
     return dlsym(RTLD_NEXT, name);
 }
 
-MOXIE_API moxie_status_t moxie_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in,
-                                        const moxie_dispatch_out_t *out, moxie_stream_t stream)
+static void corrupt_received(const moxie_dispatch_out_t *out)
 {
-    moxie_status_t (*real)(moxie_route_t *, const moxie_dispatch_in_t *,
-                           const moxie_dispatch_out_t *, moxie_stream_t);
-    *(void **)&real = find("moxie_dispatch");
-    moxie_status_t status = real(route, in, out, stream);
     corrupt("recv_x", out->recv_x);
     corrupt("recv_topk_idx", out->recv_topk_idx);
     corrupt("recv_topk_weights", out->recv_topk_weights);
@@ -36,6 +31,30 @@ MOXIE_API moxie_status_t moxie_dispatch(moxie_route_t *route, const moxie_dispat
     corrupt("expert_count", out->expert_count);
     corrupt("expert_start", out->expert_start);
     corrupt("recv_scales", out->recv_scales);
+}
+
+MOXIE_API moxie_status_t moxie_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in,
+                                        const moxie_dispatch_out_t *out, moxie_stream_t stream)
+{
+    moxie_status_t (*real)(moxie_route_t *, const moxie_dispatch_in_t *,
+                           const moxie_dispatch_out_t *, moxie_stream_t);
+    *(void **)&real = find("moxie_dispatch");
+    moxie_status_t status = real(route, in, out, stream);
+    corrupt_received(out);
+    return status;
+}
+
+MOXIE_API moxie_status_t moxie_dispatch_routing(moxie_route_t *route,
+                                                const moxie_routing_t *routing,
+                                                const moxie_dispatch_in_t *in,
+                                                const moxie_dispatch_out_t *out,
+                                                moxie_stream_t stream)
+{
+    moxie_status_t (*real)(moxie_route_t *, const moxie_routing_t *, const moxie_dispatch_in_t *,
+                           const moxie_dispatch_out_t *, moxie_stream_t);
+    *(void **)&real = find("moxie_dispatch_routing");
+    moxie_status_t status = real(route, routing, in, out, stream);
+    corrupt_received(out);
     return status;
 }
 
