@@ -87,6 +87,7 @@ if [ "$backend" = shm ] || [ "$gpu_count" -gt 1 ]; then
 fi
 if [ -z "$quick" ]; then
     check soak_threads 300 "${tests}soak_processes" 3000 3 threads 2
+    check soak_low_latency 300 "${tests}soak_low_latency" 5000 3 threads 2
     check exchange_group 60 "${tests}exchange_group"
     check exchange_quote 60 "${tests}exchange_quote"
     for program in "${tests}"cuda_*; do
@@ -99,6 +100,8 @@ bench default --backend $backend "$@"
 if [ -z "$quick" ]; then
     bench expert_major --backend $backend --layout expert_major "$@"
     bench backward --backend $backend --direction backward "$@"
+    bench fp8 --backend $backend --dtype fp8 "$@"
+    bench low_latency --backend $backend --mode low_latency "$@"
 fi
 
 {

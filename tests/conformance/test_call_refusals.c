@@ -202,6 +202,12 @@ static void out_is_missing(calls_t *calls)
     calls->combine_out.out = NULL;
 }
 
+static void gradient_without_weights(calls_t *calls)
+{
+    calls->combine_backward_in.unweighted = 1;
+    calls->combine_backward_out.d_topk_weights = calls->dispatch_backward_out.d_topk_weights;
+}
+
 static const struct {
     const char *name;
     enum call call;
@@ -225,6 +231,7 @@ static const struct {
     {"y is missing", COMBINE, y_is_missing, MOXIE_ERR_ARGUMENT},
     {"out is missing", COMBINE, out_is_missing, MOXIE_ERR_ARGUMENT},
     {"recv_x is missing", DISPATCH, recv_x_is_missing, MOXIE_ERR_ARGUMENT},
+    {"gradients of no weights", COMBINE_BACKWARD, gradient_without_weights, MOXIE_ERR_ARGUMENT},
     {"small capacity, with a routing", DISPATCH_ROUTING, capacity_of_dispatch, MOXIE_ERR_CAPACITY},
     {"recv_x in no window, with a routing", DISPATCH_ROUTING, recv_x_in_no_window,
      MOXIE_ERR_WINDOW},

@@ -239,6 +239,11 @@ moxie_status_t cuda_combine_backward(moxie_route_t *route, const moxie_combine_b
     if (status == MOXIE_OK) {
         status = cuda_check_home(route, in->d_out, "d_out");
     }
+    if (status == MOXIE_OK && out->d_topk_weights != NULL && !args.is_weighted) {
+        status = error_set(MOXIE_ERR_ARGUMENT,
+                           "rank %d: this combine has no weights, so there is no d_topk_weights",
+                           route->group->rank);
+    }
     if (status == MOXIE_OK) {
         status = cuda_offer_buffer(route, out->d_y, "d_y", &args.offer);
     }
