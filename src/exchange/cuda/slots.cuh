@@ -139,7 +139,8 @@ __device__ inline void slots_end(const cuda_slots_call_t &call, slots_block &blo
 }
 
 /* One look has failed: false when it is time to give up, because the clerk has found out that the
- * operation does not take place, or because the group is lost. */
+ * operation does not take place, or because the group is lost. A peer that is missed has called or
+ * has not. */
 __device__ __noinline__ bool slots_may_wait(const cuda_slots_call_t &call, operation &op,
                                             int32_t peer, int32_t kind)
 {
@@ -147,7 +148,10 @@ __device__ __noinline__ bool slots_may_wait(const cuda_slots_call_t &call, opera
         op.is_refused = 1;
         return false;
     }
-    return may_wait(call.channel, op, peer, kind, CUDA_PHASE_FINISH);
+    const uint64_t offer =
+        peek_word(offer_words(call.channel, call.channel.rank, peer, op.epoch) + CUDA_OFFER_KIND);
+    const bool has_called = (uint32_t)(offer >> 32) == op.epoch;
+    return may_wait(call.channel, op, peer, kind, has_called ? CUDA_PHASE_FINISH : CUDA_PHASE_MEET);
 }
 
 /* One thread: until `is_there()`. False: it will never be. */
