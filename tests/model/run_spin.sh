@@ -5,7 +5,7 @@
 #
 #   run_spin.sh [--full | --long]
 #
-# Without an option: 2 ranks (a minute). --full: 3 ranks too (1 GB, half a minute). --long: 3 ranks for
+# Without an option: 2 ranks (a minute). --full: 3 ranks and more calls too (1 GB, two minutes). --long: 3 ranks for
 # as many operations as use a bank again (3 GB, minutes), and nothing else.
 set -eu
 folder=$(cd "$(dirname "$0")" && pwd)
@@ -103,9 +103,11 @@ finds NO_MEET_WAIT       # a combine does not wait for `posted`
 finds NO_FINISH_WAIT     # a combine does not wait until its y was read
 
 model=$folder/cuda_operation.pml
-holds -DRANKS=2 -DBLOCKS=2 -DOPS=3
 if [ "${1-}" = --full ]; then
+    holds -DRANKS=2 -DBLOCKS=2 -DOPS=3
     holds -DRANKS=3 -DBLOCKS=1 -DOPS=2
+else
+    holds -DRANKS=2 -DBLOCKS=2 -DOPS=2
 fi
 
 finds SINGLE_BANK       # one bank for all words
