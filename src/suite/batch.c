@@ -4,6 +4,7 @@
 
 #include "bench/text_json.h"
 #include "suite/batch_script.h"
+#include "suite/complaint.h"
 #include "suite/groups.h"
 #include "suite/inputs.h"
 #include "suite/metadata.h"
@@ -119,13 +120,14 @@ bool batch_conclude(const suite_session_t *session, const job_t *job, const batc
                     json_t **record, failure_t *failure)
 {
     char folder[PATH_MAX];
-    char complaint[512];
+    complaint_t complaint;
     outcome_t outcome;
     batch_folder(session, job, folder);
+    if (!complaint_read(folder, end->id, &complaint, failure))
+        return false;
     bool is_completed = strcmp(end->slurm.state, "COMPLETED") == 0;
     json_t *groups = groups_read(folder, is_completed ? job->node_count : 0);
-    groups_last_words(folder, complaint, sizeof(complaint));
-    outcome_judge(end, groups, job->node_count, complaint, &outcome);
+    outcome_judge(end, groups, job->node_count, &complaint, &outcome);
     char *srun = batch_script_srun(session, job, folder);
     char *task = batch_script_task(session, job, folder);
     *record = make_record(session, job, end, groups, &outcome);

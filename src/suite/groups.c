@@ -2,7 +2,6 @@
 /* Reads the folders of groups. */
 #include "suite/groups.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -10,9 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-/* So much of the end of a file is looked at. */
-enum { TAIL_BYTES = 8192 };
 
 /* How long results are waited for: 10 s. */
 enum { WAIT_MS = 500, WAIT_COUNT_MAX = 20 };
@@ -83,40 +79,4 @@ const json_t *groups_slowest(const json_t *groups)
             slowest = group;
     }
     return slowest;
-}
-
-/* What Slurm adds to whatever happened: "srun: error: n1: task 0: Exited with exit code 2" … */
-static bool is_echo(const char *line)
-{
-    return (strncmp(line, "srun: error: ", 13) == 0 && strstr(line, ": task") != NULL) ||
-           strncmp(line, "srun: Terminating", 17) == 0 || strncmp(line, "srun: launch", 12) == 0 ||
-           strncmp(line, "slurmstepd: error: ***", 22) == 0;
-}
-
-void groups_last_words(const char *folder, char *out, size_t size)
-{
-    char path[PATH_MAX];
-    char text[TAIL_BYTES + 1];
-    char *rest = NULL;
-    const char *before = "";
-    const char *last = "";
-    out[0] = '\0';
-    (void)snprintf(path, sizeof(path), "%s/stderr.txt", folder);
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return;
-    if (fseek(file, -(long)TAIL_BYTES, SEEK_END) != 0)
-        rewind(file);
-    text[fread(text, 1, TAIL_BYTES, file)] = '\0';
-    (void)fclose(file);
-    for (char *line = strtok_r(text, "\n", &rest); line != NULL;
-         line = strtok_r(NULL, "\n", &rest)) {
-        if (strcmp(line, last) == 0 || (is_echo(line) && last[0] != '\0'))
-            continue;
-        before = is_echo(last) ? "" : last;
-        last = line;
-    }
-    (void)snprintf(out, size, "%s%s%s", before, before[0] == '\0' ? "" : "; ", last);
-    for (char *c = out; *c != '\0'; c++)
-        *c = iscntrl((unsigned char)*c) ? ' ' : *c;
 }

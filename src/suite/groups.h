@@ -20,8 +20,4 @@ json_t *groups_read(const char *folder, int32_t count);
  * none. */
 const json_t *groups_slowest(const json_t *groups);
 
-/* The last two lines that a job wrote on its standard error, without what Slurm adds to whatever
- * happened when there are others; "" when there is none. */
-void groups_last_words(const char *folder, char *out, size_t size);
-
 #endif

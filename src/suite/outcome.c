@@ -41,12 +41,12 @@ static void judge_results(const json_t *groups, int32_t group_count, outcome_t *
 }
 
 /* The contract's exit codes reach the script's end through srun. */
-static void judge_failure(const batch_end_t *end, const json_t *groups, const char *complaint,
+static void judge_failure(const batch_end_t *end, const json_t *groups, const char *words,
                           outcome_t *out)
 {
     char how[64];
     const char *status = "failed";
-    const char *between = complaint[0] == '\0' ? "" : ": ";
+    const char *between = words[0] == '\0' ? "" : ": ";
     const slurm_job_t *job = &end->slurm;
     if (job->signal != 0)
         (void)snprintf(how, sizeof(how), "signal %d ended it", job->signal);
@@ -60,7 +60,7 @@ static void judge_failure(const batch_end_t *end, const json_t *groups, const ch
         status = "unsupported";
     else if (count_groups(groups, false) > 0)
         status = "mismatch";
-    set(out, status, "%s%s%s", how, between, complaint);
+    set(out, status, "%s%s%s", how, between, words);
 }
 
 static void judge_cancelled(const batch_end_t *end, outcome_t *out)
@@ -72,8 +72,25 @@ static void judge_cancelled(const batch_end_t *end, outcome_t *out)
             end->slurm.nodes == NULL ? " before it started" : "");
 }
 
+/* Slurm calls a job OUT_OF_MEMORY only when its script was killed for it. When it was a step, as
+ * that of the ranks, slurmstepd alone says so, and the job fails, is cancelled with the step, or
+ * waits for it up to the time limit. */
+static bool is_out_of_memory(const batch_end_t *end, const complaint_t *complaint)
+{
+    const char *state = end->slurm.state;
+    bool is_cut_short = strcmp(state, "FAILED") == 0 || strcmp(state, "TIMEOUT") == 0 ||
+                        (strcmp(state, "CANCELLED") == 0 && end->ended_by == NULL);
+    return strcmp(state, "OUT_OF_MEMORY") == 0 || (is_cut_short && complaint->memory[0] != '\0');
+}
+
+static void judge_memory(const batch_end_t *end, const char *said, outcome_t *out)
+{
+    set(out, "out_of_memory", "job %lld took more memory than it was given%s%s", (long long)end->id,
+        said[0] == '\0' ? "" : ": ", said);
+}
+
 void outcome_judge(const batch_end_t *end, const json_t *groups, int32_t group_count,
-                   const char *complaint, outcome_t *out)
+                   const complaint_t *complaint, outcome_t *out)
 {
     const slurm_job_t *job = &end->slurm;
     long long id = (long long)end->id;
@@ -83,8 +100,10 @@ void outcome_judge(const batch_end_t *end, const json_t *groups, int32_t group_c
         set(out, "not_started", "%s", end->why_never);
     else if (strcmp(job->state, "COMPLETED") == 0)
         judge_results(groups, group_count, out);
+    else if (is_out_of_memory(end, complaint))
+        judge_memory(end, complaint->memory, out);
     else if (strcmp(job->state, "FAILED") == 0)
-        judge_failure(end, groups, complaint, out);
+        judge_failure(end, groups, complaint->words, out);
     else if (strcmp(job->state, "TIMEOUT") == 0)
         set(out, "timed_out", "job %lld passed its time limit after %lld s", id,
             (long long)job->elapsed_s);
@@ -95,8 +114,6 @@ void outcome_judge(const batch_end_t *end, const json_t *groups, int32_t group_c
     else if (strcmp(job->state, "NODE_FAIL") == 0)
         set(out, "node_lost", "a node of %s went down while job %lld ran",
             job->nodes == NULL ? "the cluster" : job->nodes, id);
-    else if (strcmp(job->state, "OUT_OF_MEMORY") == 0)
-        set(out, "out_of_memory", "job %lld took more memory than it was given", id);
     else if (strcmp(job->state, "BOOT_FAIL") == 0)
         set(out, "not_started", "no node of job %lld could be started", id);
     else if (strcmp(job->state, "DEADLINE") == 0)

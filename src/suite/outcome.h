@@ -4,6 +4,7 @@
 #define MOXIE_SUITE_OUTCOME_H
 
 #include "suite/batch.h"
+#include "suite/complaint.h"
 
 typedef struct outcome {
     const char *status; /* docs/suite.md has them all */
@@ -15,9 +16,9 @@ typedef struct outcome {
  *
  * @param groups       what its ranks left: the records of those that were measured
  * @param group_count  how many of them there should be
- * @param complaint    the last words on its standard error; "": there are none
+ * @param complaint    what its standard error says
  */
 void outcome_judge(const batch_end_t *end, const json_t *groups, int32_t group_count,
-                   const char *complaint, outcome_t *out);
+                   const complaint_t *complaint, outcome_t *out);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a value in the files of a suite means: times, nodes, numbers, names, options; how values are
- * quoted where they are written; and what the state of a job means. */
+ * quoted where they are written; and what the state of a job and its complaints mean. */
 #include "support/check.h"
 
+#include "suite/complaint.h"
 #include "suite/keys.h"
 #include "suite/name.h"
 #include "suite/nodes.h"
@@ -13,6 +14,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void test_time_limits(void **state)
 {
@@ -242,6 +244,81 @@ static void test_words(void **state)
     }
 }
 
+/* What job 7 wrote on standard error: whether its memory was the end, and its last words. */
+static void test_complaints(void **state)
+{
+    (void)state;
+    static const char killed[] = "StepId=7.1 exceeded memory limit (200 > 100), being killed";
+    static const struct {
+        const char *text;
+        const char *memory;
+        const char *words;
+    } cases[] = {
+        {"", "", ""},
+        {"one\n\ntwo\ntwo\nthree", "", "two; three"},
+        {"a\tb\nsrun: error: n1: task 0: Exited with exit code 2\n", "", "a b"},
+        {"srun: error: n1: task 0: Killed\n", "", "srun: error: n1: task 0: Killed"},
+        {"srun: Job 7 step creation temporarily disabled, retrying (Requested nodes are busy)\n"
+         "srun: Step created for job 7\nwhy\n0: slurmstepd-n1: error: *** STEP 7.1 ON n1 "
+         "CANCELLED AT 2026-11-22T17:35:20 ***\n",
+         "", "why"},
+        /* What Slurm 22.05 was seen to write, and 23.02 and later ones have. */
+        {"slurmstepd-n1: error: StepId=7.1 exceeded memory limit (200 > 100), being killed\n"
+         "slurmstepd-n1: error: Exceeded job memory limit\nlater\n",
+         killed, "slurmstepd-n1: error: Exceeded job memory limit; later"},
+        {"12: slurmstepd: error: StepId=7.1 exceeded memory limit (200 > 100), being killed",
+         killed, NULL},
+        {"slurmstepd: error: StepId=7.batch exceeded virtual memory limit (2 > 1), being killed\n",
+         "StepId=7.batch exceeded virtual memory limit (2 > 1), being killed", NULL},
+        {"slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0. Some of your processes "
+         "may "
+         "have been killed by the cgroup out-of-memory handler.\n",
+         "Detected 1 oom-kill event(s) in StepId=7.0. Some of your processes may have been killed "
+         "by the cgroup out-of-memory handler.",
+         NULL},
+        {"slurmstepd: error: Detected 1 oom_kill event in StepId=7.batch. Some of the step tasks "
+         "have been OOM Killed.\n",
+         "Detected 1 oom_kill event in StepId=7.batch. Some of the step tasks have been OOM "
+         "Killed.",
+         NULL},
+        {"slurmstepd: error: Detected 12 oom_kill events in StepId=7.1. Some\n",
+         "Detected 12 oom_kill events in StepId=7.1. Some", NULL},
+        /* Another job, and what a program says that only talks of it. */
+        {"slurmstepd: error: StepId=77.1 exceeded memory limit (200 > 100), being killed\n", "",
+         NULL},
+        {"slurmstepd: error: Detected 1 oom_kill event in StepId=70.0. Some\n", "", NULL},
+        {"StepId=7.1 exceeded memory limit (200 > 100), being killed\n", "", NULL},
+        {"error: StepId=7.1 exceeded memory limit (200 > 100), being killed\n", "", NULL},
+        {"log: slurmstepd: error: StepId=7.1 exceeded memory limit (200 > 100), being killed\n", "",
+         NULL},
+        {"slurmstepd: error: StepId=7.1 exceeded memory limit (200 > 100), being killed?\n", "",
+         NULL},
+        {"slurmstepd: error: StepId=7.1 exceeded memory limit\n", "", NULL},
+        {"slurmstepd: StepId=7.1 exceeded memory limit (200 > 100), being killed\n", "", NULL},
+        {"slurmstepd: error: no oom_kill event in StepId=7.1.\n", "", NULL},
+        {"slurmstepd: error: Exceeded job memory limit\n", "", NULL},
+    };
+    char folder[] = "/tmp/moxie-complaint-XXXXXX";
+    char path[sizeof(folder) + 16];
+    complaint_t complaint;
+    failure_t failure = {.exit_code = EXIT_DONE};
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof(path), "%s/stderr.txt", folder);
+    assert_true(complaint_read(folder, 7, &complaint, &failure));
+    assert_string_equal(complaint.words, "");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        FILE *file = fopen(path, "we");
+        assert_non_null(file);
+        assert_true(fputs(cases[i].text, file) >= 0 && fclose(file) == 0);
+        assert_true(complaint_read(folder, 7, &complaint, &failure));
+        assert_string_equal(complaint.memory, cases[i].memory);
+        if (cases[i].words != NULL)
+            assert_string_equal(complaint.words, cases[i].words);
+    }
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 /* What Slurm says of a job, with what its ranks left, makes the status of a run. */
 static void test_outcomes(void **state)
 {
@@ -273,6 +350,7 @@ static void test_outcomes(void **state)
         {{.state = ""}, 2, 0, "failed"},
         {{.state = "REVOKED"}, 0, 0, "failed"},
     };
+    static const complaint_t none = {.memory = ""};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         outcome_t outcome;
         batch_end_t end = {.id = 7, .slurm = cases[i].job};
@@ -280,11 +358,43 @@ static void test_outcomes(void **state)
         for (int at = 0; at < cases[i].verified_count + cases[i].other_count; at++)
             json_array_append_new(groups,
                                   json_pack("{s:b}", "verified", at < cases[i].verified_count));
-        outcome_judge(&end, groups, 2, "", &outcome);
+        outcome_judge(&end, groups, 2, &none, &outcome);
         assert_string_equal(outcome.status, cases[i].status);
         assert_int_equal(outcome.reason[0] == '\0', strcmp(outcome.status, "passed") == 0);
         json_decref(groups);
     }
+}
+
+/* Slurm's own state says less than its slurmstepd when it was a step that took the memory. */
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    static const struct {
+        slurm_job_t job;
+        const char *ended_by;
+        const char *status; /* with slurmstepd's words */
+    } cases[] = {
+        {{.state = "OUT_OF_MEMORY"}, NULL, "out_of_memory"},
+        {{.state = "FAILED", .exit_code = 137}, NULL, "out_of_memory"},
+        {{.state = "FAILED", .exit_code = EXIT_PEER}, NULL, "out_of_memory"},
+        {{.state = "FAILED", .signal = 9}, NULL, "out_of_memory"},
+        {{.state = "TIMEOUT"}, NULL, "out_of_memory"},
+        {{.state = "CANCELLED"}, NULL, "out_of_memory"},
+        {{.state = "CANCELLED"}, "another", "ended_early"},
+        {{.state = "NODE_FAIL"}, NULL, "node_lost"},
+        {{.state = "COMPLETED"}, NULL, "passed"},
+    };
+    static const complaint_t complaint = {.words = "last", .memory = "StepId=7.1 exceeded"};
+    json_t *groups = json_pack("[{s:b}]", "verified", 1);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        outcome_t outcome;
+        batch_end_t end = {.id = 7, .slurm = cases[i].job, .ended_by = cases[i].ended_by};
+        outcome_judge(&end, groups, 1, &complaint, &outcome);
+        assert_string_equal(outcome.status, cases[i].status);
+        assert_int_equal(strstr(outcome.reason, complaint.memory) != NULL,
+                         strcmp(outcome.status, "out_of_memory") == 0);
+    }
+    json_decref(groups);
 }
 
 int main(void)
@@ -297,7 +407,9 @@ int main(void)
         cmocka_unit_test(test_names_of_folders),
         cmocka_unit_test(test_quotes),
         cmocka_unit_test(test_words),
+        cmocka_unit_test(test_complaints),
         cmocka_unit_test(test_outcomes),
+        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

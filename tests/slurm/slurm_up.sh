@@ -20,6 +20,7 @@ node_count=$2
 cpu_count=${3:-4}
 gpu_count=${4:-0}
 here=$(dirname "$0")
+cpu_memory=100000 # MB that a CPU brings a job: only one that asks for less can take too much
 
 cannot() {
     echo "no Slurm here: $1" >&2
@@ -114,16 +115,19 @@ SlurmctldLogFile=$folder/log/slurmctld
 SlurmdLogFile=$folder/log/%n
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
 SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
+SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=$cpu_memory
 ReturnToService=2
 MpiDefault=none
 KillWait=5
 $([ -z "$gres" ] || echo GresTypes=gpu)
-NodeName=DEFAULT CPUs=$cpu_count RealMemory=1000 $gres
+NodeName=DEFAULT CPUs=$cpu_count RealMemory=$((cpu_count * cpu_memory)) $gres
 $(for i in $(seq "$node_count"); do echo "NodeName=n$i NodeAddr=10.77.0.$i"; done)
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END

@@ -139,6 +139,17 @@ ends jobs beside passed COMPLETED
 [[ ! "$(value jobs beside start_time)" < "$(value jobs noise start_time)" ]] || fail "beside came before"
 says "4 of 9 runs failed"
 
+echo "a job takes more memory than it asked for"
+sed '/^monitor/a extra_sbatch_args = ["--mem=500M"]' system.toml >memory_system.toml
+scenario memory <<'END'
+greedy endless nodes = "n1" ; time_limit = "1m"
+modest small nodes = "n2" ; time_limit = "1m"
+END
+expect 1 $(suite memory | sed 's/system.toml/memory_system.toml/')
+ends memory greedy out_of_memory FAILED "took more memory than it was given: StepId="
+grep -q '^greedy.* out_of_memory' "$work/out" || fail "the table does not say it: $(cat "$work/out")"
+ends memory modest passed COMPLETED
+
 echo "tasks are ranks, and nodes have GPUs"
 sed '/^monitor/a gpus_per_node = 2\nntasks_per_node = 2' system.toml >tasks_system.toml
 scenario tasks <<'END'
