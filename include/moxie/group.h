@@ -237,12 +237,13 @@ MOXIE_API moxie_status_t moxie_group_dump(const moxie_group_t *group, int fd);
 
 /** What a knob changes and how to read its values: bits of moxie_knob_info_t::use. */
 enum {
-    MOXIE_KNOB_DISPATCH = 1,     /**< calls that take rows to the experts */
-    MOXIE_KNOB_COMBINE = 2,      /**< calls that bring rows home */
-    MOXIE_KNOB_UPDATE = 4,       /**< moxie_route_update() */
-    MOXIE_KNOB_EXPERT_MAJOR = 8, /**< these in expert_major alone */
-    MOXIE_KNOB_SMS = 16,         /**< multiprocessors: `value_max` is at most those of the GPU */
-    MOXIE_KNOB_ZERO_CHOOSES = 32 /**< 0 is no amount: the library chooses one */
+    MOXIE_KNOB_DISPATCH = 1,      /**< calls that take rows to the experts */
+    MOXIE_KNOB_COMBINE = 2,       /**< calls that bring rows home */
+    MOXIE_KNOB_UPDATE = 4,        /**< moxie_route_update() */
+    MOXIE_KNOB_EXPERT_MAJOR = 8,  /**< these in expert_major alone */
+    MOXIE_KNOB_SMS = 16,          /**< multiprocessors: `value_max` is at most those of the GPU */
+    MOXIE_KNOB_ZERO_CHOOSES = 32, /**< 0 is no amount: the library chooses one */
+    MOXIE_KNOB_LOW_LATENCY = 64   /**< these on routes of low latency alone */
 };
 
 /** A tuning parameter of the group's backend, with the value in use and where it came from. */

@@ -27,6 +27,8 @@ static int call_of(const plan_t *plan, uint64_t use)
         return CALL_BOTH;
     if ((use & MOXIE_KNOB_EXPERT_MAJOR) != 0 && plan->layout != MOXIE_LAYOUT_EXPERT_MAJOR)
         return CALL_NONE;
+    if ((use & MOXIE_KNOB_LOW_LATENCY) != 0 && !plan->is_low_latency)
+        return CALL_NONE;
     if (in_combine && (in_dispatch || in_update))
         return CALL_BOTH;
     if (!in_combine && !in_dispatch)

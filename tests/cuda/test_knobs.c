@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* No knob changes nothing: between two of its values some kernel is launched with another number of
- * blocks, or an exchange takes another time. One rank is enough. On cuda, or on the backend that
+ * threads, or an exchange takes another time. One rank is enough. On cuda, or on the backend that
  * MOXIE_TEST_BACKEND names. */
 #include "cuda/flight.h"
 #include "support/backends.h"
@@ -23,7 +23,7 @@ enum { LAUNCHES_MAX = 16, VALUES_MAX = 8, TRIES = 12, CHOICE_RANGE_MAX = 7 };
 /* What a value did in one layout. */
 typedef struct seen {
     bool is_possible; /* not every processor has every kind of kernels */
-    uint32_t blocks[LAUNCHES_MAX];
+    uint32_t threads[LAUNCHES_MAX];
     int32_t launch_count;
     double shortest_s; /* of update, dispatch and combine */
 } seen_t;
@@ -33,6 +33,7 @@ typedef struct question {
     const char *knob;
     int64_t value;
     moxie_layout_t layout;
+    moxie_mode_t mode;
     seen_t seen;
 } question_t;
 
@@ -42,16 +43,17 @@ static found_backend_t backend;
 static const char *const counted[] = {"spin_count", "yield_count", "stream_min_bytes"};
 
 #ifdef MOXIE_CUDA
-/* Stands before the driver's own, and notes how many blocks a kernel gets. */
+/* Stands before the driver's own, and notes how many threads a kernel gets. */
 static __typeof__(&cuLaunchKernelEx) launch_by_driver;
-static uint32_t noted_blocks[LAUNCHES_MAX];
+static uint32_t noted_threads[LAUNCHES_MAX];
 static int32_t noted_count;
 
 static CUresult note_launch(const CUlaunchConfig *config, CUfunction kernel, void **parameters,
                             void **extra)
 {
     if (noted_count < LAUNCHES_MAX) {
-        noted_blocks[noted_count++] = config->gridDimX * config->gridDimY * config->gridDimZ;
+        noted_threads[noted_count++] =
+            config->gridDimX * config->blockDimX; /* one dimension each */
     }
     return launch_by_driver(config, kernel, parameters, extra);
 }
@@ -67,7 +69,7 @@ static void watch_launches(void)
 
 static void take_launches(seen_t *seen)
 {
-    memcpy(seen->blocks, noted_blocks, sizeof(seen->blocks));
+    memcpy(seen->threads, noted_threads, sizeof(seen->threads));
     seen->launch_count = noted_count;
     noted_count = 0;
 }
@@ -123,11 +125,13 @@ static bool is_possible(const moxie_knob_setting_t *setting)
 static void play(world_rank_t *self)
 {
     question_t *question = self->arg;
+    const bool is_low_latency = question->mode == MOXIE_MODE_LOW_LATENCY;
     const scenario_t shape = {.seed = 9600,
+                              .mode = question->mode,
                               .hidden = 2048,
                               .expert_count = 16,
                               .topk = 4,
-                              .token_count_max = 2048,
+                              .token_count_max = is_low_latency ? 64 : 2048,
                               .tokens = TOKENS_FULL,
                               .layout = question->layout,
                               .aligned = true};
@@ -152,9 +156,13 @@ static void play(world_rank_t *self)
 
 static seen_t look(const moxie_knob_info_t *knob, int64_t value, moxie_layout_t layout)
 {
+    const bool is_low_latency = (knob->use & MOXIE_KNOB_LOW_LATENCY) != 0;
     const world_options_t options = {
         .rank_count = 1, .mode = WORLD_THREADS, .backend = backend.info.name, .deadline_s = 60};
-    question_t question = {.knob = knob->name, .value = value, .layout = layout};
+    question_t question = {.knob = knob->name,
+                           .value = value,
+                           .layout = layout,
+                           .mode = is_low_latency ? MOXIE_MODE_LOW_LATENCY : MOXIE_MODE_STANDARD};
     world_run(&options, play, &question);
     return question.seen;
 }
@@ -163,8 +171,8 @@ static bool differ(const seen_t *one, const seen_t *other)
 {
     const double ratio = one->shortest_s / other->shortest_s;
     return one->launch_count != other->launch_count ||
-           memcmp(one->blocks, other->blocks, sizeof(one->blocks)) != 0 || ratio > TIME_RATIO_MIN ||
-           ratio < 1.0 / TIME_RATIO_MIN;
+           memcmp(one->threads, other->threads, sizeof(one->threads)) != 0 ||
+           ratio > TIME_RATIO_MIN || ratio < 1.0 / TIME_RATIO_MIN;
 }
 
 /* All values of a choice, the ends of an amount; returns how many. */
@@ -196,11 +204,11 @@ static bool changes_layout(const moxie_knob_info_t *knob, moxie_layout_t layout,
         if (!one.is_possible) {
             continue;
         }
-        print_message("%s = %lld, %s: %.0f us, blocks", knob->name, (long long)values[i],
+        print_message("%s = %lld, %s: %.0f us, threads", knob->name, (long long)values[i],
                       layout == MOXIE_LAYOUT_EXPERT_MAJOR ? "expert_major" : "rank_major",
                       one.shortest_s * 1e6);
         for (int32_t j = 0; j < one.launch_count; j++) {
-            print_message(" %u", one.blocks[j]);
+            print_message(" %u", one.threads[j]);
         }
         print_message("\n");
         for (int32_t j = 0; j < *possible_count; j++) {

@@ -32,6 +32,11 @@ static const knob_t knobs[] = {
                             MOXIE_KNOB_COMBINE | MOXIE_KNOB_SMS | MOXIE_KNOB_ZERO_CHOOSES},
     [CUDA_KNOB_UPDATE_SMS] = {"update_sms", "SMs that a route update may use", 24, 1,
                               CUDA_UPDATE_BLOCKS_MAX, MOXIE_KNOB_UPDATE | MOXIE_KNOB_SMS},
+    [CUDA_KNOB_TAGGED_BYTES] = {"tagged_bytes",
+                                "low latency in rank_major: bytes of a rank's tokens up to "
+                                "which combine sends tagged pieces; 0: never",
+                                CUDA_TAGGED_BYTES_MAX, 0, CUDA_TAGGED_BYTES_MAX,
+                                MOXIE_KNOB_COMBINE | MOXIE_KNOB_LOW_LATENCY},
 };
 
 static const char *const kernel_names[CUDA_KERNEL_COUNT] = {
@@ -46,7 +51,10 @@ static const char *const kernel_names[CUDA_KERNEL_COUNT] = {
     [CUDA_KERNEL_COMBINE] = "moxie_combine",
     [CUDA_KERNEL_CEILING] = "moxie_ceiling",
     [CUDA_KERNEL_SLOTS_DISPATCH] = "moxie_slots_dispatch",
+    [CUDA_KERNEL_SLOTS_DISPATCH_EXPERT_MAJOR] = "moxie_slots_dispatch_expert_major",
     [CUDA_KERNEL_SLOTS_COMBINE] = "moxie_slots_combine",
+    [CUDA_KERNEL_SLOTS_COMBINE_EXPERT_MAJOR] = "moxie_slots_combine_expert_major",
+    [CUDA_KERNEL_SLOTS_COMBINE_TAGGED] = "moxie_slots_combine_tagged",
 };
 
 /* What a GPU must have; "" when it does. */
@@ -107,7 +115,17 @@ static void group_quote(int32_t rank_count, memory_account_t *out)
     cuda_transport_quote(rank_count, channel_bytes(rank_count), out);
 }
 
-/* Kernels that want more shared memory than any may have unasked. */
+/* Lets a kernel have more shared memory than any may have unasked. */
+static moxie_status_t allow_bytes(const cuda_exchange_t *exchange, cuda_kernel_t kernel,
+                                  uint32_t bytes)
+{
+    return cuda_check(cuda()->cuFuncSetAttribute(exchange->kernels[kernel],
+                                                 CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                                 (int)bytes),
+                      "shared memory of a kernel");
+}
+
+/* Kernels that want it. */
 static moxie_status_t allow_shared_memory(cuda_exchange_t *exchange)
 {
     static const cuda_kernel_t senders[] = {CUDA_KERNEL_DISPATCH,
@@ -118,6 +136,8 @@ static moxie_status_t allow_shared_memory(cuda_exchange_t *exchange)
                                             CUDA_KERNEL_DISPATCH_ROUTING_QUANTISED,
                                             CUDA_KERNEL_COMBINE,
                                             CUDA_KERNEL_CEILING};
+    static const cuda_kernel_t slots[] = {CUDA_KERNEL_SLOTS_DISPATCH,
+                                          CUDA_KERNEL_SLOTS_DISPATCH_EXPERT_MAJOR};
     const CUdevice gpu = exchange->transport->device.device;
     int optin = 0;
     int major = 0;
@@ -126,17 +146,12 @@ static moxie_status_t allow_shared_memory(cuda_exchange_t *exchange)
     cuda()->cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, gpu);
     exchange->update_bytes_max = (uint32_t)optin - UPDATE_STATIC_BYTES;
     exchange->bulk_bytes = major >= 9 ? CUDA_BULK_SHARED_BYTES : 0;
-    moxie_status_t status =
-        cuda_check(cuda()->cuFuncSetAttribute(exchange->kernels[CUDA_KERNEL_UPDATE],
-                                              CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                                              (int)exchange->update_bytes_max),
-                   "shared memory of a kernel");
+    moxie_status_t status = allow_bytes(exchange, CUDA_KERNEL_UPDATE, exchange->update_bytes_max);
     for (size_t i = 0; i < sizeof(senders) / sizeof(senders[0]) && status == MOXIE_OK; i++) {
-        status =
-            cuda_check(cuda()->cuFuncSetAttribute(exchange->kernels[senders[i]],
-                                                  CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                                                  (int)exchange->bulk_bytes),
-                       "shared memory of a kernel");
+        status = allow_bytes(exchange, senders[i], exchange->bulk_bytes);
+    }
+    for (size_t i = 0; i < sizeof(slots) / sizeof(slots[0]) && status == MOXIE_OK; i++) {
+        status = allow_bytes(exchange, slots[i], CUDA_SLOTS_DYNAMIC_BYTES_MAX);
     }
     return status;
 }

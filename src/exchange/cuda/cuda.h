@@ -19,7 +19,10 @@ typedef enum cuda_kernel {
     CUDA_KERNEL_COMBINE,
     CUDA_KERNEL_CEILING,
     CUDA_KERNEL_SLOTS_DISPATCH,
+    CUDA_KERNEL_SLOTS_DISPATCH_EXPERT_MAJOR,
     CUDA_KERNEL_SLOTS_COMBINE,
+    CUDA_KERNEL_SLOTS_COMBINE_EXPERT_MAJOR,
+    CUDA_KERNEL_SLOTS_COMBINE_TAGGED,
     CUDA_KERNEL_COUNT,
 } cuda_kernel_t;
 
@@ -30,6 +33,7 @@ typedef enum cuda_knob {
     CUDA_KNOB_COMBINE_SMS,
     CUDA_KNOB_PUSH_SMS,
     CUDA_KNOB_UPDATE_SMS,
+    CUDA_KNOB_TAGGED_BYTES,
 } cuda_knob_t;
 
 /* A group's own. */
@@ -57,6 +61,7 @@ typedef struct cuda_route_pinned {
 typedef struct cuda_slots_calls {
     cuda_slots_t slots;
     uint32_t block_count;        /* of its kernels, the same on all ranks */
+    int is_tagged;               /* partials travel in tagged pieces, the same on all ranks */
     low_latency_half_t half;     /* under way */
     dispatch_rows_t kind;        /* of the dispatch under way */
     moxie_dtype_t wire_dtype;    /* of the combine under way */
@@ -193,6 +198,10 @@ moxie_status_t cuda_route_read_counts(CUstream stream, const int32_t *from, int6
 /* Low latency: lays out what a route has beside its tables, behind `end`, as offsets. Own tables
  * come as offsets, too, in their places as pointers. */
 void cuda_slots_plan(const route_shape_t *shape, cuda_slots_t *out, uint64_t *end);
+
+/* Bytes of a rank's tokens, bf16, as the knob `tagged_bytes` counts them; 0: a route without room
+ * for tagged pieces. */
+int64_t cuda_slots_tagged_bytes(const route_shape_t *shape);
 
 /* Points them into this rank's memory. */
 void cuda_slots_point(cuda_slots_t *slots, char *base);

@@ -99,6 +99,7 @@ void cuda_route_quote(const route_shape_t *shape, memory_account_t *out)
 typedef struct route_notice {
     route_terms_t terms;
     uint32_t block_count; /* that a rank's GPU has room for, of kernels with as many on all ranks */
+    int32_t is_tagged;    /* low latency: its knob allows tagged pieces */
 } route_notice_t;
 
 /* Low latency: a block for each token, and one more. Else of a dispatch with its routing. */
@@ -113,15 +114,25 @@ static uint32_t common_block_count(const cuda_exchange_t *exchange, const moxie_
         .total;
 }
 
+static int32_t allows_tagged(const moxie_route_t *route)
+{
+    const int64_t bytes = cuda_slots_tagged_bytes(&route->state->shape);
+    return route->state->shape.mode == MOXIE_MODE_LOW_LATENCY && bytes > 0 &&
+           bytes <= route->group->knobs.value[CUDA_KNOB_TAGGED_BYTES];
+}
+
 /* All ranks must mean the same exchange; if not, every update will say so, as on the CPU. */
 static void compare(cuda_route_t *route, const route_notice_t *notices, int32_t rank_count)
 {
     const moxie_error_t before = *error_detail();
     uint32_t block_count = notices[0].block_count;
+    int is_tagged = notices[0].is_tagged;
     for (int32_t rank = 1; rank < rank_count; rank++) {
         const uint32_t count = notices[rank].block_count;
         block_count = count < block_count ? count : block_count;
+        is_tagged = is_tagged && notices[rank].is_tagged;
     }
+    route->low_latency.is_tagged = is_tagged;
     route->low_latency.block_count = block_count;
     route->routing_block_count = block_count;
     for (int32_t rank = 1; rank < rank_count; rank++) {
@@ -292,7 +303,8 @@ moxie_status_t cuda_route_open(moxie_route_t *route)
     const route_notice_t notice = {
         .terms = {.shape = route->state->shape,
                   .placement_digest = placement_digest(route->placement)},
-        .block_count = common_block_count(exchange, route)};
+        .block_count = common_block_count(exchange, route),
+        .is_tagged = allows_tagged(route)};
     route_notice_t notices[CUDA_RANK_COUNT_MAX];
     cuda_route_t *own = NULL;
     cuda_sharing_t none;

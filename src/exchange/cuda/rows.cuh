@@ -116,7 +116,8 @@ __device__ __forceinline__ float canonical(float value)
     return value == value ? value : __uint_as_float(0x7FFFFFFFu);
 }
 
-/* Reads `count` numbers of a row from a column on; `count` is 1 or wide_count. */
+/* Reads `count` numbers of a row from a column on; `count` is 1, 2 or wide_count, of which the row
+ * must be a multiple, and lie at one. */
 template <int count>
 __device__ __forceinline__ void load_numbers(const char *row, int64_t column, int is_bf16,
                                              float (&out)[count])
@@ -131,6 +132,10 @@ __device__ __forceinline__ void load_numbers(const char *row, int64_t column, in
                 out[2 * i] = bf16_to_float(words[i] & 0xFFFFu);
                 out[2 * i + 1] = __uint_as_float(words[i] & 0xFFFF0000u);
             }
+        } else if constexpr (count == 2) {
+            const uint32_t pair = *reinterpret_cast<const uint32_t *>(from);
+            out[0] = bf16_to_float(pair & 0xFFFFu);
+            out[1] = __uint_as_float(pair & 0xFFFF0000u);
         } else {
             out[0] = bf16_to_float(from[0]);
         }
@@ -146,6 +151,10 @@ __device__ __forceinline__ void load_numbers(const char *row, int64_t column, in
             out[4 * i + 2] = four.z;
             out[4 * i + 3] = four.w;
         }
+    } else if constexpr (count == 2) {
+        const float2 pair = *reinterpret_cast<const float2 *>(from);
+        out[0] = pair.x;
+        out[1] = pair.y;
     } else {
         out[0] = from[0];
     }
@@ -225,6 +234,8 @@ __device__ __forceinline__ void store_numbers(char *row, int64_t column, int is_
             *reinterpret_cast<uint4 *>(to) =
                 make_uint4(bf16_pair(numbers[0], numbers[1]), bf16_pair(numbers[2], numbers[3]),
                            bf16_pair(numbers[4], numbers[5]), bf16_pair(numbers[6], numbers[7]));
+        } else if constexpr (count == 2) {
+            *reinterpret_cast<uint32_t *>(to) = bf16_pair(numbers[0], numbers[1]);
         } else {
             to[0] = (uint16_t)bf16_pair(numbers[0], 0.0f);
         }
@@ -238,6 +249,8 @@ __device__ __forceinline__ void store_numbers(char *row, int64_t column, int is_
                 make_float4(canonical(numbers[4 * i]), canonical(numbers[4 * i + 1]),
                             canonical(numbers[4 * i + 2]), canonical(numbers[4 * i + 3]));
         }
+    } else if constexpr (count == 2) {
+        *reinterpret_cast<float2 *>(to) = make_float2(canonical(numbers[0]), canonical(numbers[1]));
     } else {
         to[0] = canonical(numbers[0]);
     }

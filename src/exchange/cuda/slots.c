@@ -15,6 +15,18 @@ static uint64_t append(uint64_t *end, uint64_t count, uint64_t element_bytes)
     return offset;
 }
 
+int64_t cuda_slots_tagged_bytes(const route_shape_t *shape)
+{
+    const int64_t bytes = shape->token_count_max * shape->hidden * 2;
+    return shape->layout == MOXIE_LAYOUT_RANK_MAJOR && bytes <= CUDA_TAGGED_BYTES_MAX ? bytes : 0;
+}
+
+/* Of a partial: 16 bytes with 12 of payload, which is fp32 at worst. */
+static uint64_t tagged_pieces(const route_shape_t *shape)
+{
+    return cuda_slots_tagged_bytes(shape) > 0 ? ((uint64_t)shape->hidden + 2) / 3 : 0;
+}
+
 void cuda_slots_plan(const route_shape_t *shape, cuda_slots_t *out, uint64_t *end)
 {
     const uint64_t slots = (uint64_t)route_slot_count(shape);
@@ -32,6 +44,8 @@ void cuda_slots_plan(const route_shape_t *shape, cuda_slots_t *out, uint64_t *en
     out->partial_bytes = memory_round_up(hidden * sizeof(float), LINE_BYTES);
     out->partials_offset = append(end, slots, out->partial_bytes);
     out->returned_offset = append(end, slots, sizeof(uint32_t));
+    out->tagged_pieces = tagged_pieces(shape);
+    out->tagged_offset = append(end, 2 * slots, out->tagged_pieces * 16);
     out->rows = (void *)(uintptr_t)append(end, expert_major * slots, topk * sizeof(int32_t));
     out->blocks =
         (void *)(uintptr_t)append(end, CUDA_SLOTS_BLOCK_COUNT, sizeof(cuda_slots_block_t));

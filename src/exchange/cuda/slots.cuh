@@ -81,6 +81,21 @@ __device__ __forceinline__ slots_look look_first(const cuda_slots_call_t &call)
     return look;
 }
 
+/* Test builds: see dawdle(). A call, so that its code is out of the way. */
+__device__ __noinline__ void dawdle_now(const cuda_channel_t &channel, uint32_t epoch,
+                                        uint32_t place)
+{
+    dawdle(channel, epoch, place);
+}
+
+__device__ __forceinline__ void slots_dawdle(const cuda_slots_call_t &call, uint32_t epoch,
+                                             uint32_t place)
+{
+    if (call.channel.delay_seed != 0) {
+        dawdle_now(call.channel, epoch, place);
+    }
+}
+
 /* All threads, before a barrier, of the last warp for itself: begins. */
 __device__ inline void slots_begin(const cuda_slots_call_t &call, slots_block &block,
                                    const slots_look &look)
@@ -99,7 +114,7 @@ __device__ inline void slots_begin(const cuda_slots_call_t &call, slots_block &b
         if (op.is_lost && is_clerk()) {
             store_word(&call.channel.group_report->revoked, look.revoked);
         }
-        dawdle(call.channel, op.epoch, call.halves);
+        slots_dawdle(call, op.epoch, call.halves);
     }
 }
 
@@ -113,6 +128,12 @@ __device__ __forceinline__ void slots_mark(operation &op, cuda_phase_t phase)
         op.phase_ns[phase] += now - op.mark_ns;
         op.mark_ns = now;
     }
+}
+
+/* Nobody waits for what was there. */
+__device__ __forceinline__ void add_to_tally(uint64_t &sum, uint64_t value)
+{
+    atomicAdd(reinterpret_cast<unsigned long long *>(&sum), (unsigned long long)value);
 }
 
 /* All threads, last of all. */
@@ -129,12 +150,12 @@ __device__ inline void slots_end(const cuda_slots_call_t &call, slots_block &blo
     call.slots.blocks[blockIdx.x] = block.memory;
     cuda_tally_t &tally = call.channel.counters->tally;
     if (is_clerk()) {
-        tally.op_count += receives(call);
-    }
-    for (int32_t phase = 0; phase < CUDA_PHASE_COUNT && blockIdx.x <= 1; phase++) {
-        if ((phase == CUDA_PHASE_MEET) == is_clerk()) {
-            tally.phase_ns[phase] += block.op.phase_ns[phase];
-        }
+        add_to_tally(tally.op_count, receives(call));
+        add_to_tally(tally.phase_ns[CUDA_PHASE_MEET], block.op.phase_ns[CUDA_PHASE_MEET]);
+    } else if (blockIdx.x == 1) {
+        add_to_tally(tally.phase_ns[CUDA_PHASE_PREPARE], block.op.phase_ns[CUDA_PHASE_PREPARE]);
+        add_to_tally(tally.phase_ns[CUDA_PHASE_MOVE], block.op.phase_ns[CUDA_PHASE_MOVE]);
+        add_to_tally(tally.phase_ns[CUDA_PHASE_FINISH], block.op.phase_ns[CUDA_PHASE_FINISH]);
     }
 }
 
@@ -154,10 +175,11 @@ __device__ __noinline__ bool slots_may_wait(const cuda_slots_call_t &call, opera
     return may_wait(call.channel, op, peer, kind, has_called ? CUDA_PHASE_FINISH : CUDA_PHASE_MEET);
 }
 
-/* One thread: until `is_there()`. False: it will never be. */
+/* One thread: until `is_there()`. False: it will never be. `peer` is whom it waits for, which a
+ * look may change. */
 template <typename look_t>
 __device__ __forceinline__ bool slots_await(const cuda_slots_call_t &call, operation &op,
-                                            int32_t peer, look_t is_there)
+                                            const int32_t &peer, look_t is_there)
 {
     for (int looks = 1; !is_there(); looks++) {
         if (*const_cast<volatile int32_t *>(&op.is_lost) ||
@@ -195,10 +217,11 @@ __device__ __forceinline__ bool is_speaker()
     return threadIdx.x >= blockDim.x - 32;
 }
 
-/* The clerk's speaker: this rank's offer to every rank, as operation_offer(). */
+/* The clerk's speaker: this rank's offer to every rank. It says that what came before has been
+ * read, and needs no fence for that: the kernels that read it have ended. */
 __device__ inline void speaker_offer(const cuda_slots_call_t &call, const operation &op)
 {
-    __threadfence_system();
+#pragma unroll 1
     for (int32_t i = lane_index(); i < call.channel.rank_count * CUDA_OFFER_FIELD_COUNT; i += 32) {
         const int32_t rank = i / CUDA_OFFER_FIELD_COUNT;
         const int32_t field = i - rank * CUDA_OFFER_FIELD_COUNT;
@@ -216,37 +239,33 @@ __device__ inline void speaker_offer(const cuda_slots_call_t &call, const operat
 }
 
 /*
- * Words of this operation, numbers first, first + stride, … below count, which a thread waits for a
- * few at a time: `at(i)` is where number i lies, `take(i, value)` gets it. Each says by itself
- * whether it is there: nothing else is read because of it.
+ * One thread: words of this operation from ranks from, from + 1, … below rank_count, a few at a
+ * time: `at(rank)` is where that rank's lies. Each says by itself whether it is there: nothing else
+ * is read because of it. False: some never come.
  */
-template <typename at_t, typename take_t>
-__device__ __forceinline__ void take_words(const cuda_slots_call_t &call, operation &op,
-                                           int32_t first, int32_t stride, int32_t count,
-                                           int32_t words_per_rank, at_t at, take_t take)
+template <typename at_t>
+__device__ __forceinline__ bool take_words(const cuda_slots_call_t &call, operation &op,
+                                           int32_t from, int32_t rank_count, at_t at,
+                                           uint32_t (&values)[piece_depth])
 {
-    for (int32_t base = first; base < count; base += piece_depth * stride) {
+    int32_t missing = from;
+    return slots_await(call, op, missing, [&] {
         uint64_t words[piece_depth];
-        const bool is_there = slots_await(call, op, base / words_per_rank, [&] {
-            bool is_whole = true;
-#pragma unroll
-            for (int i = 0; i < piece_depth; i++) {
-                const int32_t number = base + i * stride;
-                words[i] = number < count ? peek_word(at(number)) : (uint64_t)op.epoch << 32;
-            }
-#pragma unroll
-            for (int i = 0; i < piece_depth; i++) {
-                is_whole = is_whole && (uint32_t)(words[i] >> 32) == op.epoch;
-            }
-            return is_whole;
-        });
+        bool is_whole = true;
 #pragma unroll
         for (int i = 0; i < piece_depth; i++) {
-            if (is_there && base + i * stride < count) {
-                take(base + i * stride, (uint32_t)words[i]);
+            words[i] = peek_word(at(min(from + i, rank_count - 1)));
+        }
+#pragma unroll
+        for (int i = 0; i < piece_depth; i++) {
+            values[i] = (uint32_t)words[i];
+            if ((uint32_t)(words[i] >> 32) != op.epoch) {
+                missing = min(from + i, rank_count - 1);
+                is_whole = false;
             }
         }
-    }
+        return is_whole;
+    });
 }
 
 /* A lane a rank: whether there is nothing to say about its offer, whatever the routing. */
@@ -266,19 +285,28 @@ __device__ __forceinline__ bool is_plain_call(const operation &op, int32_t rank)
  * dispatch without what is to be said of routings. */
 __device__ inline void speaker_judge(const cuda_slots_call_t &call, operation &op)
 {
-    take_words(
-        call, op, lane_index(), 32, call.channel.rank_count * CUDA_OFFER_FIELD_COUNT,
-        CUDA_OFFER_FIELD_COUNT,
-        [&](int32_t i) {
-            const int32_t rank = i / CUDA_OFFER_FIELD_COUNT;
-            return offer_words(call.channel, call.channel.rank, rank, op.epoch) +
-                   (i - rank * CUDA_OFFER_FIELD_COUNT);
-        },
-        [&](int32_t i, uint32_t value) {
-            const int32_t rank = i / CUDA_OFFER_FIELD_COUNT;
-            op.fields[rank][i - rank * CUDA_OFFER_FIELD_COUNT] = value;
-        });
+    const int32_t field = lane_index();
+#pragma unroll 1
+    for (int32_t from = 0; from < call.channel.rank_count && field < CUDA_OFFER_FIELD_COUNT;
+         from += piece_depth) {
+        uint32_t values[piece_depth];
+        if (!take_words(
+                call, op, from, call.channel.rank_count,
+                [&](int32_t rank) {
+                    return offer_words(call.channel, call.channel.rank, rank, op.epoch) + field;
+                },
+                values)) {
+            break;
+        }
+#pragma unroll
+        for (int i = 0; i < piece_depth; i++) {
+            if (from + i < call.channel.rank_count) {
+                op.fields[from + i][field] = values[i];
+            }
+        }
+    }
     __syncwarp();
+    static_assert(CUDA_OFFER_FIELD_COUNT <= 32, "a lane a field");
     const bool is_plain =
         lane_index() >= call.channel.rank_count || is_plain_call(op, lane_index());
     if (!__all_sync(all_lanes, is_plain) && lane_index() == 0 && !op.is_lost) {
@@ -309,12 +337,8 @@ __device__ __forceinline__ void clerk_forget(const cuda_slots_call_t &call)
 }
 
 /* 16 bytes of a row from an offset on, or what is left of it and zeros. */
-__device__ __forceinline__ uint4 load_piece(const char *row, int64_t offset, int64_t row_bytes,
-                                            bool is_wide)
+__device__ __noinline__ uint4 load_bytes(const char *row, int64_t offset, int64_t row_bytes)
 {
-    if (is_wide) {
-        return *reinterpret_cast<const uint4 *>(row + offset);
-    }
     uint32_t words[4] = {};
 #pragma unroll
     for (int i = 0; i < piece_bytes; i++) {
@@ -326,25 +350,40 @@ __device__ __forceinline__ uint4 load_piece(const char *row, int64_t offset, int
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-/* The first `word_count` words of it back into a row. */
-template <int word_count>
-__device__ __forceinline__ void store_piece(char *row, int64_t offset, int64_t row_bytes,
-                                            const uint4 &piece, bool is_wide)
+/* The first `count` of them back. */
+__device__ __noinline__ void store_bytes(char *row, int64_t offset, int64_t row_bytes, uint4 piece,
+                                         int count)
 {
-    if (is_wide && word_count == 4) {
-        *reinterpret_cast<uint4 *>(row + offset) = piece;
-        return;
-    }
-    if (is_wide && word_count == 2) {
-        *reinterpret_cast<uint2 *>(row + offset) = make_uint2(piece.x, piece.y);
-        return;
-    }
     const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
 #pragma unroll
-    for (int i = 0; i < 4 * word_count; i++) {
-        if (offset + i < row_bytes) {
+    for (int i = 0; i < piece_bytes; i++) {
+        if (i < count && offset + i < row_bytes) {
             row[offset + i] = (char)(words[i / 4] >> 8 * (i % 4));
         }
+    }
+}
+
+template <bool is_wide>
+__device__ __forceinline__ uint4 load_piece(const char *row, int64_t offset, int64_t row_bytes)
+{
+    if constexpr (is_wide) {
+        return *reinterpret_cast<const uint4 *>(row + offset);
+    } else {
+        return load_bytes(row, offset, row_bytes);
+    }
+}
+
+/* The first `word_count` words of a piece. */
+template <int word_count, bool is_wide>
+__device__ __forceinline__ void store_piece(char *row, int64_t offset, int64_t row_bytes,
+                                            const uint4 &piece)
+{
+    if constexpr (!is_wide) {
+        store_bytes(row, offset, row_bytes, piece, 4 * word_count);
+    } else if constexpr (word_count == 4) {
+        *reinterpret_cast<uint4 *>(row + offset) = piece;
+    } else {
+        *reinterpret_cast<uint2 *>(row + offset) = make_uint2(piece.x, piece.y);
     }
 }
 

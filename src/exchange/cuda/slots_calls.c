@@ -7,8 +7,10 @@
 
 #include <string.h>
 
-/* A block has a thread for each piece of a row, up to a limit, and for what else it does. */
-#define THREADS_MIN 128
+/* A block has a thread for each piece of a row, up to a limit, and for what else it does; the first
+ * of a dispatch also counts the routing. */
+#define COMBINE_THREADS_MIN  128
+#define DISPATCH_THREADS_MIN 384
 
 static cuda_slots_calls_t *calls_of(const moxie_route_t *route)
 {
@@ -64,25 +66,47 @@ static void open_call(cuda_route_t *own, cuda_slots_call_t *call)
     own->was_told = 0;
 }
 
-static uint32_t thread_count(int64_t row_bytes)
+static uint32_t thread_count(int64_t row_bytes, int64_t piece_bytes, int64_t least)
 {
-    const int64_t pieces = (row_bytes + 15) / 16;
+    const int64_t pieces = (row_bytes + piece_bytes - 1) / piece_bytes;
     const int64_t rounds = (pieces + CUDA_SLOTS_THREADS - 1) / CUDA_SLOTS_THREADS;
     const int64_t threads = (pieces + 32 * rounds - 1) / (32 * rounds) * 32;
-    return threads > THREADS_MIN ? (uint32_t)threads : THREADS_MIN;
+    return (uint32_t)(threads > least ? threads : least);
 }
 
 /* What slots_dispatch.cuh keeps in dynamic shared memory. */
-static uint32_t dispatch_scratch_bytes(const route_shape_t *shape)
+static uint32_t dispatch_scratch_bytes(const moxie_route_t *route)
 {
+    const route_shape_t *shape = &route->state->shape;
+    const int64_t table = (shape->expert_count + 3) / 4 * 4;
+    const int64_t scales = moxie_scale_words(MOXIE_SCALE_FP32, shape->hidden);
     const int64_t counts[] = {shape->rank_count + 2 * shape->expert_count + CUDA_BAD_WORDS,
-                              shape->rank_count * shape->topk,
-                              (shape->hidden + MOXIE_SCALE_COLUMNS - 1) / MOXIE_SCALE_COLUMNS};
+                              shape->rank_count * shape->topk, scales};
     int64_t most = 0;
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
         most = counts[i] > most ? counts[i] : most;
     }
-    return (uint32_t)most * (uint32_t)sizeof(uint32_t);
+    return (uint32_t)(table + most) * (uint32_t)sizeof(uint32_t);
+}
+
+static int is_expert_major(const moxie_route_t *route)
+{
+    return route->state->shape.layout == MOXIE_LAYOUT_EXPERT_MAJOR;
+}
+
+static cuda_kernel_t dispatch_kernel(const moxie_route_t *route)
+{
+    return is_expert_major(route) ? CUDA_KERNEL_SLOTS_DISPATCH_EXPERT_MAJOR
+                                  : CUDA_KERNEL_SLOTS_DISPATCH;
+}
+
+static cuda_kernel_t combine_kernel(const moxie_route_t *route)
+{
+    if (is_expert_major(route)) {
+        return CUDA_KERNEL_SLOTS_COMBINE_EXPERT_MAJOR;
+    }
+    return calls_of(route)->is_tagged ? CUDA_KERNEL_SLOTS_COMBINE_TAGGED
+                                      : CUDA_KERNEL_SLOTS_COMBINE;
 }
 
 /* Launches a kernel. An error of the arguments a second half cannot tell the peers any more: then
@@ -197,8 +221,9 @@ static moxie_status_t dispatch(moxie_route_t *route, const moxie_dispatch_in_t *
         calls->has_dispatched = 1;
     }
     calls->half = out != NULL ? HALF_NONE : HALF_DISPATCH;
-    return finish(route, CUDA_KERNEL_SLOTS_DISPATCH, thread_count(calls->kind.home_row_bytes),
-                  dispatch_scratch_bytes(&route->state->shape), &args, halves, status, stream);
+    return finish(route, dispatch_kernel(route),
+                  thread_count(calls->kind.home_row_bytes, 16, DISPATCH_THREADS_MIN),
+                  dispatch_scratch_bytes(route), &args, halves, status, stream);
 }
 
 moxie_status_t cuda_slots_dispatch(moxie_route_t *route, const moxie_dispatch_in_t *in,
@@ -308,8 +333,10 @@ static moxie_status_t combine(moxie_route_t *route, const moxie_combine_in_t *in
         cuda_offer_status(route, status, &args.call.offer);
     }
     calls->half = out != NULL ? HALF_NONE : HALF_COMBINE;
-    return finish(route, CUDA_KERNEL_SLOTS_COMBINE, thread_count(route->state->shape.hidden * 2), 0,
-                  &args, halves, status, stream);
+    return finish(route, combine_kernel(route),
+                  thread_count(route->state->shape.hidden * 2, calls->is_tagged ? 12 : 16,
+                               COMBINE_THREADS_MIN),
+                  0, &args, halves, status, stream);
 }
 
 moxie_status_t cuda_slots_combine(moxie_route_t *route, const moxie_combine_in_t *in,

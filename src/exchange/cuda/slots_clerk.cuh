@@ -37,6 +37,19 @@ __device__ __forceinline__ int32_t expert_of_slot(const cuda_slots_dispatch_args
     return id >= 0 && id < args.call.route.expert_count ? (int32_t)id : -1;
 }
 
+/* Dynamic shared memory of a dispatch: the route's place_of_expert, as no load is to wait for
+ * another one; behind it is what a block's part needs. */
+__device__ __forceinline__ uint32_t *place_table()
+{
+    extern __shared__ __align__(16) uint32_t slots_memory[];
+    return slots_memory;
+}
+
+__device__ __forceinline__ uint32_t *slots_scratch(const cuda_slots_dispatch_args_t &args)
+{
+    return place_table() + (args.call.route.expert_count + 3) / 4 * 4;
+}
+
 /* The clerk's warps but the speaker: how many threads they are, and a barrier among them. */
 __device__ __forceinline__ int32_t counter_count()
 {
@@ -67,15 +80,22 @@ __device__ __forceinline__ void count_slots(const cuda_slots_dispatch_args_t &ar
     }
 #pragma unroll
     for (int j = 0; j < staged_depth; j++) {
-        places[j] = experts[j] >= 0 ? __ldg(route.place_of_expert + experts[j]) : 0;
+        if (j * counter_count() >= count) {
+            break;
+        }
+        places[j] = experts[j] >= 0 ? place_table()[experts[j]] : 0;
         shared.staged[threadIdx.x + j * counter_count()] = (int16_t)experts[j];
     }
     sync_counters();
 #pragma unroll
     for (int j = 0; j < staged_depth; j++) {
         const int32_t i = (int32_t)threadIdx.x + j * counter_count();
+        if (j * counter_count() >= count) {
+            break; /* the same in all threads */
+        }
         const int32_t token = i / topk;
         bool is_bad = i < count && experts[j] == -2;
+#pragma unroll 1
         for (int32_t other = token * topk; other < i && experts[j] >= 0; other++) {
             is_bad |= shared.staged[other] == experts[j];
         }
@@ -90,7 +110,8 @@ __device__ __forceinline__ void count_slots(const cuda_slots_dispatch_args_t &ar
 
 /*
  * The clerk's warps but the speaker: count this rank's routing into `counts`: rows for each rank,
- * then for each expert, then the first slot that is wrong and its id in CUDA_BAD_WORDS.
+ * then for each expert, then the first slot that is wrong and its id in CUDA_BAD_WORDS. A barrier
+ * has to follow.
  */
 __device__ inline void count_routing(const cuda_slots_dispatch_args_t &args,
                                      slots_clerk_shared &shared, uint32_t *counts)
@@ -99,24 +120,25 @@ __device__ inline void count_routing(const cuda_slots_dispatch_args_t &args,
     const int32_t rank_count = args.call.channel.rank_count;
     const int32_t topk = route.topk;
     const int32_t step = min(counter_count(), staged_depth * counter_count() / topk);
+#pragma unroll 1
     for (int32_t i = (int32_t)threadIdx.x; i < rank_count + route.expert_count;
          i += counter_count()) {
         counts[i] = 0;
     }
     for (int64_t first = 0; first < args.token_count; first += step) {
         const int32_t tokens = (int32_t)min((int64_t)step, args.token_count - first);
-        shared.masks[threadIdx.x] = 0;
         count_slots(args, shared, first * topk, tokens * topk, counts);
         sync_counters();
+        const uint32_t ranks = shared.masks[threadIdx.x];
+        shared.masks[threadIdx.x] = 0; /* as they were before */
+#pragma unroll 1
         for (int32_t rank = 0; rank < rank_count; rank++) {
-            const uint32_t lanes =
-                __ballot_sync(all_lanes, (shared.masks[threadIdx.x] >> rank & 1) != 0);
+            const uint32_t lanes = __ballot_sync(all_lanes, (ranks >> rank & 1) != 0);
             if (lane_index() == 0 && lanes != 0) {
                 atomicAdd(&counts[rank], (uint32_t)__popc(lanes));
             }
         }
     }
-    sync_counters();
     if (threadIdx.x == 0) {
         uint32_t *bad = counts + rank_count + route.expert_count;
         const int64_t id = shared.bad_slot != ~0ull ? read_id(args, (int64_t)shared.bad_slot) : 0;
@@ -139,7 +161,9 @@ __device__ inline void send_counts(const cuda_slots_call_t &call, const operatio
                                    const uint32_t *counts)
 {
     const int32_t count = count_word_count(call);
+#pragma unroll 1
     for (int32_t i = (int32_t)threadIdx.x; i < count; i += counter_count()) {
+#pragma unroll 1
         for (int32_t rank = 0; rank < call.channel.rank_count; rank++) {
             store_word(count_words(call.channel, rank, call.channel.rank, op.epoch) + i,
                        tagged(op.epoch, counts[i]));
@@ -147,54 +171,86 @@ __device__ inline void send_counts(const cuda_slots_call_t &call, const operatio
     }
 }
 
-/* The clerk: a word of a rank's counts goes where it belongs; this rank's experts are summed up in
- * `totals`. */
-__device__ __forceinline__ void keep_count(const cuda_slots_dispatch_args_t &args,
-                                           slots_clerk_shared &shared, int32_t from, int32_t index,
-                                           uint32_t value, uint32_t *totals)
+/* Where a word of the counts goes: to[from * stride], as far as it goes into the tables. */
+struct count_target {
+    int32_t *to;
+    int32_t stride;
+};
+
+__device__ __forceinline__ count_target target_of_count(const cuda_slots_dispatch_args_t &args,
+                                                        slots_clerk_shared &shared, int32_t index)
 {
     const cuda_route_view_t &route = args.call.route;
     const int32_t rank_count = args.call.channel.rank_count;
     const int32_t expert = index - rank_count;
     if (expert < 0) {
-        route.row_counts[from * rank_count + index] = (int32_t)value;
-        if (index == args.call.channel.rank && args.source_count != nullptr) {
-            args.source_count[from] = value;
-        }
-    } else if (expert < route.expert_count) {
-        const uint32_t place = __ldg(route.place_of_expert + expert);
-        route.expert_counts[from * route.expert_count + expert] = (int32_t)value;
-        if ((int32_t)(place >> 16) == args.call.channel.rank && value != 0) {
-            atomicAdd(&totals[place & 0xFFFFu], value);
-        }
-    } else {
-        const int32_t word = expert - route.expert_count;
-        shared.bad_words[from][word] = value;
-        if (word < 2 && value != ~0u) {
-            shared.has_bad = 1;
+        return {route.row_counts + index, rank_count};
+    }
+    if (expert < route.expert_count) {
+        return {route.expert_counts + expert, route.expert_count};
+    }
+    return {reinterpret_cast<int32_t *>(&shared.bad_words[0][expert - route.expert_count]),
+            CUDA_BAD_WORDS};
+}
+
+/* One thread: a word of the counts has come from all ranks, and is `sum` in all. A first bad slot
+ * is ~0 where there is none. */
+__device__ __forceinline__ void keep_sum(const cuda_slots_dispatch_args_t &args, int32_t index,
+                                         uint32_t sum, uint32_t *totals)
+{
+    const cuda_route_view_t &route = args.call.route;
+    const int32_t expert = index - args.call.channel.rank_count;
+    if (expert >= 0 && expert < route.expert_count) {
+        const uint32_t place = place_table()[expert];
+        if ((int32_t)(place >> 16) == args.call.channel.rank) {
+            totals[place & 0xFFFFu] = sum;
         }
     }
 }
 
 /* The clerk's warps but the speaker: all ranks' counts, unless the speaker finds out that some
- * never come. */
+ * never come. This rank's experts are summed up in `totals`. */
 __device__ inline void receive_counts(const cuda_slots_dispatch_args_t &args,
                                       slots_clerk_shared &shared, uint32_t *totals)
 {
     const cuda_slots_call_t &call = args.call;
+    const int32_t rank_count = call.channel.rank_count;
     const int32_t count = count_word_count(call);
-    take_words(
-        call, shared.op, (int32_t)threadIdx.x, counter_count(), call.channel.rank_count * count,
-        count,
-        [&](int32_t i) {
-            const int32_t from = i / count;
-            return count_words(call.channel, call.channel.rank, from, shared.op.epoch) +
-                   (i - from * count);
-        },
-        [&](int32_t i, uint32_t value) {
-            const int32_t from = i / count;
-            keep_count(args, shared, from, i - from * count, value, totals);
-        });
+    const int32_t first_bad = count - CUDA_BAD_WORDS;
+#pragma unroll 1
+    for (int32_t i = (int32_t)threadIdx.x; i < count; i += counter_count()) {
+        const count_target target = target_of_count(args, shared, i);
+        uint32_t sum = 0;
+#pragma unroll 1
+        for (int32_t from = 0; from < rank_count; from += piece_depth) {
+            uint32_t values[piece_depth];
+            if (!take_words(
+                    call, shared.op, from, rank_count,
+                    [&](int32_t rank) {
+                        return count_words(call.channel, call.channel.rank, rank, shared.op.epoch) +
+                               i;
+                    },
+                    values)) {
+                return;
+            }
+#pragma unroll
+            for (int j = 0; j < piece_depth; j++) {
+                const int32_t rank = from + j;
+                if (rank >= rank_count) {
+                    break;
+                }
+                sum += values[j];
+                target.to[rank * target.stride] = (int32_t)values[j];
+                if (i == call.channel.rank && args.source_count != nullptr) {
+                    args.source_count[rank] = values[j];
+                }
+                if ((i == first_bad || i == first_bad + 1) && values[j] != ~0u) {
+                    shared.has_bad = 1;
+                }
+            }
+        }
+        keep_sum(args, i, sum, totals);
+    }
 }
 
 /* All threads of the clerk: the counts that the caller asked for. */
@@ -203,6 +259,7 @@ __device__ inline void write_slot_counts(const cuda_slots_dispatch_args_t &args,
 {
     const cuda_route_view_t &route = args.call.route;
     const int64_t slot_count = args.call.channel.rank_count * route.token_count_max;
+#pragma unroll 1
     for (int32_t local = (int32_t)threadIdx.x; local <= route.local_expert_count;
          local += (int32_t)blockDim.x) {
         if (args.expert_start != nullptr) {
@@ -248,10 +305,6 @@ __device__ inline void count_dispatch(const cuda_slots_dispatch_args_t &args,
     if (threadIdx.x == 0) {
         shared.bad_slot = ~0ull;
         shared.has_bad = 0;
-    }
-    for (int32_t i = (int32_t)threadIdx.x; i < call.route.local_expert_count;
-         i += counter_count()) {
-        totals[i] = 0;
     }
     if (sends(call)) {
         count_routing(args, shared, scratch);

@@ -6,122 +6,10 @@
 #ifndef MOXIE_EXCHANGE_CUDA_SLOTS_COMBINE_CUH
 #define MOXIE_EXCHANGE_CUDA_SLOTS_COMBINE_CUH
 
-#include "exchange/cuda/slots.cuh"
+#include "exchange/cuda/slots_partials_tagged.cuh"
 
 namespace moxie
 {
-
-/* Partials of a token that are on their way together. */
-constexpr int partial_depth = 4;
-
-struct slots_combine_shared : slots_block {
-    int32_t has_dispatched;
-    int64_t token_count;
-    int32_t counts[CUDA_RANK_COUNT_MAX]; /* rows that each rank sent here */
-    int32_t count_max;
-    int32_t rows[CUDA_RANK_COUNT_MAX]; /* those of this rank's token at hand at each rank */
-};
-
-/* A lane a rank: where the partials of a token come from; -1: there is none. */
-__device__ __forceinline__ int32_t row_of_lane(const cuda_slots_combine_args_t &args, int64_t token)
-{
-    const int32_t rank_count = args.call.channel.rank_count;
-    return lane_index() < rank_count && token >= 0 && token < args.call.route.token_count_max
-               ? args.call.route.first_rows[token * rank_count + lane_index()]
-               : -1;
-}
-
-/* What dispatch has left, asked for by a warp each, so that the loads are on their way together. */
-struct dispatch_look {
-    int32_t number; /* of the lane's rank: rows sent here, or this block's token's row there */
-    int32_t has_dispatched;
-    int64_t token_count;
-};
-
-__device__ __forceinline__ dispatch_look look_at_dispatch(const cuda_slots_combine_args_t &args)
-{
-    const cuda_channel_t &channel = args.call.channel;
-    const int32_t warp = (int32_t)threadIdx.x / 32;
-    dispatch_look look = {};
-    if (warp == 0 && lane_index() < channel.rank_count) {
-        look.number = args.call.route.row_counts[lane_index() * channel.rank_count + channel.rank];
-    } else if (warp == 1) {
-        look.number = row_of_lane(args, turn_of_block());
-    } else if (threadIdx.x == 64) {
-        look.has_dispatched = args.call.slots.report->has_dispatched;
-        look.token_count = *args.call.route.token_count;
-    }
-    return look;
-}
-
-/* All threads, before a barrier. */
-__device__ __forceinline__ void keep_dispatch(slots_combine_shared &shared,
-                                              const dispatch_look &look)
-{
-    if (threadIdx.x < 32) {
-        if (lane_index() < CUDA_RANK_COUNT_MAX) {
-            shared.counts[lane_index()] = look.number;
-        }
-        const int32_t count_max = __reduce_max_sync(all_lanes, look.number);
-        if (lane_index() == 0) {
-            shared.count_max = count_max;
-        }
-    } else if (threadIdx.x < 32 + CUDA_RANK_COUNT_MAX) {
-        shared.rows[lane_index()] = look.number;
-    } else if (threadIdx.x == 64) {
-        shared.has_dispatched = look.has_dispatched;
-        shared.token_count = look.token_count;
-    }
-}
-
-/* A row that this block may send home: number `row` of those that `home` sent. */
-struct homeward_row {
-    int32_t home;
-    int32_t row;
-};
-
-/* Number i of them. Blocks take one row of each rank in turn. */
-__device__ __forceinline__ homeward_row homeward(const cuda_slots_combine_args_t &args, int32_t i)
-{
-    const int32_t rank_count = args.call.channel.rank_count;
-    const int32_t unit = turn_of_block() + i * turn_count();
-    const int32_t row = unit / rank_count;
-    return {(unit - row * rank_count + args.call.channel.rank + 1) % rank_count, row};
-}
-
-/* Numbers of a partial, from a column on. */
-template <int count>
-__device__ __forceinline__ void sum_partial(const cuda_slots_combine_args_t &args, int64_t slot,
-                                            int64_t column, float (&sum)[count])
-{
-    const cuda_slots_call_t &call = args.call;
-    const int64_t row_bytes = call.route.hidden * (args.source_is_bf16 ? 2 : 4);
-    if (call.route.layout == 1) {
-        load_numbers<count>(args.source + slot * row_bytes, column, args.source_is_bf16, sum);
-        return;
-    }
-    const int32_t topk = call.route.topk;
-    const int32_t *rows = call.slots.rows + slot * topk;
-    const float *weights =
-        slots_at<float>(call, call.channel.rank, call.slots.weights_offset) + slot * topk;
-#pragma unroll
-    for (int j = 0; j < count; j++) {
-        sum[j] = 0.0f;
-    }
-    for (int32_t k = 0; k < topk; k++) {
-        const int64_t row = rows[k];
-        if (row < 0) {
-            continue;
-        }
-        const float weight = args.unweighted ? 1.0f : weights[k];
-        float numbers[count];
-        load_numbers<count>(args.source + row * row_bytes, column, args.source_is_bf16, numbers);
-#pragma unroll
-        for (int j = 0; j < count; j++) {
-            sum[j] = fmaf(weight, numbers[j], sum[j]);
-        }
-    }
-}
 
 __device__ __forceinline__ char *partial_at(const cuda_slots_combine_args_t &args, int32_t home,
                                             int32_t from, int32_t row)
@@ -152,7 +40,7 @@ template <int count> struct piece_walk {
 };
 
 /* Pieces of partials on their way through a thread's registers. */
-template <int count> struct partial_pieces {
+template <int count, bool is_plain, bool is_expert_major> struct partial_pieces {
     piece_walk<count> walk; /* to the piece behind them */
     float numbers[piece_depth][count];
     homeward_row rows[piece_depth]; /* -1: none */
@@ -169,8 +57,8 @@ template <int count> struct partial_pieces {
             columns[i] = walk.column;
             if (walk.number < row_count && walk.column < hidden &&
                 rows[i].row < shared.counts[rows[i].home]) {
-                sum_partial<count>(args, slot_of(args.call, rows[i].home, rows[i].row), columns[i],
-                                   numbers[i]);
+                sum_partial<count, is_plain, is_expert_major>(
+                    args, slot_of(args.call, rows[i].home, rows[i].row), columns[i], numbers[i]);
             } else {
                 rows[i].row = -1;
             }
@@ -185,27 +73,19 @@ template <int count> struct partial_pieces {
             if (rows[i].row >= 0) {
                 store_numbers<count>(
                     partial_at(args, rows[i].home, args.call.channel.rank, rows[i].row), columns[i],
-                    args.wire_is_bf16, numbers[i]);
+                    is_plain || args.wire_is_bf16, numbers[i]);
             }
         }
     }
 };
 
-/* Rows that this block may have to send: some of them were not sent by their rank. */
-__device__ __forceinline__ int32_t homeward_count(const cuda_slots_combine_args_t &args,
-                                                  const slots_combine_shared &shared)
-{
-    const int32_t left = shared.count_max * args.call.channel.rank_count - turn_of_block();
-    return left > 0 ? (left + turn_count() - 1) / turn_count() : 0;
-}
-
 /* All threads: this block's partials. The first are on their way before it is known whether they
  * may be stored. False: they may not. */
-template <int count>
+template <int count, bool is_plain, bool is_expert_major>
 __device__ __forceinline__ bool push_partials(const cuda_slots_combine_args_t &args,
                                               slots_combine_shared &shared, int32_t row_count)
 {
-    partial_pieces<count> pieces;
+    partial_pieces<count, is_plain, is_expert_major> pieces;
     pieces.load(args, shared, row_count);
     await_credit(args.call, shared.op, shared.memory.partials_epoch);
     if (shared.op.is_lost || shared.op.is_refused) {
@@ -221,30 +101,27 @@ __device__ __forceinline__ bool push_partials(const cuda_slots_combine_args_t &a
     return true;
 }
 
-/* Whether rows and results are such that a thread can take 8 columns at a time. */
-__device__ __forceinline__ bool has_wide_rows(const cuda_slots_combine_args_t &args,
-                                              const void *rows)
+/* The same of partials that are not plain. */
+template <bool is_expert_major>
+__device__ __noinline__ bool push_any_partials(const cuda_slots_combine_args_t &args,
+                                               slots_combine_shared &shared, int32_t row_count)
 {
-    return reinterpret_cast<uint64_t>(rows) % 16 == 0 && args.call.route.hidden % wide_count == 0;
+    return has_wide_rows(args, args.source)
+               ? push_partials<wide_count, false, is_expert_major>(args, shared, row_count)
+               : push_partials<1, false, is_expert_major>(args, shared, row_count);
 }
 
-/* All threads of a block that moves rows. */
-__device__ inline void send_partials(const cuda_slots_combine_args_t &args,
-                                     slots_combine_shared &shared)
+/* All threads: the flags of this block's partials, once these are complete. */
+__device__ inline void raise_partials(const cuda_slots_combine_args_t &args,
+                                      slots_combine_shared &shared, int32_t row_count)
 {
     const cuda_slots_call_t &call = args.call;
-    const int32_t row_count = homeward_count(args, shared);
-    const bool is_pushed = has_wide_rows(args, args.source)
-                               ? push_partials<wide_count>(args, shared, row_count)
-                               : push_partials<1>(args, shared, row_count);
-    if (!is_pushed) {
-        return;
-    }
     __syncthreads();
+#pragma unroll 1
     for (int32_t i = (int32_t)threadIdx.x; i < row_count; i += (int32_t)blockDim.x) {
         const homeward_row row = homeward(args, i);
         if (i == (int32_t)threadIdx.x) {
-            dawdle(call.channel, shared.op.epoch, 16 + (uint32_t)i);
+            slots_dawdle(call, shared.op.epoch, 16 + (uint32_t)i);
             __threadfence_system();
         }
         if (row.row < shared.counts[row.home]) {
@@ -253,10 +130,37 @@ __device__ inline void send_partials(const cuda_slots_combine_args_t &args,
                        shared.op.epoch);
         }
     }
-    slots_mark(shared.op, CUDA_PHASE_MOVE);
-    if (threadIdx.x == 0) {
-        shared.memory.partials_epoch = shared.op.epoch;
+}
+
+/* All threads of a block that moves rows. */
+template <slots_way way>
+__device__ inline void send_partials(const cuda_slots_combine_args_t &args,
+                                     slots_combine_shared &shared)
+{
+    const int32_t row_count = homeward_count(args, shared);
+    if constexpr (way == SLOTS_TAGGED) {
+        slots_mark(shared.op, CUDA_PHASE_PREPARE);
+        slots_dawdle(args.call, shared.op.epoch, 16 + threadIdx.x / 32);
+        if (has_plain_partials(args)) {
+            push_tagged<2, piece_depth, true>(args, shared, row_count);
+        } else {
+            push_any_tagged(args, shared, row_count);
+        }
+    } else {
+        const bool is_pushed =
+            has_plain_partials(args)
+                ? push_partials<wide_count, true, way == SLOTS_EXPERT_MAJOR>(args, shared,
+                                                                             row_count)
+                : push_any_partials<way == SLOTS_EXPERT_MAJOR>(args, shared, row_count);
+        if (!is_pushed) {
+            return;
+        }
+        raise_partials(args, shared, row_count);
+        if (threadIdx.x == 0) {
+            shared.memory.partials_epoch = shared.op.epoch;
+        }
     }
+    slots_mark(shared.op, CUDA_PHASE_MOVE);
 }
 
 /* All threads: until the partials of a token have come. */
@@ -276,7 +180,7 @@ __device__ inline void await_partials(const cuda_slots_combine_args_t &args,
 }
 
 /* `count` columns of a token: the sum of its partials, by rank. */
-template <int count>
+template <int count, bool is_plain>
 __device__ __forceinline__ void sum_columns(const cuda_slots_combine_args_t &args,
                                             const slots_combine_shared &shared, int64_t token,
                                             int64_t column)
@@ -293,7 +197,7 @@ __device__ __forceinline__ void sum_columns(const cuda_slots_combine_args_t &arg
             is_there[i] = row >= 0;
             if (is_there[i]) {
                 load_numbers<count>(partial_at(args, call.channel.rank, first + i, row), column,
-                                    args.wire_is_bf16, numbers[i]);
+                                    is_plain || args.wire_is_bf16, numbers[i]);
             }
         }
 #pragma unroll
@@ -304,34 +208,71 @@ __device__ __forceinline__ void sum_columns(const cuda_slots_combine_args_t &arg
             }
         }
     }
-    store_numbers<count>(args.out + token * call.route.hidden * (args.out_is_bf16 ? 2 : 4), column,
-                         args.out_is_bf16, sum);
+    const int out_is_bf16 = is_plain || args.out_is_bf16;
+    store_numbers<count>(args.out + token * call.route.hidden * (out_is_bf16 ? 2 : 4), column,
+                         out_is_bf16, sum);
 }
 
 /* All threads: the result of a token. */
-template <int count>
+template <int count, bool is_plain>
 __device__ __forceinline__ void sum_token(const cuda_slots_combine_args_t &args,
                                           const slots_combine_shared &shared, int64_t token)
 {
     const int32_t piece_count = (int32_t)((args.call.route.hidden + count - 1) / count);
-#pragma unroll 2
+#pragma unroll 1
     for (int32_t piece = (int32_t)threadIdx.x; piece < piece_count; piece += (int32_t)blockDim.x) {
-        sum_columns<count>(args, shared, token, (int64_t)piece * count);
+        sum_columns<count, is_plain>(args, shared, token, (int64_t)piece * count);
     }
+}
+
+/* The same of a result that is not plain. */
+__device__ __noinline__ void sum_any_token(const cuda_slots_combine_args_t &args,
+                                           const slots_combine_shared &shared, int64_t token)
+{
+    if (has_wide_rows(args, args.out)) {
+        sum_token<wide_count, false>(args, shared, token);
+    } else {
+        sum_token<1, false>(args, shared, token);
+    }
+}
+
+/* All threads: the result of a token, once its partials have come. False: they will not. */
+template <slots_way way>
+__device__ __forceinline__ bool receive_token(const cuda_slots_combine_args_t &args,
+                                              slots_combine_shared &shared, int64_t token)
+{
+    const bool is_plain = has_plain_results(args);
+    if constexpr (way == SLOTS_TAGGED) {
+        if (is_plain) {
+            sum_tagged<2, true>(args, shared, token);
+        } else {
+            sum_any_tagged(args, shared, token);
+        }
+        __syncthreads();
+        return !shared.op.is_lost && !shared.op.is_refused;
+    }
+    await_partials(args, shared);
+    if (shared.op.is_lost || shared.op.is_refused) {
+        return false;
+    }
+    if (is_plain) {
+        sum_token<wide_count, true>(args, shared, token);
+    } else {
+        sum_any_token(args, shared, token);
+    }
+    return true;
 }
 
 /* All threads of a block that moves rows: the results of its tokens; shared.rows is of the first.
  */
+template <slots_way way>
 __device__ inline void receive_partials(const cuda_slots_combine_args_t &args,
                                         slots_combine_shared &shared)
 {
-    const bool is_wide = has_wide_rows(args, args.out);
     for (int64_t token = turn_of_block(); token < shared.token_count; token += turn_count()) {
-        await_partials(args, shared);
-        if (shared.op.is_lost || shared.op.is_refused) {
+        if (!receive_token<way>(args, shared, token)) {
             return;
         }
-        is_wide ? sum_token<wide_count>(args, shared, token) : sum_token<1>(args, shared, token);
         if (token + turn_count() < shared.token_count) {
             __syncthreads();
             if (threadIdx.x < 32) {
@@ -368,8 +309,9 @@ __device__ inline void speak_combine(const cuda_slots_combine_args_t &args,
     __syncwarp();
 }
 
-extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
-    moxie_slots_combine(const __grid_constant__ cuda_slots_combine_args_t args)
+/* Each way has a kernel of its own, so that none has the code of the others between. */
+template <slots_way way>
+__device__ __forceinline__ void slots_combine(const cuda_slots_combine_args_t &args)
 {
     __shared__ slots_combine_shared shared;
     await_previous_kernel();
@@ -388,14 +330,32 @@ extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
         clerk_report(args.call, shared.op);
     } else if (shared.has_dispatched && !shared.op.is_lost) {
         if (sends(args.call)) {
-            send_partials(args, shared);
+            send_partials<way>(args, shared);
         }
         __syncthreads();
         if (receives(args.call) && !shared.op.is_lost && args.out != nullptr) {
-            receive_partials(args, shared);
+            receive_partials<way>(args, shared);
         }
     }
     slots_end(args.call, shared);
+}
+
+extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
+    moxie_slots_combine(const __grid_constant__ cuda_slots_combine_args_t args)
+{
+    slots_combine<SLOTS_RANK_MAJOR>(args);
+}
+
+extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
+    moxie_slots_combine_expert_major(const __grid_constant__ cuda_slots_combine_args_t args)
+{
+    slots_combine<SLOTS_EXPERT_MAJOR>(args);
+}
+
+extern "C" __global__ void __launch_bounds__(CUDA_SLOTS_THREADS, 1)
+    moxie_slots_combine_tagged(const __grid_constant__ cuda_slots_combine_args_t args)
+{
+    slots_combine<SLOTS_TAGGED>(args);
 }
 
 } // namespace moxie

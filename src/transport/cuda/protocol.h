@@ -45,6 +45,13 @@ extern "C" {
 #define CUDA_SLOTS_THREADS     512
 #define CUDA_SLOTS_BLOCK_COUNT CUDA_BLOCK_COUNT_MAX
 
+/* Low latency: shared memory of a dispatch's block, at most. */
+#define CUDA_SLOTS_STATIC_BYTES      (14 << 10)
+#define CUDA_SLOTS_DYNAMIC_BYTES_MAX (64 << 10)
+
+/* Low latency in tagged pieces (slots_tagged.cuh): what all tokens of a rank may have, as bf16. */
+#define CUDA_TAGGED_BYTES_MAX (512 << 10)
+
 typedef enum cuda_op_kind {
     CUDA_OP_BARRIER = 1,
     CUDA_OP_UPDATE,
@@ -316,6 +323,8 @@ typedef struct cuda_slots {
     uint64_t partials_offset; /* [slots] partials of partial_bytes, by rank that sums them */
     uint64_t partial_bytes;
     uint64_t returned_offset; /* uint32_t [rank_count][token_count_max] a partial has come */
+    uint64_t tagged_offset;   /* [2 banks][slots][tagged_pieces] of 16 bytes: slots_tagged.cuh */
+    uint64_t tagged_pieces;   /* of a partial; 0: a route with too many bytes for them */
     /* This rank's own. */
     int32_t *rows;              /* expert_major: [slots][topk] row of each slot, -1: none */
     cuda_slots_block_t *blocks; /* [CUDA_SLOTS_BLOCK_COUNT] */
