@@ -57,8 +57,24 @@ MOXIE_API moxie_status_t moxie_route_memory_quote(const moxie_group_options_t *g
 MOXIE_API moxie_status_t moxie_group_memory_used(const moxie_group_t *group,
                                                  moxie_memory_bytes_t *out);
 
-/** Memory of this machine that a new allocation could take now, in bytes; 0 when not known. */
+/**
+ * Memory that this process could take now: what the machine has free, or what is left of a memory
+ * limit where that is less. Limits are those of its control group and of the groups around it, of
+ * version 1 or 2: a Slurm job's, a container's. Page cache counts as free, swap does not.
+ *
+ * @return bytes; 0 when not known
+ */
 MOXIE_API uint64_t moxie_memory_available(void);
+
+/**
+ * The limit that moxie_memory_available() is bound by.
+ *
+ * @param[out] path   the file that sets it, "/sys/fs/cgroup/job_7/memory.max"; "" when there is no
+ *                    limit, or when the machine has less memory free than all limits leave
+ * @param path_bytes  of `path`, the terminating NUL included; a longer path is cut
+ * @return the limit in bytes, what is taken of it included; 0 when `path` is ""
+ */
+MOXIE_API uint64_t moxie_memory_limit(char *path, size_t path_bytes);
 
 MOXIE_END_DECLS
 

@@ -19,9 +19,9 @@ typedef struct moxie_window moxie_window_t;
 /**
  * Allocates a window. Collective; each rank chooses its own size.
  *
- * The memory is zeroed, resident at once and fixed in size. What would not fit into the machine's
- * free memory, all ranks of this host together, is refused on every rank before anything is
- * allocated.
+ * The memory is zeroed, resident at once and fixed in size. What would not fit into
+ * moxie_memory_available(), all ranks of this host together, is refused on every rank before
+ * anything is allocated.
  *
  * @param bytes    size of this rank's part, may be 0
  * @param[out] out the window, for moxie_window_free()

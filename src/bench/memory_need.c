@@ -42,14 +42,29 @@ const char *memory_text(uint64_t bytes, char text[32])
     return text;
 }
 
-static bool refuse(uint64_t need, uint64_t available, failure_t *failure)
+const char *memory_limit_text(char text[MEMORY_LIMIT_TEXT_BYTES])
+{
+    char path[MEMORY_LIMIT_TEXT_BYTES - 64];
+    char bytes_text[32];
+    uint64_t bytes = moxie_memory_limit(path, sizeof(path));
+    text[0] = '\0';
+    if (path[0] != '\0')
+        (void)snprintf(text, MEMORY_LIMIT_TEXT_BYTES, " of the %s that %s allows",
+                       memory_text(bytes, bytes_text), path);
+    return text;
+}
+
+static bool refuse(uint64_t need, failure_t *failure)
 {
     char need_text[32];
     char available_text[32];
+    char limit_text[MEMORY_LIMIT_TEXT_BYTES];
     return failure_set(failure, EXIT_USAGE,
-                       "this run needs %s of memory for all ranks together, %s are available: "
+                       "this run needs %s of memory for all ranks together, %s are available%s: "
                        "take fewer --tokens, --ranks or a smaller --hidden",
-                       memory_text(need, need_text), memory_text(available, available_text));
+                       memory_text(need, need_text),
+                       memory_text(moxie_memory_available(), available_text),
+                       memory_limit_text(limit_text));
 }
 
 bool memory_check_inputs(const plan_t *plan, failure_t *failure)
@@ -59,7 +74,7 @@ bool memory_check_inputs(const plan_t *plan, failure_t *failure)
     uint64_t rows = times(times(tokens, (uint64_t)plan_row_bytes(plan)), 3);
     uint64_t slots = times(times(tokens, (uint64_t)plan->topk), sizeof(int32_t) + sizeof(float));
     uint64_t need = plus(rows, slots);
-    return available == 0 || need <= available || refuse(need, available, failure);
+    return available == 0 || need <= available || refuse(need, failure);
 }
 
 static int32_t set_count(uint64_t set_bytes)
@@ -160,7 +175,7 @@ static bool refuse_plan(const plan_t *plan, const need_t *need, failure_t *failu
     char need_text[32];
     char available_text[32];
     if (!plan->place.is_cuda || need->gpu_bytes <= plan->place.gpu_bytes)
-        return refuse(need->host_bytes, moxie_memory_available(), failure);
+        return refuse(need->host_bytes, failure);
     return failure_set(failure, EXIT_USAGE,
                        "this run needs %s of memory on a GPU, which has %s: take fewer --tokens or "
                        "a smaller --hidden",

@@ -14,4 +14,10 @@ bool memory_check_plan(plan_t *plan, failure_t *failure);
 /* Bytes as a person reads them: "23.4 GB". */
 const char *memory_text(uint64_t bytes, char text[32]);
 
+enum { MEMORY_LIMIT_TEXT_BYTES = 768 };
+
+/* What follows "0.2 GB are available": " of the 0.3 GB that /sys/fs/cgroup/job/memory.max
+ * allows", or nothing where no limit is what counts. */
+const char *memory_limit_text(char text[MEMORY_LIMIT_TEXT_BYTES]);
+
 #endif

@@ -2,12 +2,15 @@
 /* moxie info: what works on this machine. */
 #include "bench/device.h"
 #include "bench/machine.h"
+#include "bench/memory_need.h"
 #include "bench/record.h"
+#include "bench/text_json.h"
 #include "cli/cli.h"
 #include "cli/gpus.h"
 #include "moxie/moxie.h"
 
 #include <argp.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -123,8 +126,20 @@ static void print_knobs(const json_t *knobs)
     }
 }
 
+/* The limit that moxie_memory_available() is bound by, or null. */
+static json_t *memory_limit_json(void)
+{
+    char path[PATH_MAX];
+    uint64_t bytes = moxie_memory_limit(path, sizeof(path));
+    return path[0] == '\0'
+               ? json_null()
+               : json_pack("{s:I,s:o}", "bytes", (json_int_t)bytes, "path", text_json(path));
+}
+
 static void print_machine(const json_t *machine)
 {
+    char available_text[32];
+    char limit_text[MEMORY_LIMIT_TEXT_BYTES];
     (void)printf("machine\n");
     (void)printf("  %-16s %s\n", "CPU", text_at(machine, "cpu"));
     (void)printf("  %-16s %s\n", "instructions", text_at(machine, "isa"));
@@ -134,8 +149,9 @@ static void print_machine(const json_t *machine)
     (void)printf("  %-16s %.0f KiB L1, %.0f KiB L2, %.1f MiB L3\n", "caches",
                  number_at(machine, "l1_bytes") / 1024.0, number_at(machine, "l2_bytes") / 1024.0,
                  number_at(machine, "l3_bytes") / 1048576.0);
-    (void)printf("  %-16s %.1f GB, %.1f GB available\n", "memory",
-                 number_at(machine, "memory_bytes") / 1e9, (double)moxie_memory_available() / 1e9);
+    (void)printf(
+        "  %-16s %.1f GB, %s available%s\n", "memory", number_at(machine, "memory_bytes") / 1e9,
+        memory_text(moxie_memory_available(), available_text), memory_limit_text(limit_text));
     (void)printf("  %-16s %s, kernel %s\n", "system", text_at(machine, "os"),
                  text_at(machine, "kernel"));
 }
@@ -155,10 +171,11 @@ int cmd_info(int argc, char **argv)
         return EXIT_USAGE;
     device_prepare();
     json_t *backends = backends_json();
-    json_t *info = json_pack("{s:s,s:s,s:o,s:o,s:o,s:o,s:I}", "schema", "moxie.info/1", "version",
-                             moxie_version_text(), "machine", machine_json(), "gpus", gpus_json(),
-                             "backends", backends, "knobs", knobs_json(backends),
-                             "memory_available_bytes", (json_int_t)moxie_memory_available());
+    json_t *info =
+        json_pack("{s:s,s:s,s:o,s:o,s:o,s:o,s:I,s:o}", "schema", "moxie.info/1", "version",
+                  moxie_version_text(), "machine", machine_json(), "gpus", gpus_json(), "backends",
+                  backends, "knobs", knobs_json(backends), "memory_available_bytes",
+                  (json_int_t)moxie_memory_available(), "memory_limit", memory_limit_json());
     if (is_json) {
         (void)record_write(info, stdout);
     } else {

@@ -2,6 +2,7 @@
 /* Accounted allocations, and how much memory the machine still has. */
 #include "core/memory.h"
 
+#include "core/cgroup.h"
 #include "core/error.h"
 #include "moxie/quote.h"
 
@@ -36,19 +37,6 @@ void memory_release(memory_account_t *account, void *memory, uint64_t bytes)
     }
 }
 
-/* Reads one number from a file such as memory.max; 0 when there is none ("max" included). */
-static uint64_t read_number(const char *path)
-{
-    FILE *file = fopen(path, "re");
-    if (file == NULL) {
-        return 0;
-    }
-    uint64_t number = 0;
-    const int found = fscanf(file, "%" SCNu64, &number);
-    fclose(file);
-    return found == 1 ? number : 0;
-}
-
 static uint64_t read_meminfo_available(void)
 {
     FILE *file = fopen("/proc/meminfo", "re");
@@ -66,27 +54,51 @@ static uint64_t read_meminfo_available(void)
     return kib * 1024;
 }
 
+/* What may still be taken, and the limit that leaves no more; its path is "" when the machine has
+ * less. */
+static uint64_t find_available(cgroup_limit_t *limit)
+{
+    const uint64_t available = read_meminfo_available();
+    if (cgroup_find_limit("/proc/self", limit) &&
+        (available == 0 || limit->left_bytes < available)) {
+        return limit->left_bytes > 0 ? limit->left_bytes : 1; /* 0 would say: not known */
+    }
+    limit->bytes = 0;
+    limit->path[0] = '\0';
+    return available;
+}
+
 uint64_t moxie_memory_available(void)
 {
-    uint64_t available = read_meminfo_available();
-    const uint64_t limit = read_number("/sys/fs/cgroup/memory.max");
-    if (limit != 0) {
-        const uint64_t current = read_number("/sys/fs/cgroup/memory.current");
-        const uint64_t left = limit > current ? limit - current : 0;
-        available = left < available ? left : available;
-    }
-    return available;
+    cgroup_limit_t limit;
+    return find_available(&limit);
+}
+
+uint64_t moxie_memory_limit(char *path, size_t path_bytes)
+{
+    cgroup_limit_t limit;
+    (void)find_available(&limit);
+    (void)snprintf(path, path_bytes, "%s", limit.path);
+    return limit.bytes;
 }
 
 moxie_status_t memory_check_available(uint64_t need_bytes, const char *what)
 {
-    const uint64_t available = moxie_memory_available();
+    cgroup_limit_t limit;
+    const uint64_t available = find_available(&limit);
     if (available == 0 || need_bytes <= available) {
         return MOXIE_OK;
     }
-    error_set(MOXIE_ERR_MEMORY,
-              "%s would take %" PRIu64 " bytes and this machine has %" PRIu64 " bytes free", what,
-              need_bytes, available);
+    if (limit.path[0] == '\0') {
+        error_set(MOXIE_ERR_MEMORY,
+                  "%s would take %" PRIu64 " bytes and this machine has %" PRIu64 " bytes free",
+                  what, need_bytes, available);
+    } else {
+        error_set(MOXIE_ERR_MEMORY,
+                  "%s would take %" PRIu64 " bytes and %" PRIu64
+                  " bytes are left of the limit in %s",
+                  what, need_bytes, available, limit.path);
+    }
     error_detail()->expected = (int64_t)need_bytes;
     error_detail()->observed = (int64_t)available;
     return MOXIE_ERR_MEMORY;

@@ -37,7 +37,8 @@ moxie_status_t memory_allocate(memory_account_t *account, uint64_t bytes, const 
 /* Releases what memory_allocate() gave for the same `bytes`. NULL is allowed. */
 void memory_release(memory_account_t *account, void *memory, uint64_t bytes);
 
-/* Refuses a need that the machine's free memory does not cover, naming both figures. */
+/* Refuses a need that moxie_memory_available() does not cover, naming both figures, and the limit
+ * if there is one. */
 moxie_status_t memory_check_available(uint64_t need_bytes, const char *what);
 
 #endif

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory: what is allocated equals the quote to the byte, is given back in full, and what does not
- * fit is refused before anything is allocated. */
+ * fit is refused before anything is allocated.
+ *
+ *   test_exchange_quote [FILE]     FILE: sets the memory limit that this process is known to have
+ */
 #include "support/world.h"
 
 #include "moxie/moxie.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +18,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+static const char *known_limit;
 
 static void expect_used(world_rank_t *self, const char *when, const moxie_group_t *group,
                         const moxie_memory_bytes_t *quotes, int count)
@@ -105,6 +111,11 @@ static void too_much_is_refused(world_rank_t *self)
         world_fail(self, "the error names %" PRId64 " and %" PRId64 " bytes", error.expected,
                    error.observed);
     }
+    char limit[PATH_MAX];
+    moxie_memory_limit(limit, sizeof(limit));
+    if (strstr(error.message, limit[0] == '\0' ? "this machine" : limit) == NULL) {
+        world_fail(self, "the error does not name what is too small: %s", error.message);
+    }
     moxie_group_memory_used(group, &after);
     if (memcmp(&before, &after, sizeof(before)) != 0 || window != NULL) {
         world_fail(self, "a refused window left something behind");
@@ -112,6 +123,23 @@ static void too_much_is_refused(world_rank_t *self)
     world_expect(self, "a window that fits", moxie_window_allocate(group, 4096, &window), MOXIE_OK);
     moxie_window_free(window);
     moxie_group_destroy(group);
+}
+
+static void test_limit(void **state)
+{
+    (void)state;
+    char path[PATH_MAX];
+    char cut[5] = "xxxx";
+    const uint64_t bytes = moxie_memory_limit(path, sizeof(path));
+    assert_int_equal(bytes > 0, path[0] != '\0');
+    assert_int_equal(moxie_memory_limit(cut, sizeof(cut)), bytes);
+    assert_int_equal(strncmp(cut, path, 4), 0);
+    assert_int_equal(cut[4], '\0');
+    assert_int_equal(moxie_memory_limit(NULL, 0), bytes);
+    if (known_limit != NULL) {
+        assert_string_equal(path, known_limit);
+        assert_true(moxie_memory_available() < bytes);
+    }
 }
 
 static void run(int32_t rank_count, world_fn fn, moxie_mode_t mode)
@@ -145,12 +173,14 @@ static void test_too_much_is_refused(void **state)
     run(3, too_much_is_refused, MOXIE_MODE_STANDARD);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    known_limit = argc > 1 ? argv[1] : NULL;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quote_equals_use),
         cmocka_unit_test(test_quote_equals_use_in_low_latency),
         cmocka_unit_test(test_too_much_is_refused),
+        cmocka_unit_test(test_limit),
     };
     return cmocka_run_group_tests_name("quote", tests, NULL, NULL);
 }
