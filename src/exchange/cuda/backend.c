@@ -110,14 +110,6 @@ static void group_quote(int32_t rank_count, memory_account_t *out)
 /* Kernels that want more shared memory than any may have unasked. */
 static moxie_status_t allow_shared_memory(cuda_exchange_t *exchange)
 {
-    static const cuda_kernel_t senders[] = {CUDA_KERNEL_DISPATCH,
-                                            CUDA_KERNEL_DISPATCH_FP8,
-                                            CUDA_KERNEL_DISPATCH_QUANTISED,
-                                            CUDA_KERNEL_DISPATCH_ROUTING,
-                                            CUDA_KERNEL_DISPATCH_ROUTING_FP8,
-                                            CUDA_KERNEL_DISPATCH_ROUTING_QUANTISED,
-                                            CUDA_KERNEL_COMBINE,
-                                            CUDA_KERNEL_CEILING};
     const CUdevice gpu = exchange->transport->device.device;
     int optin = 0;
     int major = 0;
@@ -126,16 +118,27 @@ static moxie_status_t allow_shared_memory(cuda_exchange_t *exchange)
     cuda()->cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, gpu);
     exchange->update_bytes_max = (uint32_t)optin - UPDATE_STATIC_BYTES;
     exchange->bulk_bytes = major >= 9 ? CUDA_BULK_SHARED_BYTES : 0;
-    moxie_status_t status =
-        cuda_check(cuda()->cuFuncSetAttribute(exchange->kernels[CUDA_KERNEL_UPDATE],
-                                              CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                                              (int)exchange->update_bytes_max),
-                   "shared memory of a kernel");
-    for (size_t i = 0; i < sizeof(senders) / sizeof(senders[0]) && status == MOXIE_OK; i++) {
+    exchange->sum_bytes = major >= 9 ? CUDA_SUM_SHARED_BYTES : 0;
+    const struct {
+        cuda_kernel_t kernel;
+        uint32_t bytes;
+    } wishes[] = {
+        {CUDA_KERNEL_UPDATE, exchange->update_bytes_max},
+        {CUDA_KERNEL_DISPATCH, exchange->bulk_bytes},
+        {CUDA_KERNEL_DISPATCH_FP8, exchange->bulk_bytes},
+        {CUDA_KERNEL_DISPATCH_QUANTISED, exchange->bulk_bytes},
+        {CUDA_KERNEL_DISPATCH_ROUTING, exchange->bulk_bytes},
+        {CUDA_KERNEL_DISPATCH_ROUTING_FP8, exchange->bulk_bytes},
+        {CUDA_KERNEL_DISPATCH_ROUTING_QUANTISED, exchange->bulk_bytes},
+        {CUDA_KERNEL_COMBINE, exchange->sum_bytes},
+        {CUDA_KERNEL_CEILING, exchange->bulk_bytes},
+    };
+    moxie_status_t status = MOXIE_OK;
+    for (size_t i = 0; i < sizeof(wishes) / sizeof(wishes[0]) && status == MOXIE_OK; i++) {
         status =
-            cuda_check(cuda()->cuFuncSetAttribute(exchange->kernels[senders[i]],
+            cuda_check(cuda()->cuFuncSetAttribute(exchange->kernels[wishes[i].kernel],
                                                   CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                                                  (int)exchange->bulk_bytes),
+                                                  (int)wishes[i].bytes),
                        "shared memory of a kernel");
     }
     return status;

@@ -157,9 +157,10 @@ __device__ __forceinline__ void bulk_begin(char *shared)
 }
 
 /* Rows are cut into pieces of equal size, in units of so many bytes. */
-template <int64_t unit> __device__ __forceinline__ int64_t bulk_piece_size(int64_t row_bytes)
+template <int64_t unit>
+__device__ __forceinline__ int64_t bulk_piece_size(int64_t row_bytes, int64_t piece_bytes_max)
 {
-    const int64_t count = (row_bytes + bulk_piece_bytes - 1) / bulk_piece_bytes;
+    const int64_t count = (row_bytes + piece_bytes_max - 1) / piece_bytes_max;
     return (row_bytes + unit * count - 1) / (unit * count) * unit;
 }
 
@@ -199,8 +200,9 @@ template <typename work_t> struct bulk_cutter {
     int64_t offset; /* of the next piece in its row */
 
     __device__ __forceinline__ bulk_cutter(work_t &rows, int64_t bytes)
-        : work(rows), row_bytes(bytes), piece_bytes(bulk_piece_size<work_t::cut>(bytes)),
-          source(nullptr), destination(nullptr), ticket(0), offset(bytes)
+        : work(rows), row_bytes(bytes),
+          piece_bytes(bulk_piece_size<work_t::cut>(bytes, bulk_piece_bytes)), source(nullptr),
+          destination(nullptr), ticket(0), offset(bytes)
     {
     }
 

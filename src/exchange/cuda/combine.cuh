@@ -8,6 +8,7 @@
 #define MOXIE_EXCHANGE_CUDA_COMBINE_CUH
 
 #include "exchange/cuda/bulk.cuh"
+#include "exchange/cuda/bulk_sum.cuh"
 #include "exchange/cuda/exchange.cuh"
 #include "exchange/cuda/signals.cuh"
 
@@ -51,28 +52,60 @@ __device__ __forceinline__ int64_t source_row_bytes(const cuda_combine_args_t &a
     return args.route.hidden * (args.source_is_bf16 ? 2 : 4);
 }
 
-/* What goes home: number n of the receive set. */
+/* 32 of a token's rows and weights, one a lane. In rank_major the one row, which the caller has
+ * weighted and summed: 1 · y + 0 is y, but for the sign of zero, which the sum at home does not
+ * see. */
+struct weighted_rows {
+    int32_t lane_row;
+    float lane_weight;
+
+    /* Those from `first` on of arrival number n. */
+    __device__ __forceinline__ void load(const cuda_combine_args_t &args, int32_t n, int32_t first)
+    {
+        const cuda_route_view_t &route = args.route;
+        lane_row = n;
+        lane_weight = 1.0f;
+        if (route.layout != 1 && first + lane_index() < route.topk) {
+            /* how many of them there are is not known yet */
+            const cuda_link_t link =
+                load_link(links_of(args.channel, route, n) + first + lane_index());
+            lane_row = link.row;
+            lane_weight = args.unweighted ? 1.0f : link.weight;
+        }
+    }
+
+    __device__ __forceinline__ int32_t row(int32_t i) const
+    {
+        return __shfl_sync(all_lanes, lane_row, i % 32);
+    }
+    __device__ __forceinline__ float weight(int32_t i) const
+    {
+        return __shfl_sync(all_lanes, lane_weight, i % 32);
+    }
+};
+
+/* What goes home: number n of the receive set, and the first of its rows. */
 struct partial_source {
     int32_t n; /* -1: none */
     int32_t home;
     cuda_arrival_t arrival;
+    weighted_rows rows;
 };
 
 /* Gives out the received tokens, what the next one needs being on its way. */
-struct arrival_work : bulk_copies {
+struct arrival_work {
     const cuda_combine_args_t &args;
     combine_shared &shared;
-    const combine_pass &pass;
+    int32_t pool;
     int64_t count;
     int64_t unit; /* the next */
     partial_source source;
     unsigned long long later; /* the unit behind it, in lane 0 */
 
     __device__ __forceinline__ arrival_work(const cuda_combine_args_t &arguments,
-                                            combine_shared &block, const combine_pass &columns)
-        : args(arguments), shared(block), pass(columns),
-          count(unit_count(arguments.channel, block.ranges)), unit(0), source{-1, 0, {0, 0}},
-          later(0)
+                                            combine_shared &block, const combine_pass &pass)
+        : args(arguments), shared(block), pool(pass.pool + pool_send),
+          count(unit_count(arguments.channel, block.ranges)), unit(0), source{}, later(0)
     {
         draw();
         advance();
@@ -81,9 +114,8 @@ struct arrival_work : bulk_copies {
     __device__ __forceinline__ void draw()
     {
         if (lane_index() == 0) {
-            later = atomicAdd(reinterpret_cast<unsigned long long *>(
-                                  &args.channel.counters->pool[pass.pool + pool_send]),
-                              1ull);
+            later = atomicAdd(
+                reinterpret_cast<unsigned long long *>(&args.channel.counters->pool[pool]), 1ull);
         }
     }
 
@@ -95,6 +127,7 @@ struct arrival_work : bulk_copies {
             source.n = (int32_t)arrival_of_unit(args.channel, shared.ranges, unit, &source.home);
             if (source.n >= 0) {
                 source.arrival = load_arrival(arrivals_of(args.channel, args.route) + source.n);
+                source.rows.load(args, source.n, 0);
             }
             draw();
         }
@@ -113,29 +146,74 @@ struct arrival_work : bulk_copies {
         return false;
     }
 
+    /* Where its partial goes. */
+    __device__ __forceinline__ char *target_of(const partial_source &taken) const
+    {
+        return staging_row(args, taken.home, taken.arrival.token, args.channel.rank);
+    }
+
+    __device__ __forceinline__ int32_t row_count_of(const partial_source &taken) const
+    {
+        return args.route.layout == 1 ? 1 : taken.arrival.count;
+    }
+
     __device__ __forceinline__ uint64_t ticket_of(const partial_source &taken) const
     {
         return 1ull << (32 + taken.home) | (uint32_t)taken.arrival.token;
     }
 
-    /* For the bulk copy engine: rows as they are, lane 0 stores. */
+    /* It is there. */
+    __device__ __forceinline__ void done(uint64_t ticket)
+    {
+        signals_post(shared.queue, (uint32_t)ticket, (uint32_t)(ticket >> 32));
+    }
+};
+
+/* For the bulk copy engine: rows as they are, lane 0 stores. */
+struct copied_partials : bulk_copies {
+    arrival_work &work;
+
+    __device__ __forceinline__ explicit copied_partials(arrival_work &arrivals) : work(arrivals)
+    {
+    }
+
     __device__ __forceinline__ bool next(const char **from, char **destination, uint64_t *ticket)
     {
         partial_source taken;
-        if (!take(&taken)) {
+        if (!work.take(&taken)) {
             return false;
         }
-        *from = args.source + taken.n * source_row_bytes(args);
-        *destination = lane_index() == 0
-                           ? staging_row(args, taken.home, taken.arrival.token, args.channel.rank)
-                           : nullptr;
-        *ticket = ticket_of(taken);
+        *from = work.args.source + taken.n * source_row_bytes(work.args);
+        *destination = lane_index() == 0 ? work.target_of(taken) : nullptr;
+        *ticket = work.ticket_of(taken);
         return true;
     }
 
     __device__ __forceinline__ void done(uint64_t ticket)
     {
-        signals_post(shared.queue, (uint32_t)ticket, (uint32_t)(ticket >> 32));
+        work.done(ticket);
+    }
+};
+
+/* The same with sums of rows. */
+struct summed_partials {
+    arrival_work &work;
+
+    __device__ __forceinline__ bool next(row_sum *sum)
+    {
+        partial_source taken;
+        if (!work.take(&taken)) {
+            return false;
+        }
+        *sum = {work.row_count_of(taken),
+                work.args.source + taken.rows.lane_row * source_row_bytes(work.args),
+                taken.rows.lane_weight, work.target_of(taken), work.ticket_of(taken)};
+        return true;
+    }
+
+    __device__ __forceinline__ void done(uint64_t ticket)
+    {
+        work.done(ticket);
     }
 };
 
@@ -181,51 +259,6 @@ __device__ inline void send_gradients(const cuda_combine_args_t &args, const arr
 /* Loads of a lane that are on their way together: as many as registers hold. */
 template <int count, bool is_bf16> constexpr int load_count = count == wide_count &&is_bf16 ? 8 : 4;
 
-/* 32 of a token's rows and weights, one a lane. In rank_major the one row, which the caller has
- * weighted and summed: 1 · y + 0 is y, but for the sign of zero, which the sum at home does not
- * see. */
-struct weighted_rows {
-    int32_t lane_row;
-    float lane_weight;
-
-    /* Those from `first` on of arrival number n. */
-    __device__ __forceinline__ void load(const cuda_combine_args_t &args, int32_t n, int32_t first)
-    {
-        const cuda_route_view_t &route = args.route;
-        lane_row = n;
-        lane_weight = 1.0f;
-        if (route.layout != 1 && n >= 0 && first + lane_index() < route.topk) {
-            /* how many of them there are is not known yet */
-            const cuda_link_t link =
-                load_link(links_of(args.channel, route, n) + first + lane_index());
-            lane_row = link.row;
-            lane_weight = link.weight;
-        }
-    }
-
-    __device__ __forceinline__ int32_t row(int32_t i) const
-    {
-        return __shfl_sync(all_lanes, lane_row, i % 32);
-    }
-    __device__ __forceinline__ float weight(int32_t i) const
-    {
-        return __shfl_sync(all_lanes, lane_weight, i % 32);
-    }
-};
-
-/* sums += weight · numbers. */
-template <int count, bool is_bf16>
-__device__ __forceinline__ void add_weighted(const packed_numbers<count, is_bf16> &packed,
-                                             float weight, float (&sums)[count])
-{
-    float numbers[count];
-    packed.unpack(numbers);
-#pragma unroll
-    for (int i = 0; i < count; i++) {
-        sums[i] = fmaf(weight, numbers[i], sums[i]);
-    }
-}
-
 /* Sums `rows` rows, `row_count` at most, ascending slots, and writes the partial home. All
  * loads of a round are on their way before the first sum. */
 template <int count, bool is_bf16, int row_count>
@@ -239,7 +272,7 @@ __device__ __forceinline__ void send_sum(const cuda_combine_args_t &args, const 
 #pragma unroll
     for (int row = 0; row < row_count; row++) {
         sources[row] = args.source + token.row(row) * source_row_bytes(args);
-        weights[row] = args.unweighted ? 1.0f : token.weight(row);
+        weights[row] = token.weight(row);
     }
 #pragma unroll 1
     for (int32_t base = (int32_t)pass.begin + lane_index() * count;
@@ -300,7 +333,7 @@ __device__ __forceinline__ void send_long_sum(const cuda_combine_args_t &args,
             }
 #pragma unroll
             for (int i = 0; i < row_count; i++) {
-                const float weight = args.unweighted ? 1.0f : token.weight(first + i);
+                const float weight = token.weight(first + i);
                 if (first + i < rows) {
                     add_weighted<count, is_bf16>(packed[i], weight, sums);
                 }
@@ -315,79 +348,49 @@ __device__ __forceinline__ void send_long_sum(const cuda_combine_args_t &args,
 /* Sums a token's rows here and writes the partial home. */
 template <int count, bool is_bf16>
 __device__ __forceinline__ void send_partial(const cuda_combine_args_t &args,
-                                             const combine_pass &pass, const partial_source &taken,
-                                             const weighted_rows &token)
+                                             const combine_pass &pass, char *staging,
+                                             const partial_source &token, int32_t rows)
 {
-    const int32_t rows = args.route.layout == 1 ? 1 : taken.arrival.count;
-    char *staging = staging_row(args, taken.home, taken.arrival.token, args.channel.rank);
     if (rows == 1) {
-        send_sum<count, is_bf16, 1>(args, pass, staging, token, rows);
+        send_sum<count, is_bf16, 1>(args, pass, staging, token.rows, rows);
     } else if (rows == 2) {
-        send_sum<count, is_bf16, 2>(args, pass, staging, token, rows);
+        send_sum<count, is_bf16, 2>(args, pass, staging, token.rows, rows);
     } else if (rows <= 4) {
-        send_sum<count, is_bf16, 4>(args, pass, staging, token, rows);
+        send_sum<count, is_bf16, 4>(args, pass, staging, token.rows, rows);
     } else {
-        send_long_sum<count, is_bf16>(args, pass, staging, token, taken.n, rows);
+        send_long_sum<count, is_bf16>(args, pass, staging, token.rows, token.n, rows);
     }
 }
 
-/* A token on its way through a sending warp. */
-struct partial_rows {
-    partial_source source;
-    weighted_rows rows;
-};
-
 /* Asks for the rows of a token that is to be sent. */
 __device__ __forceinline__ void prefetch_partial(const cuda_combine_args_t &args,
-                                                 const partial_rows &token)
+                                                 const partial_source &token, int32_t rows)
 {
     const int64_t row_bytes = source_row_bytes(args);
-    const int32_t rows = token.source.n < 0       ? 0
-                         : args.route.layout == 1 ? 1
-                                                  : min(token.source.arrival.count, 32);
 #pragma unroll 1
-    for (int32_t i = 0; i < rows; i++) {
+    for (int32_t i = 0; i < min(rows, 32); i++) {
         prefetch_row(args.source + token.rows.row(i) * row_bytes, row_bytes);
     }
 }
 
-/* While a token is summed, the rows of the next one come into the cache, and of the one behind it
- * the table of where they are. */
+/* While a token is summed, the rows of the next one come into the cache. */
 template <int count, bool is_bf16>
 __device__ __forceinline__ void send_partials_by_lanes(const cuda_combine_args_t &args,
-                                                       combine_shared &shared,
-                                                       const combine_pass &pass)
+                                                       const combine_pass &pass, arrival_work &work)
 {
-    constexpr partial_rows none = {{-1, 0, {0, 0}}, {0, 0.0f}};
-    arrival_work work(args, shared, pass);
-    partial_rows ready = none;
-    partial_rows coming = none;
-    for (int32_t rounds_left = 2; rounds_left > 0;) {
-        const partial_rows token = ready;
-        ready = coming;
-        coming = none;
-        if (work.unit < work.count) {
-            coming.source = work.source;
-            coming.rows.load(args, work.source.n, 0);
-            work.advance();
-        } else {
-            rounds_left--;
+    partial_source token;
+    partial_source next;
+    for (bool has_token = work.take(&token); has_token;) {
+        const bool has_next = work.take(&next);
+        if (has_next) {
+            prefetch_partial(args, next, work.row_count_of(next));
         }
-        prefetch_partial(args, ready);
-        if (token.source.n >= 0) {
-            send_partial<count, is_bf16>(args, pass, token.source, token.rows);
-            work.done(work.ticket_of(token.source));
-        }
+        send_partial<count, is_bf16>(args, pass, work.target_of(token), token,
+                                     work.row_count_of(token));
+        work.done(work.ticket_of(token));
+        token = next;
+        has_token = has_next;
     }
-}
-
-/* rank_major in bf16: partials are the rows as they are. */
-__device__ __forceinline__ void send_partials_in_bulk(const cuda_combine_args_t &args,
-                                                      combine_shared &shared,
-                                                      const combine_pass &pass, char *pieces)
-{
-    arrival_work work(args, shared, pass);
-    bulk_send<combine_lag>(pieces, (int32_t)threadIdx.x / 32, source_row_bytes(args), work);
 }
 
 /* Whether rows of this address and size can be moved in pieces of wide_count numbers. */
@@ -396,26 +399,58 @@ __device__ __forceinline__ bool is_wide(const void *rows, int64_t hidden)
     return reinterpret_cast<uint64_t>(rows) % 16 == 0 && hidden % wide_count == 0;
 }
 
+__device__ inline void send_by_lanes(const cuda_combine_args_t &args, const combine_pass &pass,
+                                     arrival_work &work)
+{
+    const bool wide = is_wide(args.source, args.route.hidden);
+    if (args.source_is_bf16) {
+        wide ? send_partials_by_lanes<wide_count, true>(args, pass, work)
+             : send_partials_by_lanes<1, true>(args, pass, work);
+    } else {
+        wide ? send_partials_by_lanes<wide_count, false>(args, pass, work)
+             : send_partials_by_lanes<1, false>(args, pass, work);
+    }
+}
+
+/* Which way partials go home. */
+enum partial_way {
+    partials_are_copies, /* rank_major in bf16: rows as they are */
+    partials_are_sums,   /* of rows of bf16, in bf16 */
+    partials_by_lanes,   /* all others */
+};
+
+__device__ __forceinline__ partial_way way_of(const cuda_combine_args_t &args)
+{
+    if (!has_bulk || !args.source_is_bf16 || !args.wire_is_bf16 ||
+        !is_wide(args.source, args.route.hidden)) {
+        return partials_by_lanes;
+    }
+    return args.route.layout == 1  ? partials_are_copies
+           : args.route.topk <= 32 ? partials_are_sums
+                                   : partials_by_lanes;
+}
+
 /* The warps of a sending block; the last raises the flags of the others. */
 __device__ inline void send_partials(const cuda_combine_args_t &args, combine_shared &shared,
                                      const combine_pass &pass, char *pieces)
 {
     const int32_t warp = (int32_t)threadIdx.x / 32;
+    const partial_way way = way_of(args);
     if (warp == combine_signal_warp) {
         signals_raise(args.channel, args.route, shared.queue, pass.mark);
         return;
     }
-    const bool wide = is_wide(args.source, args.route.hidden);
-    if (has_bulk && wide && args.route.layout == 1 && args.source_is_bf16 && args.wire_is_bf16) {
-        if (warp < bulk_warps) {
-            send_partials_in_bulk(args, shared, pass, pieces);
+    if (way != partials_are_copies || warp < bulk_warps) {
+        arrival_work work(args, shared, pass);
+        if (way == partials_are_copies) {
+            copied_partials copies(work);
+            bulk_send<combine_lag>(pieces, warp, source_row_bytes(args), copies);
+        } else if (way == partials_are_sums) {
+            summed_partials sums{work};
+            bulk_sum(pieces, warp, source_row_bytes(args), sums);
+        } else {
+            send_by_lanes(args, pass, work);
         }
-    } else if (args.source_is_bf16) {
-        wide ? send_partials_by_lanes<wide_count, true>(args, shared, pass)
-             : send_partials_by_lanes<1, true>(args, shared, pass);
-    } else {
-        wide ? send_partials_by_lanes<wide_count, false>(args, shared, pass)
-             : send_partials_by_lanes<1, false>(args, shared, pass);
     }
     signals_leave(shared.queue);
 }
@@ -594,14 +629,16 @@ __device__ inline void combine_and_gradients(const cuda_combine_args_t &args,
     }
 }
 
-/* Shared memory: CUDA_BULK_SHARED_BYTES. */
+/* Shared memory: CUDA_BULK_SHARED_BYTES in rank_major, else CUDA_SUM_SHARED_BYTES. */
 extern "C" __global__ void __launch_bounds__(CUDA_COMBINE_THREADS, 1)
     moxie_combine(const __grid_constant__ cuda_combine_args_t args)
 {
     extern __shared__ __align__(128) char pieces[];
     __shared__ combine_shared shared;
     const int32_t kind = kind_of(args.offer);
-    bulk_begin(pieces);
+    if (way_of(args) == partials_are_copies) {
+        bulk_begin(pieces);
+    }
     signals_begin(shared.queue, combine_signal_warp);
     operation_begin(args.channel, shared.op);
     if (blockIdx.x == 0) {
