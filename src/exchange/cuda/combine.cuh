@@ -15,8 +15,9 @@
 namespace moxie
 {
 
-/* Partials that are summed at a time. */
+/* Partials that are summed at a time, and columns of a token that a warp takes. */
 constexpr int sum_ranks = 4;
+constexpr int64_t sum_columns_max = 2048;
 
 /* The warp of a sending block that raises flags. */
 constexpr int32_t combine_signal_warp = CUDA_COMBINE_THREADS / 32 - 1;
@@ -456,20 +457,19 @@ __device__ inline void send_partials(const cuda_combine_args_t &args, combine_sh
 }
 
 /*
- * Sums the partials of some ranks, ascending, `rank_count` at a time. A rank without one adds +0,
- * which changes nothing: the sum is never -0. All loads of a round are on their way before the
- * first sum.
+ * Sums the partials of some ranks in the columns [begin, end), ascending, `rank_count` at a time. A
+ * rank without one adds +0, which changes nothing: the sum is never -0. All loads of a round are on
+ * their way before the first sum.
  */
 template <int count, bool is_bf16, int rank_count, bool is_all>
 __device__ __forceinline__ void sum_token(const cuda_combine_args_t &args, const combine_pass &pass,
-                                          int64_t token, uint32_t ranks)
+                                          int64_t token, uint32_t ranks, int32_t begin, int32_t end)
 {
     constexpr int depth = is_all ? load_count<count, is_bf16> / rank_count : 1;
-    const int32_t end = (int32_t)pass.end;
     char *out = args.out + token * args.route.hidden * (args.out_is_bf16 ? 2 : 4);
 #pragma unroll 1
-    for (int32_t base = (int32_t)pass.begin + lane_index() * count;
-         base - lane_index() * count < end; base += 32 * depth * count) {
+    for (int32_t base = begin + lane_index() * count; base - lane_index() * count < end;
+         base += 32 * depth * count) {
         float sums[depth][count] = {};
 #pragma unroll 1
         for (uint32_t left = ranks; is_all || left != 0;) {
@@ -508,19 +508,23 @@ __device__ __forceinline__ void sum_token(const cuda_combine_args_t &args, const
     }
 }
 
-/* Gives out this rank's tokens to be summed; what the next one needs is on its way while the
- * present one is summed. */
+/* Gives out some columns of this rank's tokens to be summed, so that the last token is soon done;
+ * what the next columns need is on its way while the present ones are summed. */
 struct home_work {
     const cuda_combine_args_t &args;
     int32_t pool;
+    uint32_t parts; /* of a token */
     int64_t token_count;
     int64_t token;
+    int32_t part;
     int32_t row;              /* of the token on this lane's rank, -1: none */
-    unsigned long long later; /* the token behind it, in lane 0 */
+    unsigned long long later; /* the unit behind it, in lane 0 */
 
-    __device__ __forceinline__ home_work(const cuda_combine_args_t &arguments, int32_t counter)
-        : args(arguments), pool(counter), token_count(*arguments.route.token_count), token(0),
-          row(-1), later(0)
+    __device__ __forceinline__ home_work(const cuda_combine_args_t &arguments,
+                                         const combine_pass &pass)
+        : args(arguments), pool(pass.pool + pool_receive),
+          parts((uint32_t)((pass.end - pass.begin + sum_columns_max - 1) / sum_columns_max)),
+          token_count(*arguments.route.token_count), token(0), part(0), row(-1), later(0)
     {
         draw();
         advance();
@@ -537,7 +541,9 @@ struct home_work {
     __device__ __forceinline__ void advance()
     {
         const int32_t rank_count = args.channel.rank_count;
-        token = (int64_t)__shfl_sync(all_lanes, later, 0);
+        const uint32_t unit = (uint32_t)__shfl_sync(all_lanes, later, 0);
+        token = unit / parts;
+        part = (int32_t)(unit - (uint32_t)token * parts);
         row = token < token_count && lane_index() < rank_count
                   ? args.route.first_rows[token * rank_count + lane_index()]
                   : -1;
@@ -555,9 +561,11 @@ __device__ __forceinline__ void sum_partials(const cuda_combine_args_t &args,
 {
     const cuda_channel_t &channel = args.channel;
     const int32_t lane = lane_index();
-    home_work work(args, pass.pool + pool_receive);
+    home_work work(args, pass);
     while (work.token < work.token_count) {
         const int64_t token = work.token;
+        const int64_t begin = pass.begin + work.part * sum_columns_max;
+        const int64_t end = min(begin + sum_columns_max, pass.end);
         const int32_t row = work.row;
         const uint32_t ranks = __ballot_sync(all_lanes, row >= 0);
         const uint32_t *flag =
@@ -567,9 +575,11 @@ __device__ __forceinline__ void sum_partials(const cuda_combine_args_t &args,
             return;
         }
         if (__popc((int)ranks) <= sum_ranks) {
-            sum_token<count, is_bf16, sum_ranks, true>(args, pass, token, ranks);
+            sum_token<count, is_bf16, sum_ranks, true>(args, pass, token, ranks, (int32_t)begin,
+                                                       (int32_t)end);
         } else {
-            sum_token<count, is_bf16, sum_ranks, false>(args, pass, token, ranks);
+            sum_token<count, is_bf16, sum_ranks, false>(args, pass, token, ranks, (int32_t)begin,
+                                                        (int32_t)end);
         }
     }
 }
