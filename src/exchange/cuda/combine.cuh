@@ -7,6 +7,7 @@
 #ifndef MOXIE_EXCHANGE_CUDA_COMBINE_CUH
 #define MOXIE_EXCHANGE_CUDA_COMBINE_CUH
 
+#include "exchange/cuda/arrivals.cuh"
 #include "exchange/cuda/bulk.cuh"
 #include "exchange/cuda/bulk_sum.cuh"
 #include "exchange/cuda/exchange.cuh"
@@ -53,114 +54,38 @@ __device__ __forceinline__ int64_t source_row_bytes(const cuda_combine_args_t &a
     return args.route.hidden * (args.source_is_bf16 ? 2 : 4);
 }
 
-/* 32 of a token's rows and weights, one a lane. In rank_major the one row, which the caller has
- * weighted and summed: 1 · y + 0 is y, but for the sign of zero, which the sum at home does not
- * see. */
-struct weighted_rows {
-    int32_t lane_row;
-    float lane_weight;
-
-    /* Those from `first` on of arrival number n. */
-    __device__ __forceinline__ void load(const cuda_combine_args_t &args, int32_t n, int32_t first)
-    {
-        const cuda_route_view_t &route = args.route;
-        lane_row = n;
-        lane_weight = 1.0f;
-        if (route.layout != 1 && first + lane_index() < route.topk) {
-            /* how many of them there are is not known yet */
-            const cuda_link_t link =
-                load_link(links_of(args.channel, route, n) + first + lane_index());
-            lane_row = link.row;
-            lane_weight = args.unweighted ? 1.0f : link.weight;
-        }
-    }
-
-    __device__ __forceinline__ int32_t row(int32_t i) const
-    {
-        return __shfl_sync(all_lanes, lane_row, i % 32);
-    }
-    __device__ __forceinline__ float weight(int32_t i) const
-    {
-        return __shfl_sync(all_lanes, lane_weight, i % 32);
-    }
-};
-
-/* What goes home: number n of the receive set, and the first of its rows. */
-struct partial_source {
-    int32_t n; /* -1: none */
-    int32_t home;
-    cuda_arrival_t arrival;
-    weighted_rows rows;
-};
-
-/* Gives out the received tokens, what the next one needs being on its way. */
-struct arrival_work {
+/* The partials that go home, one of each received token. */
+struct partial_work {
     const cuda_combine_args_t &args;
     combine_shared &shared;
-    int32_t pool;
-    int64_t count;
-    int64_t unit; /* the next */
-    partial_source source;
-    unsigned long long later; /* the unit behind it, in lane 0 */
+    arrival_work arrivals;
 
-    __device__ __forceinline__ arrival_work(const cuda_combine_args_t &arguments,
-                                            combine_shared &block, const combine_pass &pass)
-        : args(arguments), shared(block), pool(pass.pool + pool_send),
-          count(unit_count(arguments.channel, block.ranges)), unit(0), source{}, later(0)
+    /* Warps [0, warps) of each sending block send: the first of each is dealt. */
+    __device__ __forceinline__ partial_work(const cuda_combine_args_t &arguments,
+                                            combine_shared &block, const combine_pass &pass,
+                                            uint32_t warps)
+        : args(arguments), shared(block),
+          arrivals(arguments.channel, arguments.route, block.ranges, pass.pool + pool_send,
+                   arguments.send_blocks * warps,
+                   blockIdx.x + arguments.send_blocks * (threadIdx.x / 32))
     {
-        draw();
-        advance();
     }
 
-    __device__ __forceinline__ void draw()
+    __device__ __forceinline__ char *target_of(const arrived_token &token) const
     {
-        if (lane_index() == 0) {
-            later = atomicAdd(
-                reinterpret_cast<unsigned long long *>(&args.channel.counters->pool[pool]), 1ull);
-        }
+        return staging_row(args, token.from, token.arrival.token, args.channel.rank);
     }
 
-    __device__ __forceinline__ void advance()
+    /* In rank_major one, which the caller has weighted and summed: 1 · y + 0 is y, but for the sign
+     * of zero, which the sum at home does not see. */
+    __device__ __forceinline__ int32_t row_count_of(const arrived_token &token) const
     {
-        unit = (int64_t)__shfl_sync(all_lanes, later, 0);
-        source.n = -1;
-        if (unit < count) {
-            source.n = (int32_t)arrival_of_unit(args.channel, shared.ranges, unit, &source.home);
-            if (source.n >= 0) {
-                source.arrival = load_arrival(arrivals_of(args.channel, args.route) + source.n);
-                source.rows.load(args, source.n, 0);
-            }
-            draw();
-        }
+        return args.route.layout == 1 ? 1 : token.arrival.count;
     }
 
-    /* The next token that was received; false: there is none. */
-    __device__ __forceinline__ bool take(partial_source *taken)
+    __device__ __forceinline__ uint64_t ticket_of(const arrived_token &token) const
     {
-        while (unit < count) {
-            *taken = source;
-            advance();
-            if (taken->n >= 0) {
-                return true;
-            }
-        }
-        return false;
-    }
-
-    /* Where its partial goes. */
-    __device__ __forceinline__ char *target_of(const partial_source &taken) const
-    {
-        return staging_row(args, taken.home, taken.arrival.token, args.channel.rank);
-    }
-
-    __device__ __forceinline__ int32_t row_count_of(const partial_source &taken) const
-    {
-        return args.route.layout == 1 ? 1 : taken.arrival.count;
-    }
-
-    __device__ __forceinline__ uint64_t ticket_of(const partial_source &taken) const
-    {
-        return 1ull << (32 + taken.home) | (uint32_t)taken.arrival.token;
+        return 1ull << (32 + token.from) | (uint32_t)token.arrival.token;
     }
 
     /* It is there. */
@@ -171,50 +96,35 @@ struct arrival_work {
 };
 
 /* For the bulk copy engine: rows as they are, lane 0 stores. */
-struct copied_partials : bulk_copies {
-    arrival_work &work;
-
-    __device__ __forceinline__ explicit copied_partials(arrival_work &arrivals) : work(arrivals)
-    {
-    }
+struct copied_partials : partial_work, bulk_copies {
+    using partial_work::partial_work;
 
     __device__ __forceinline__ bool next(const char **from, char **destination, uint64_t *ticket)
     {
-        partial_source taken;
-        if (!work.take(&taken)) {
+        arrived_token token;
+        if (!arrivals.take(&token)) {
             return false;
         }
-        *from = work.args.source + taken.n * source_row_bytes(work.args);
-        *destination = lane_index() == 0 ? work.target_of(taken) : nullptr;
-        *ticket = work.ticket_of(taken);
+        *from = args.source + token.n * source_row_bytes(args);
+        *destination = lane_index() == 0 ? target_of(token) : nullptr;
+        *ticket = ticket_of(token);
         return true;
-    }
-
-    __device__ __forceinline__ void done(uint64_t ticket)
-    {
-        work.done(ticket);
     }
 };
 
 /* The same with sums of rows. */
-struct summed_partials {
-    arrival_work &work;
+struct summed_partials : partial_work {
+    using partial_work::partial_work;
 
     __device__ __forceinline__ bool next(row_sum *sum)
     {
-        partial_source taken;
-        if (!work.take(&taken)) {
+        arrived_token token;
+        if (!arrivals.take(&token)) {
             return false;
         }
-        *sum = {work.row_count_of(taken),
-                work.args.source + taken.rows.lane_row * source_row_bytes(work.args),
-                taken.rows.lane_weight, work.target_of(taken), work.ticket_of(taken)};
+        *sum = {token.arrival.count, args.source + token.link.row * source_row_bytes(args),
+                args.unweighted ? 1.0f : token.link.weight, target_of(token), ticket_of(token)};
         return true;
-    }
-
-    __device__ __forceinline__ void done(uint64_t ticket)
-    {
-        work.done(ticket);
     }
 };
 
@@ -264,7 +174,7 @@ template <int count, bool is_bf16> constexpr int load_count = count == wide_coun
  * loads of a round are on their way before the first sum. */
 template <int count, bool is_bf16, int row_count>
 __device__ __forceinline__ void send_sum(const cuda_combine_args_t &args, const combine_pass &pass,
-                                         char *staging, const weighted_rows &token, int32_t rows)
+                                         char *staging, const arrived_token &token, int32_t rows)
 {
     constexpr int depth = load_count<count, is_bf16> / row_count;
     const int32_t end = (int32_t)pass.end;
@@ -273,7 +183,7 @@ __device__ __forceinline__ void send_sum(const cuda_combine_args_t &args, const 
 #pragma unroll
     for (int row = 0; row < row_count; row++) {
         sources[row] = args.source + token.row(row) * source_row_bytes(args);
-        weights[row] = token.weight(row);
+        weights[row] = args.unweighted ? 1.0f : token.weight(row);
     }
 #pragma unroll 1
     for (int32_t base = (int32_t)pass.begin + lane_index() * count;
@@ -309,11 +219,9 @@ __device__ __forceinline__ void send_sum(const cuda_combine_args_t &args, const 
 template <int count, bool is_bf16>
 __device__ __forceinline__ void send_long_sum(const cuda_combine_args_t &args,
                                               const combine_pass &pass, char *staging,
-                                              const weighted_rows &first_rows, int32_t n,
-                                              int32_t rows)
+                                              const arrived_token &token, int32_t rows)
 {
     constexpr int row_count = load_count<count, is_bf16> / 2;
-    weighted_rows token = first_rows;
     const int32_t end = (int32_t)pass.end;
 #pragma unroll 1
     for (int32_t base = (int32_t)pass.begin; base < end; base += 32 * count) {
@@ -321,9 +229,6 @@ __device__ __forceinline__ void send_long_sum(const cuda_combine_args_t &args,
         float sums[count] = {};
 #pragma unroll 1
         for (int32_t first = 0; first < rows; first += row_count) {
-            if (rows > 32 && first % 32 == 0) {
-                token.load(args, n, first);
-            }
             packed_numbers<count, is_bf16> packed[row_count] = {};
 #pragma unroll
             for (int i = 0; i < row_count; i++) {
@@ -334,7 +239,7 @@ __device__ __forceinline__ void send_long_sum(const cuda_combine_args_t &args,
             }
 #pragma unroll
             for (int i = 0; i < row_count; i++) {
-                const float weight = token.weight(first + i);
+                const float weight = args.unweighted ? 1.0f : token.weight(first + i);
                 if (first + i < rows) {
                     add_weighted<count, is_bf16>(packed[i], weight, sums);
                 }
@@ -350,39 +255,39 @@ __device__ __forceinline__ void send_long_sum(const cuda_combine_args_t &args,
 template <int count, bool is_bf16>
 __device__ __forceinline__ void send_partial(const cuda_combine_args_t &args,
                                              const combine_pass &pass, char *staging,
-                                             const partial_source &token, int32_t rows)
+                                             const arrived_token &token, int32_t rows)
 {
     if (rows == 1) {
-        send_sum<count, is_bf16, 1>(args, pass, staging, token.rows, rows);
+        send_sum<count, is_bf16, 1>(args, pass, staging, token, rows);
     } else if (rows == 2) {
-        send_sum<count, is_bf16, 2>(args, pass, staging, token.rows, rows);
+        send_sum<count, is_bf16, 2>(args, pass, staging, token, rows);
     } else if (rows <= 4) {
-        send_sum<count, is_bf16, 4>(args, pass, staging, token.rows, rows);
+        send_sum<count, is_bf16, 4>(args, pass, staging, token, rows);
     } else {
-        send_long_sum<count, is_bf16>(args, pass, staging, token.rows, token.n, rows);
+        send_long_sum<count, is_bf16>(args, pass, staging, token, rows);
     }
 }
 
 /* Asks for the rows of a token that is to be sent. */
 __device__ __forceinline__ void prefetch_partial(const cuda_combine_args_t &args,
-                                                 const partial_source &token, int32_t rows)
+                                                 const arrived_token &token, int32_t rows)
 {
     const int64_t row_bytes = source_row_bytes(args);
 #pragma unroll 1
-    for (int32_t i = 0; i < min(rows, 32); i++) {
-        prefetch_row(args.source + token.rows.row(i) * row_bytes, row_bytes);
+    for (int32_t i = 0; i < rows; i++) {
+        prefetch_row(args.source + token.row(i) * row_bytes, row_bytes);
     }
 }
 
 /* While a token is summed, the rows of the next one come into the cache. */
 template <int count, bool is_bf16>
 __device__ __forceinline__ void send_partials_by_lanes(const cuda_combine_args_t &args,
-                                                       const combine_pass &pass, arrival_work &work)
+                                                       const combine_pass &pass, partial_work &work)
 {
-    partial_source token;
-    partial_source next;
-    for (bool has_token = work.take(&token); has_token;) {
-        const bool has_next = work.take(&next);
+    arrived_token token;
+    arrived_token next;
+    for (bool has_token = work.arrivals.take(&token); has_token;) {
+        const bool has_next = work.arrivals.take(&next);
         if (has_next) {
             prefetch_partial(args, next, work.row_count_of(next));
         }
@@ -401,7 +306,7 @@ __device__ __forceinline__ bool is_wide(const void *rows, int64_t hidden)
 }
 
 __device__ inline void send_by_lanes(const cuda_combine_args_t &args, const combine_pass &pass,
-                                     arrival_work &work)
+                                     partial_work &work)
 {
     const bool wide = is_wide(args.source, args.route.hidden);
     if (args.source_is_bf16) {
@@ -441,17 +346,16 @@ __device__ inline void send_partials(const cuda_combine_args_t &args, combine_sh
         signals_raise(args.channel, args.route, shared.queue, pass.mark);
         return;
     }
-    if (way != partials_are_copies || warp < bulk_warps) {
-        arrival_work work(args, shared, pass);
-        if (way == partials_are_copies) {
-            copied_partials copies(work);
-            bulk_send<combine_lag>(pieces, warp, source_row_bytes(args), copies);
-        } else if (way == partials_are_sums) {
-            summed_partials sums{work};
-            bulk_sum(pieces, warp, source_row_bytes(args), sums);
-        } else {
-            send_by_lanes(args, pass, work);
-        }
+    const int32_t warps = way == partials_are_copies ? bulk_warps : combine_signal_warp;
+    if (way == partials_are_copies && warp < warps) {
+        copied_partials work(args, shared, pass, warps);
+        bulk_send<combine_lag>(pieces, warp, source_row_bytes(args), work);
+    } else if (way == partials_are_sums) {
+        summed_partials work(args, shared, pass, warps);
+        bulk_sum(pieces, warp, source_row_bytes(args), work);
+    } else if (way == partials_by_lanes) {
+        partial_work work(args, shared, pass, warps);
+        send_by_lanes(args, pass, work);
     }
     signals_leave(shared.queue);
 }

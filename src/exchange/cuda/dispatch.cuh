@@ -8,6 +8,7 @@
 #ifndef MOXIE_EXCHANGE_CUDA_DISPATCH_CUH
 #define MOXIE_EXCHANGE_CUDA_DISPATCH_CUH
 
+#include "exchange/cuda/arrivals.cuh"
 #include "exchange/cuda/bulk.cuh"
 #include "exchange/cuda/dispatch_send.cuh"
 #include "exchange/cuda/exchange.cuh"
@@ -185,32 +186,11 @@ __device__ __forceinline__ float scale_row(const char *arrived, const char *y, c
     return y != nullptr ? halve_partials(partials) : 0.0f;
 }
 
-/* A token that has arrived in expert_major: its rows, one a lane, the second 32 in `more`. */
-struct token_rows {
-    int32_t from;
-    cuda_arrival_t arrival;
-    cuda_link_t link;
-    cuda_link_t more;
-
-    __device__ __forceinline__ int32_t row(int32_t i) const
-    {
-        return __shfl_sync(all_lanes, i < 32 ? link.row : more.row, i % 32);
-    }
-    __device__ __forceinline__ float weight(int32_t i) const
-    {
-        return __shfl_sync(all_lanes, i < 32 ? link.weight : more.weight, i % 32);
-    }
-    __device__ __forceinline__ int32_t slot(int32_t i) const
-    {
-        return __shfl_sync(all_lanes, i < 32 ? link.slot : more.slot, i % 32);
-    }
-};
-
 /* Backward of a weighted combine: d_w of each slot goes home, and every row is multiplied by its
  * weight, the one that holds what arrived last of all. */
 template <int count, bool is_bf16>
 __device__ __forceinline__ void scale_token(const cuda_dispatch_args_t &args,
-                                            const token_rows &token, bool wants_gradient)
+                                            const arrived_token &token, bool wants_gradient)
 {
     const cuda_route_view_t &route = args.route;
     const char *arrived = args.destination + (int64_t)token.row(0) * args.row_bytes;
@@ -232,7 +212,7 @@ __device__ __forceinline__ void scale_token(const cuda_dispatch_args_t &args,
 
 /* The other rows of a token. */
 template <row_kind rows>
-__device__ inline void copy_token(const cuda_dispatch_args_t &args, const token_rows &token)
+__device__ inline void copy_token(const cuda_dispatch_args_t &args, const arrived_token &token)
 {
     const char *source = args.destination + (int64_t)token.row(0) * args.row_bytes;
     const uint64_t addresses =
@@ -251,7 +231,7 @@ __device__ inline void copy_token(const cuda_dispatch_args_t &args, const token_
  */
 template <row_kind rows>
 __device__ inline void copy_scaled_token(const cuda_dispatch_args_t &args, const operation &op,
-                                         const token_rows &token)
+                                         const arrived_token &token)
 {
     const uint32_t *staged = scales_at(args, op, args.channel.rank, token.from) +
                              (int64_t)token.arrival.token * args.scale_words;
@@ -267,24 +247,10 @@ __device__ inline void copy_scaled_token(const cuda_dispatch_args_t &args, const
     }
 }
 
-/* Finds the rows of a unit of work and labels them. False: the unit has none. */
-__device__ __forceinline__ bool find_token(const cuda_dispatch_args_t &args,
-                                           const arrival_ranges &ranges, int64_t unit,
-                                           token_rows &token)
+/* All rows of a token. */
+__device__ __forceinline__ void label_token(const cuda_dispatch_args_t &args,
+                                            const arrived_token &token)
 {
-    const int64_t n = arrival_of_unit(args.channel, ranges, unit, &token.from);
-    if (n < 0) {
-        return false;
-    }
-    const cuda_link_t *links = links_of(args.channel, args.route, n);
-    token.arrival = load_arrival(arrivals_of(args.channel, args.route) + n);
-    token.link = token.more = cuda_link_t{};
-    if (lane_index() < args.route.topk) {
-        token.link = load_link(links + lane_index());
-    }
-    if (lane_index() + 32 < args.route.topk) {
-        token.more = load_link(links + lane_index() + 32);
-    }
     if (lane_index() < token.arrival.count) {
         label_row(args, token.link.row, token.link.weight, token.from, token.arrival.token,
                   token.link.slot);
@@ -293,7 +259,34 @@ __device__ __forceinline__ bool find_token(const cuda_dispatch_args_t &args,
         label_row(args, token.more.row, token.more.weight, token.from, token.arrival.token,
                   token.more.slot);
     }
-    return true;
+}
+
+/* A token has arrived: makes its rows. */
+template <row_kind rows>
+__device__ __forceinline__ void spread_token(const cuda_dispatch_args_t &args, const operation &op,
+                                             const arrived_token &token, bool is_wide,
+                                             bool wants_gradient)
+{
+    if constexpr (rows != rows_plain) {
+        copy_scaled_token<rows>(args, op, token);
+    } else if (!args.is_weighted) {
+        copy_token<rows>(args, token);
+    } else if (args.element_bytes == 2) {
+        is_wide ? scale_token<wide_count, true>(args, token, wants_gradient)
+                : scale_token<1, true>(args, token, wants_gradient);
+    } else {
+        is_wide ? scale_token<wide_count, false>(args, token, wants_gradient)
+                : scale_token<1, false>(args, token, wants_gradient);
+    }
+}
+
+/* Asks for the rows of y of a token. */
+__device__ __forceinline__ void prefetch_products(const cuda_dispatch_args_t &args,
+                                                  const arrived_token &token)
+{
+    for (int32_t i = 0; i < token.arrival.count; i++) {
+        prefetch_row(args.y + token.row(i) * args.row_bytes, args.row_bytes);
+    }
 }
 
 /* expert_major: makes the rows of every token as it arrives. False: the group is lost. */
@@ -302,39 +295,25 @@ __device__ __forceinline__ bool spread_rows(const cuda_dispatch_args_t &args,
                                             dispatch_shared &shared, int32_t kind,
                                             bool wants_gradient)
 {
-    const int64_t count = unit_count(args.channel, shared.ranges);
     const bool is_wide = ((reinterpret_cast<uint64_t>(args.destination) |
                            reinterpret_cast<uint64_t>(args.y) | (uint64_t)args.row_bytes) %
                           16) == 0 &&
                          args.route.hidden % wide_count == 0;
-    for (int64_t unit = take_work(args.channel, pool_receive); unit < count;) {
-        const int64_t next = take_work(args.channel, pool_receive);
-        token_rows token;
-        if (find_token(args, shared.ranges, unit, token)) {
-            const uint32_t *flag = lane_index() == 0 ? progress_of(args.channel, args.route,
-                                                                   args.channel.rank, token.from) +
-                                                           token.arrival.token
-                                                     : nullptr;
-            for (int32_t i = 0; wants_gradient && i < token.arrival.count; i++) {
-                prefetch_row(args.y + token.row(i) * args.row_bytes, args.row_bytes);
-            }
-            if (!progress_await(args.channel, shared.op, kind, flag, token.from,
-                                2 * shared.op.epoch)) {
-                return false;
-            }
-            if constexpr (rows != rows_plain) {
-                copy_scaled_token<rows>(args, shared.op, token);
-            } else if (!args.is_weighted) {
-                copy_token<rows>(args, token);
-            } else if (args.element_bytes == 2) {
-                is_wide ? scale_token<wide_count, true>(args, token, wants_gradient)
-                        : scale_token<1, true>(args, token, wants_gradient);
-            } else {
-                is_wide ? scale_token<wide_count, false>(args, token, wants_gradient)
-                        : scale_token<1, false>(args, token, wants_gradient);
-            }
+    arrival_work work(args.channel, args.route, shared.ranges, pool_receive, 0,
+                      take_work(args.channel, pool_receive));
+    for (arrived_token token; work.take(&token);) {
+        const uint32_t *flag =
+            progress_of(args.channel, args.route, args.channel.rank, token.from) +
+            token.arrival.token;
+        label_token(args, token);
+        if (!progress_await(args.channel, shared.op, kind, lane_index() == 0 ? flag : nullptr,
+                            token.from, 2 * shared.op.epoch)) {
+            return false;
         }
-        unit = next;
+        if (wants_gradient && work.has_next()) {
+            prefetch_products(args, work.next); /* while this one is worked on */
+        }
+        spread_token<rows>(args, shared.op, token, is_wide, wants_gradient);
     }
     return true;
 }
