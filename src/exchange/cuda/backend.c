@@ -38,6 +38,7 @@ static const char *const kernel_names[CUDA_KERNEL_COUNT] = {
     [CUDA_KERNEL_BARRIER] = "moxie_barrier",
     [CUDA_KERNEL_UPDATE] = "moxie_update",
     [CUDA_KERNEL_DISPATCH] = "moxie_dispatch",
+    [CUDA_KERNEL_DISPATCH_WEIGHTED] = "moxie_dispatch_weighted",
     [CUDA_KERNEL_DISPATCH_FP8] = "moxie_dispatch_fp8",
     [CUDA_KERNEL_DISPATCH_QUANTISED] = "moxie_dispatch_quantised",
     [CUDA_KERNEL_DISPATCH_ROUTING] = "moxie_dispatch_routing",
@@ -125,6 +126,7 @@ static moxie_status_t allow_shared_memory(cuda_exchange_t *exchange)
     } wishes[] = {
         {CUDA_KERNEL_UPDATE, exchange->update_bytes_max},
         {CUDA_KERNEL_DISPATCH, exchange->bulk_bytes},
+        {CUDA_KERNEL_DISPATCH_WEIGHTED, exchange->bulk_bytes},
         {CUDA_KERNEL_DISPATCH_FP8, exchange->bulk_bytes},
         {CUDA_KERNEL_DISPATCH_QUANTISED, exchange->bulk_bytes},
         {CUDA_KERNEL_DISPATCH_ROUTING, exchange->bulk_bytes},

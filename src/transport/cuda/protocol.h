@@ -365,7 +365,6 @@ typedef struct cuda_dispatch_args {
     int64_t *expert_count;
     int64_t *expert_start;
     /* backward of combine */
-    int32_t is_weighted; /* rows are multiplied by their weights */
     const char *y;
     float *d_topk_weights;
     /* dispatch of fp8 rows: their scales */
