@@ -119,7 +119,7 @@ static moxie_status_t allow_shared_memory(cuda_exchange_t *exchange)
     cuda()->cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, gpu);
     exchange->update_bytes_max = (uint32_t)optin - UPDATE_STATIC_BYTES;
     exchange->bulk_bytes = major >= 9 ? CUDA_BULK_SHARED_BYTES : 0;
-    exchange->sum_bytes = major >= 9 ? CUDA_SUM_SHARED_BYTES : 0;
+    exchange->combine_bytes = major >= 9 ? CUDA_COMBINE_SHARED_BYTES : 0;
     const struct {
         cuda_kernel_t kernel;
         uint32_t bytes;
@@ -132,7 +132,7 @@ static moxie_status_t allow_shared_memory(cuda_exchange_t *exchange)
         {CUDA_KERNEL_DISPATCH_ROUTING, exchange->bulk_bytes},
         {CUDA_KERNEL_DISPATCH_ROUTING_FP8, exchange->bulk_bytes},
         {CUDA_KERNEL_DISPATCH_ROUTING_QUANTISED, exchange->bulk_bytes},
-        {CUDA_KERNEL_COMBINE, exchange->sum_bytes},
+        {CUDA_KERNEL_COMBINE, exchange->combine_bytes},
         {CUDA_KERNEL_CEILING, exchange->bulk_bytes},
     };
     moxie_status_t status = MOXIE_OK;

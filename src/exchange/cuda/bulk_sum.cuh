@@ -14,9 +14,10 @@
 namespace moxie
 {
 
-/* Pieces that a warp has in shared memory, and how far loads run ahead of sums. */
-constexpr int sum_stages = CUDA_SUM_STAGES;
-constexpr int sum_ahead = 3;
+/* Warps of a block that sum, pieces that each has in shared memory, and how far loads run ahead. */
+constexpr int sum_warps = 15;
+constexpr int sum_stages = 6;
+constexpr int sum_ahead = 4;
 
 /* Rounds whose stores may still be reading their stage when the next load needs one. */
 constexpr int sum_behind = sum_stages - sum_ahead - 1;
@@ -46,7 +47,7 @@ struct alignas(128) sum_pipe {
     uint64_t barriers[sum_stages];
 };
 
-static_assert(CUDA_SUM_WARPS * sizeof(sum_pipe) == CUDA_SUM_SHARED_BYTES,
+static_assert(sum_warps * sizeof(sum_pipe) <= CUDA_COMBINE_SHARED_BYTES,
               "the host knows how much it is");
 
 /* Rows to be summed, 32 at most. */

@@ -96,12 +96,9 @@ static moxie_status_t bring_home(moxie_route_t *route, const rows_home_t *call,
     cuda_offer_status(route, status, &args.offer);
     const cuda_blocks_t blocks = choose_blocks(route);
     args.send_blocks = blocks.send;
-    const uint32_t shared_bytes = route->state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR
-                                      ? exchange->bulk_bytes
-                                      : exchange->sum_bytes;
     return cuda_call_end(route, stream, status,
                          cuda_launch(exchange, CUDA_KERNEL_COMBINE, blocks.total,
-                                     CUDA_COMBINE_THREADS, shared_bytes, &args, stream,
+                                     CUDA_COMBINE_THREADS, exchange->combine_bytes, &args, stream,
                                      CUDA_LAUNCH_BEHIND));
 }
 

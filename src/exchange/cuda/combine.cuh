@@ -23,6 +23,13 @@ constexpr int64_t sum_columns_max = 2048;
 /* The warp of a sending block that raises flags. */
 constexpr int32_t combine_signal_warp = CUDA_COMBINE_THREADS / 32 - 1;
 
+/* Warps of a sending block that copy rows in bulk: more than where a row goes to several places, as
+ * a row that is stored once has to pay for its draw and its flag. */
+constexpr int32_t copy_warps = 11;
+static_assert(copy_warps * sizeof(bulk_pipe) <= CUDA_COMBINE_SHARED_BYTES &&
+                  copy_warps <= combine_signal_warp && sum_warps <= combine_signal_warp,
+              "the host knows how much it is");
+
 /* Rounds after which a sent partial is looked at: each goes to one place only, so that several must
  * be on their way to fill the wire. */
 constexpr int combine_lag = 3;
@@ -346,11 +353,13 @@ __device__ inline void send_partials(const cuda_combine_args_t &args, combine_sh
         signals_raise(args.channel, args.route, shared.queue, pass.mark);
         return;
     }
-    const int32_t warps = way == partials_are_copies ? bulk_warps : combine_signal_warp;
+    const int32_t warps = way == partials_are_copies ? copy_warps
+                          : way == partials_are_sums ? sum_warps
+                                                     : combine_signal_warp;
     if (way == partials_are_copies && warp < warps) {
         copied_partials work(args, shared, pass, warps);
         bulk_send<combine_lag>(pieces, warp, source_row_bytes(args), work);
-    } else if (way == partials_are_sums) {
+    } else if (way == partials_are_sums && warp < warps) {
         summed_partials work(args, shared, pass, warps);
         bulk_sum(pieces, warp, source_row_bytes(args), work);
     } else if (way == partials_by_lanes) {
@@ -543,7 +552,7 @@ __device__ inline void combine_and_gradients(const cuda_combine_args_t &args,
     }
 }
 
-/* Shared memory: CUDA_BULK_SHARED_BYTES in rank_major, else CUDA_SUM_SHARED_BYTES. */
+/* Shared memory: CUDA_COMBINE_SHARED_BYTES. */
 extern "C" __global__ void __launch_bounds__(CUDA_COMBINE_THREADS, 1)
     moxie_combine(const __grid_constant__ cuda_combine_args_t args)
 {
@@ -551,7 +560,7 @@ extern "C" __global__ void __launch_bounds__(CUDA_COMBINE_THREADS, 1)
     __shared__ combine_shared shared;
     const int32_t kind = kind_of(args.offer);
     if (way_of(args) == partials_are_copies) {
-        bulk_begin(pieces);
+        bulk_begin(pieces, copy_warps);
     }
     signals_begin(shared.queue, combine_signal_warp);
     operation_begin(args.channel, shared.op);

@@ -275,7 +275,7 @@ __device__ __forceinline__ void dispatch(const cuda_dispatch_args_t &args, char 
 {
     __shared__ dispatch_shared shared;
     const int32_t kind = kind_of(args.offer);
-    bulk_begin(pieces);
+    bulk_begin(pieces, bulk_warps);
     signals_begin(shared.queue, dispatch_signal_warp);
     await_previous_kernel();
     if (args.comes_with_update && !*args.route.has_routing) {

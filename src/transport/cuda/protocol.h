@@ -30,14 +30,10 @@ extern "C" {
 #define CUDA_WINDOW_COUNT_MAX 256
 
 /* Shared memory of the kernels that send rows, from Hopper on: bulk.cuh. */
-#define CUDA_BULK_SHARED_BYTES (8 * 4 * (4096 + 8))
+#define CUDA_BULK_SHARED_BYTES (8 * (4 * 4096 + 128))
 
-/* Shared memory of a combine that sends sums of rows, from Hopper on: warps, each with so many
- * stages of a piece, a note and a barrier, in whole lines: bulk_sum.cuh. */
-#define CUDA_SUM_WARPS  15
-#define CUDA_SUM_STAGES 5
-#define CUDA_SUM_SHARED_BYTES                                                                      \
-    (CUDA_SUM_WARPS * ((CUDA_SUM_STAGES * (2048 + 16 + 8) + 127) / 128 * 128))
+/* The same of a combine: bulk.cuh and bulk_sum.cuh. */
+#define CUDA_COMBINE_SHARED_BYTES (15 * (6 * 2048 + 256))
 
 /* Shared memory of a warp of the update, beside its counts: update.cuh. */
 #define CUDA_UPDATE_STAGE_BYTES (256 * (5 * 4 + 3 * 2))
