@@ -43,6 +43,7 @@ static const char *const kernel_names[CUDA_KERNEL_COUNT] = {
     [CUDA_KERNEL_BARRIER] = "moxie_barrier",
     [CUDA_KERNEL_UPDATE] = "moxie_update",
     [CUDA_KERNEL_DISPATCH] = "moxie_dispatch",
+    [CUDA_KERNEL_DISPATCH_WEIGHTED] = "moxie_dispatch_weighted",
     [CUDA_KERNEL_DISPATCH_FP8] = "moxie_dispatch_fp8",
     [CUDA_KERNEL_DISPATCH_QUANTISED] = "moxie_dispatch_quantised",
     [CUDA_KERNEL_DISPATCH_ROUTING] = "moxie_dispatch_routing",
@@ -128,16 +129,6 @@ static moxie_status_t allow_bytes(const cuda_exchange_t *exchange, cuda_kernel_t
 /* Kernels that want it. */
 static moxie_status_t allow_shared_memory(cuda_exchange_t *exchange)
 {
-    static const cuda_kernel_t senders[] = {CUDA_KERNEL_DISPATCH,
-                                            CUDA_KERNEL_DISPATCH_FP8,
-                                            CUDA_KERNEL_DISPATCH_QUANTISED,
-                                            CUDA_KERNEL_DISPATCH_ROUTING,
-                                            CUDA_KERNEL_DISPATCH_ROUTING_FP8,
-                                            CUDA_KERNEL_DISPATCH_ROUTING_QUANTISED,
-                                            CUDA_KERNEL_COMBINE,
-                                            CUDA_KERNEL_CEILING};
-    static const cuda_kernel_t slots[] = {CUDA_KERNEL_SLOTS_DISPATCH,
-                                          CUDA_KERNEL_SLOTS_DISPATCH_EXPERT_MAJOR};
     const CUdevice gpu = exchange->transport->device.device;
     int optin = 0;
     int major = 0;
@@ -146,12 +137,27 @@ static moxie_status_t allow_shared_memory(cuda_exchange_t *exchange)
     cuda()->cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, gpu);
     exchange->update_bytes_max = (uint32_t)optin - UPDATE_STATIC_BYTES;
     exchange->bulk_bytes = major >= 9 ? CUDA_BULK_SHARED_BYTES : 0;
-    moxie_status_t status = allow_bytes(exchange, CUDA_KERNEL_UPDATE, exchange->update_bytes_max);
-    for (size_t i = 0; i < sizeof(senders) / sizeof(senders[0]) && status == MOXIE_OK; i++) {
-        status = allow_bytes(exchange, senders[i], exchange->bulk_bytes);
-    }
-    for (size_t i = 0; i < sizeof(slots) / sizeof(slots[0]) && status == MOXIE_OK; i++) {
-        status = allow_bytes(exchange, slots[i], CUDA_SLOTS_DYNAMIC_BYTES_MAX);
+    exchange->combine_bytes = major >= 9 ? CUDA_COMBINE_SHARED_BYTES : 0;
+    const struct {
+        cuda_kernel_t kernel;
+        uint32_t bytes;
+    } wishes[] = {
+        {CUDA_KERNEL_UPDATE, exchange->update_bytes_max},
+        {CUDA_KERNEL_DISPATCH, exchange->bulk_bytes},
+        {CUDA_KERNEL_DISPATCH_WEIGHTED, exchange->bulk_bytes},
+        {CUDA_KERNEL_DISPATCH_FP8, exchange->bulk_bytes},
+        {CUDA_KERNEL_DISPATCH_QUANTISED, exchange->bulk_bytes},
+        {CUDA_KERNEL_DISPATCH_ROUTING, exchange->bulk_bytes},
+        {CUDA_KERNEL_DISPATCH_ROUTING_FP8, exchange->bulk_bytes},
+        {CUDA_KERNEL_DISPATCH_ROUTING_QUANTISED, exchange->bulk_bytes},
+        {CUDA_KERNEL_COMBINE, exchange->combine_bytes},
+        {CUDA_KERNEL_CEILING, exchange->bulk_bytes},
+        {CUDA_KERNEL_SLOTS_DISPATCH, CUDA_SLOTS_DYNAMIC_BYTES_MAX},
+        {CUDA_KERNEL_SLOTS_DISPATCH_EXPERT_MAJOR, CUDA_SLOTS_DYNAMIC_BYTES_MAX},
+    };
+    moxie_status_t status = MOXIE_OK;
+    for (size_t i = 0; i < sizeof(wishes) / sizeof(wishes[0]) && status == MOXIE_OK; i++) {
+        status = allow_bytes(exchange, wishes[i].kernel, wishes[i].bytes);
     }
     return status;
 }

@@ -13,8 +13,8 @@
 namespace moxie
 {
 
-/* Warps of a block that send, pieces that each has on the way, and how far loads run ahead of
- * stores. */
+/* Warps of a block that send rows to several places, pieces that each has on the way, and how far
+ * loads run ahead of stores. */
 constexpr int bulk_warps = 8;
 constexpr int bulk_stages = 4;
 constexpr int bulk_ahead = 2;
@@ -25,8 +25,13 @@ constexpr int bulk_behind = bulk_stages - bulk_ahead - 1;
 /* A row is cut into equal pieces of at most this. */
 constexpr int bulk_piece_bytes = 4096;
 
-/* In a block's shared memory lie the pieces, then a barrier for each. */
-static_assert(bulk_warps * bulk_stages * (bulk_piece_bytes + 8) == CUDA_BULK_SHARED_BYTES,
+/* A warp's part of shared memory. */
+struct alignas(128) bulk_pipe {
+    char pieces[bulk_stages][bulk_piece_bytes];
+    uint64_t barriers[bulk_stages];
+};
+
+static_assert(bulk_warps * sizeof(bulk_pipe) == CUDA_BULK_SHARED_BYTES,
               "the host knows how much it is");
 
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
@@ -137,29 +142,25 @@ __device__ __forceinline__ void bulk_publish_writes()
 
 #endif
 
-/* A warp's stages, and their barriers. */
-__device__ __forceinline__ char *bulk_warp_stages(char *shared, int32_t warp)
+__device__ __forceinline__ bulk_pipe &bulk_pipe_of(char *shared, int32_t warp)
 {
-    return shared + warp * bulk_stages * bulk_piece_bytes;
+    return reinterpret_cast<bulk_pipe *>(shared)[warp];
 }
 
-__device__ __forceinline__ uint64_t *bulk_barriers(char *shared, int32_t warp)
+/* All threads, before the block's first barrier: so many warps will send. */
+__device__ __forceinline__ void bulk_begin(char *shared, uint32_t warp_count)
 {
-    return reinterpret_cast<uint64_t *>(bulk_warp_stages(shared, bulk_warps)) + warp * bulk_stages;
-}
-
-/* All threads, before the block's first barrier. */
-__device__ __forceinline__ void bulk_begin(char *shared)
-{
-    if (has_bulk && threadIdx.x < bulk_warps * bulk_stages) {
-        bulk_barrier_init(bulk_barriers(shared, 0) + threadIdx.x);
+    if (has_bulk && threadIdx.x < warp_count * bulk_stages) {
+        bulk_pipe &pipe = bulk_pipe_of(shared, (int32_t)threadIdx.x / bulk_stages);
+        bulk_barrier_init(&pipe.barriers[threadIdx.x % bulk_stages]);
     }
 }
 
 /* Rows are cut into pieces of equal size, in units of so many bytes. */
-template <int64_t unit> __device__ __forceinline__ int64_t bulk_piece_size(int64_t row_bytes)
+template <int64_t unit>
+__device__ __forceinline__ int64_t bulk_piece_size(int64_t row_bytes, int64_t piece_bytes_max)
 {
-    const int64_t count = (row_bytes + bulk_piece_bytes - 1) / bulk_piece_bytes;
+    const int64_t count = (row_bytes + piece_bytes_max - 1) / piece_bytes_max;
     return (row_bytes + unit * count - 1) / (unit * count) * unit;
 }
 
@@ -199,8 +200,9 @@ template <typename work_t> struct bulk_cutter {
     int64_t offset; /* of the next piece in its row */
 
     __device__ __forceinline__ bulk_cutter(work_t &rows, int64_t bytes)
-        : work(rows), row_bytes(bytes), piece_bytes(bulk_piece_size<work_t::cut>(bytes)),
-          source(nullptr), destination(nullptr), ticket(0), offset(bytes)
+        : work(rows), row_bytes(bytes),
+          piece_bytes(bulk_piece_size<work_t::cut>(bytes, bulk_piece_bytes)), source(nullptr),
+          destination(nullptr), ticket(0), offset(bytes)
     {
     }
 
@@ -243,8 +245,7 @@ template <int lag, typename work_t>
 __device__ __forceinline__ void bulk_send(char *shared, int32_t warp, int64_t row_bytes,
                                           work_t &work, int32_t begun = 0)
 {
-    uint64_t *barriers = bulk_barriers(shared, warp);
-    char *stages = bulk_warp_stages(shared, warp);
+    bulk_pipe &pipe = bulk_pipe_of(shared, warp);
     bulk_cutter<work_t> cutter(work, row_bytes);
     typename work_t::piece loaded[bulk_ahead] = {}; /* the older first */
     uint64_t tickets = 0;                           /* of round n in lane n % 32 */
@@ -269,19 +270,17 @@ __device__ __forceinline__ void bulk_send(char *shared, int32_t warp, int64_t ro
             finish(round - lag - 1);
         }
         const int32_t later = (round + bulk_ahead) % bulk_stages;
-        const typename work_t::piece newest =
-            cutter.fetch(stages + later * bulk_piece_bytes, barriers + later,
-                         begun > 0 && round + bulk_ahead < begun);
+        const typename work_t::piece newest = cutter.fetch(
+            pipe.pieces[later], &pipe.barriers[later], begun > 0 && round + bulk_ahead < begun);
         if (round >= 0) {
             const int32_t now = round % bulk_stages;
             if (loaded[0].bytes == 0) {
                 break;
             }
-            bulk_await(barriers + now, (uint32_t)(round / bulk_stages) & 1);
-            work.change(stages + now * bulk_piece_bytes, loaded[0]);
+            bulk_await(&pipe.barriers[now], (uint32_t)(round / bulk_stages) & 1);
+            work.change(pipe.pieces[now], loaded[0]);
             if (loaded[0].target != nullptr) {
-                bulk_store(loaded[0].target, stages + now * bulk_piece_bytes,
-                           loaded[0].bytes / work_t::shrink);
+                bulk_store(loaded[0].target, pipe.pieces[now], loaded[0].bytes / work_t::shrink);
             }
             bulk_commit();
             if (lag > 0 && lane_index() == round % 32) {

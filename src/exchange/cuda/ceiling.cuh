@@ -92,7 +92,7 @@ extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
 {
     extern __shared__ __align__(128) char pieces[];
     __shared__ operation op;
-    bulk_begin(pieces);
+    bulk_begin(pieces, bulk_warps);
     operation_begin(args.channel, op);
     if (blockIdx.x == 0) {
         operation_offer(args.channel, op, args.offer, nullptr);

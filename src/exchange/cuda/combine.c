@@ -98,7 +98,7 @@ static moxie_status_t bring_home(moxie_route_t *route, const rows_home_t *call,
     args.send_blocks = blocks.send;
     return cuda_call_end(route, stream, status,
                          cuda_launch(exchange, CUDA_KERNEL_COMBINE, blocks.total,
-                                     CUDA_COMBINE_THREADS, exchange->bulk_bytes, &args, stream,
+                                     CUDA_COMBINE_THREADS, exchange->combine_bytes, &args, stream,
                                      CUDA_LAUNCH_BEHIND));
 }
 

@@ -7,18 +7,28 @@
 #ifndef MOXIE_EXCHANGE_CUDA_COMBINE_CUH
 #define MOXIE_EXCHANGE_CUDA_COMBINE_CUH
 
+#include "exchange/cuda/arrivals.cuh"
 #include "exchange/cuda/bulk.cuh"
+#include "exchange/cuda/bulk_sum.cuh"
 #include "exchange/cuda/exchange.cuh"
 #include "exchange/cuda/signals.cuh"
 
 namespace moxie
 {
 
-/* Partials that are summed at a time. */
+/* Partials that are summed at a time, and columns of a token that a warp takes. */
 constexpr int sum_ranks = 4;
+constexpr int64_t sum_columns_max = 2048;
 
 /* The warp of a sending block that raises flags. */
 constexpr int32_t combine_signal_warp = CUDA_COMBINE_THREADS / 32 - 1;
+
+/* Warps of a sending block that copy rows in bulk: more than where a row goes to several places, as
+ * a row that is stored once has to pay for its draw and its flag. */
+constexpr int32_t copy_warps = 11;
+static_assert(copy_warps * sizeof(bulk_pipe) <= CUDA_COMBINE_SHARED_BYTES &&
+                  copy_warps <= combine_signal_warp && sum_warps <= combine_signal_warp,
+              "the host knows how much it is");
 
 /* Rounds after which a sent partial is looked at: each goes to one place only, so that several must
  * be on their way to fill the wire. */
@@ -51,91 +61,77 @@ __device__ __forceinline__ int64_t source_row_bytes(const cuda_combine_args_t &a
     return args.route.hidden * (args.source_is_bf16 ? 2 : 4);
 }
 
-/* What goes home: number n of the receive set. */
-struct partial_source {
-    int32_t n; /* -1: none */
-    int32_t home;
-    cuda_arrival_t arrival;
-};
-
-/* Gives out the received tokens, what the next one needs being on its way. */
-struct arrival_work : bulk_copies {
+/* The partials that go home, one of each received token. */
+struct partial_work {
     const cuda_combine_args_t &args;
     combine_shared &shared;
-    const combine_pass &pass;
-    int64_t count;
-    int64_t unit; /* the next */
-    partial_source source;
-    unsigned long long later; /* the unit behind it, in lane 0 */
+    arrival_work arrivals;
 
-    __device__ __forceinline__ arrival_work(const cuda_combine_args_t &arguments,
-                                            combine_shared &block, const combine_pass &columns)
-        : args(arguments), shared(block), pass(columns),
-          count(unit_count(arguments.channel, block.ranges)), unit(0), source{-1, 0, {0, 0}},
-          later(0)
+    /* Warps [0, warps) of each sending block send: the first of each is dealt. */
+    __device__ __forceinline__ partial_work(const cuda_combine_args_t &arguments,
+                                            combine_shared &block, const combine_pass &pass,
+                                            uint32_t warps)
+        : args(arguments), shared(block),
+          arrivals(arguments.channel, arguments.route, block.ranges, pass.pool + pool_send,
+                   arguments.send_blocks * warps,
+                   blockIdx.x + arguments.send_blocks * (threadIdx.x / 32))
     {
-        draw();
-        advance();
     }
 
-    __device__ __forceinline__ void draw()
+    __device__ __forceinline__ char *target_of(const arrived_token &token) const
     {
-        if (lane_index() == 0) {
-            later = atomicAdd(reinterpret_cast<unsigned long long *>(
-                                  &args.channel.counters->pool[pass.pool + pool_send]),
-                              1ull);
-        }
+        return staging_row(args, token.from, token.arrival.token, args.channel.rank);
     }
 
-    __device__ __forceinline__ void advance()
+    /* In rank_major one, which the caller has weighted and summed: 1 · y + 0 is y, but for the sign
+     * of zero, which the sum at home does not see. */
+    __device__ __forceinline__ int32_t row_count_of(const arrived_token &token) const
     {
-        unit = (int64_t)__shfl_sync(all_lanes, later, 0);
-        source.n = -1;
-        if (unit < count) {
-            source.n = (int32_t)arrival_of_unit(args.channel, shared.ranges, unit, &source.home);
-            if (source.n >= 0) {
-                source.arrival = load_arrival(arrivals_of(args.channel, args.route) + source.n);
-            }
-            draw();
-        }
+        return args.route.layout == 1 ? 1 : token.arrival.count;
     }
 
-    /* The next token that was received; false: there is none. */
-    __device__ __forceinline__ bool take(partial_source *taken)
+    __device__ __forceinline__ uint64_t ticket_of(const arrived_token &token) const
     {
-        while (unit < count) {
-            *taken = source;
-            advance();
-            if (taken->n >= 0) {
-                return true;
-            }
-        }
-        return false;
+        return 1ull << (32 + token.from) | (uint32_t)token.arrival.token;
     }
 
-    __device__ __forceinline__ uint64_t ticket_of(const partial_source &taken) const
-    {
-        return 1ull << (32 + taken.home) | (uint32_t)taken.arrival.token;
-    }
-
-    /* For the bulk copy engine: rows as they are, lane 0 stores. */
-    __device__ __forceinline__ bool next(const char **from, char **destination, uint64_t *ticket)
-    {
-        partial_source taken;
-        if (!take(&taken)) {
-            return false;
-        }
-        *from = args.source + taken.n * source_row_bytes(args);
-        *destination = lane_index() == 0
-                           ? staging_row(args, taken.home, taken.arrival.token, args.channel.rank)
-                           : nullptr;
-        *ticket = ticket_of(taken);
-        return true;
-    }
-
+    /* It is there. */
     __device__ __forceinline__ void done(uint64_t ticket)
     {
         signals_post(shared.queue, (uint32_t)ticket, (uint32_t)(ticket >> 32));
+    }
+};
+
+/* For the bulk copy engine: rows as they are, lane 0 stores. */
+struct copied_partials : partial_work, bulk_copies {
+    using partial_work::partial_work;
+
+    __device__ __forceinline__ bool next(const char **from, char **destination, uint64_t *ticket)
+    {
+        arrived_token token;
+        if (!arrivals.take(&token)) {
+            return false;
+        }
+        *from = args.source + token.n * source_row_bytes(args);
+        *destination = lane_index() == 0 ? target_of(token) : nullptr;
+        *ticket = ticket_of(token);
+        return true;
+    }
+};
+
+/* The same with sums of rows. */
+struct summed_partials : partial_work {
+    using partial_work::partial_work;
+
+    __device__ __forceinline__ bool next(row_sum *sum)
+    {
+        arrived_token token;
+        if (!arrivals.take(&token)) {
+            return false;
+        }
+        *sum = {token.arrival.count, args.source + token.link.row * source_row_bytes(args),
+                args.unweighted ? 1.0f : token.link.weight, target_of(token), ticket_of(token)};
+        return true;
     }
 };
 
@@ -181,56 +177,11 @@ __device__ inline void send_gradients(const cuda_combine_args_t &args, const arr
 /* Loads of a lane that are on their way together: as many as registers hold. */
 template <int count, bool is_bf16> constexpr int load_count = count == wide_count &&is_bf16 ? 8 : 4;
 
-/* 32 of a token's rows and weights, one a lane. In rank_major the one row, which the caller has
- * weighted and summed: 1 · y + 0 is y, but for the sign of zero, which the sum at home does not
- * see. */
-struct weighted_rows {
-    int32_t lane_row;
-    float lane_weight;
-
-    /* Those from `first` on of arrival number n. */
-    __device__ __forceinline__ void load(const cuda_combine_args_t &args, int32_t n, int32_t first)
-    {
-        const cuda_route_view_t &route = args.route;
-        lane_row = n;
-        lane_weight = 1.0f;
-        if (route.layout != 1 && n >= 0 && first + lane_index() < route.topk) {
-            /* how many of them there are is not known yet */
-            const cuda_link_t link =
-                load_link(links_of(args.channel, route, n) + first + lane_index());
-            lane_row = link.row;
-            lane_weight = link.weight;
-        }
-    }
-
-    __device__ __forceinline__ int32_t row(int32_t i) const
-    {
-        return __shfl_sync(all_lanes, lane_row, i % 32);
-    }
-    __device__ __forceinline__ float weight(int32_t i) const
-    {
-        return __shfl_sync(all_lanes, lane_weight, i % 32);
-    }
-};
-
-/* sums += weight · numbers. */
-template <int count, bool is_bf16>
-__device__ __forceinline__ void add_weighted(const packed_numbers<count, is_bf16> &packed,
-                                             float weight, float (&sums)[count])
-{
-    float numbers[count];
-    packed.unpack(numbers);
-#pragma unroll
-    for (int i = 0; i < count; i++) {
-        sums[i] = fmaf(weight, numbers[i], sums[i]);
-    }
-}
-
 /* Sums `rows` rows, `row_count` at most, ascending slots, and writes the partial home. All
  * loads of a round are on their way before the first sum. */
 template <int count, bool is_bf16, int row_count>
 __device__ __forceinline__ void send_sum(const cuda_combine_args_t &args, const combine_pass &pass,
-                                         char *staging, const weighted_rows &token, int32_t rows)
+                                         char *staging, const arrived_token &token, int32_t rows)
 {
     constexpr int depth = load_count<count, is_bf16> / row_count;
     const int32_t end = (int32_t)pass.end;
@@ -275,11 +226,9 @@ __device__ __forceinline__ void send_sum(const cuda_combine_args_t &args, const 
 template <int count, bool is_bf16>
 __device__ __forceinline__ void send_long_sum(const cuda_combine_args_t &args,
                                               const combine_pass &pass, char *staging,
-                                              const weighted_rows &first_rows, int32_t n,
-                                              int32_t rows)
+                                              const arrived_token &token, int32_t rows)
 {
     constexpr int row_count = load_count<count, is_bf16> / 2;
-    weighted_rows token = first_rows;
     const int32_t end = (int32_t)pass.end;
 #pragma unroll 1
     for (int32_t base = (int32_t)pass.begin; base < end; base += 32 * count) {
@@ -287,9 +236,6 @@ __device__ __forceinline__ void send_long_sum(const cuda_combine_args_t &args,
         float sums[count] = {};
 #pragma unroll 1
         for (int32_t first = 0; first < rows; first += row_count) {
-            if (rows > 32 && first % 32 == 0) {
-                token.load(args, n, first);
-            }
             packed_numbers<count, is_bf16> packed[row_count] = {};
 #pragma unroll
             for (int i = 0; i < row_count; i++) {
@@ -315,11 +261,9 @@ __device__ __forceinline__ void send_long_sum(const cuda_combine_args_t &args,
 /* Sums a token's rows here and writes the partial home. */
 template <int count, bool is_bf16>
 __device__ __forceinline__ void send_partial(const cuda_combine_args_t &args,
-                                             const combine_pass &pass, const partial_source &taken,
-                                             const weighted_rows &token)
+                                             const combine_pass &pass, char *staging,
+                                             const arrived_token &token, int32_t rows)
 {
-    const int32_t rows = args.route.layout == 1 ? 1 : taken.arrival.count;
-    char *staging = staging_row(args, taken.home, taken.arrival.token, args.channel.rank);
     if (rows == 1) {
         send_sum<count, is_bf16, 1>(args, pass, staging, token, rows);
     } else if (rows == 2) {
@@ -327,67 +271,39 @@ __device__ __forceinline__ void send_partial(const cuda_combine_args_t &args,
     } else if (rows <= 4) {
         send_sum<count, is_bf16, 4>(args, pass, staging, token, rows);
     } else {
-        send_long_sum<count, is_bf16>(args, pass, staging, token, taken.n, rows);
+        send_long_sum<count, is_bf16>(args, pass, staging, token, rows);
     }
 }
-
-/* A token on its way through a sending warp. */
-struct partial_rows {
-    partial_source source;
-    weighted_rows rows;
-};
 
 /* Asks for the rows of a token that is to be sent. */
 __device__ __forceinline__ void prefetch_partial(const cuda_combine_args_t &args,
-                                                 const partial_rows &token)
+                                                 const arrived_token &token, int32_t rows)
 {
     const int64_t row_bytes = source_row_bytes(args);
-    const int32_t rows = token.source.n < 0       ? 0
-                         : args.route.layout == 1 ? 1
-                                                  : min(token.source.arrival.count, 32);
 #pragma unroll 1
     for (int32_t i = 0; i < rows; i++) {
-        prefetch_row(args.source + token.rows.row(i) * row_bytes, row_bytes);
+        prefetch_row(args.source + token.row(i) * row_bytes, row_bytes);
     }
 }
 
-/* While a token is summed, the rows of the next one come into the cache, and of the one behind it
- * the table of where they are. */
+/* While a token is summed, the rows of the next one come into the cache. */
 template <int count, bool is_bf16>
 __device__ __forceinline__ void send_partials_by_lanes(const cuda_combine_args_t &args,
-                                                       combine_shared &shared,
-                                                       const combine_pass &pass)
+                                                       const combine_pass &pass, partial_work &work)
 {
-    constexpr partial_rows none = {{-1, 0, {0, 0}}, {0, 0.0f}};
-    arrival_work work(args, shared, pass);
-    partial_rows ready = none;
-    partial_rows coming = none;
-    for (int32_t rounds_left = 2; rounds_left > 0;) {
-        const partial_rows token = ready;
-        ready = coming;
-        coming = none;
-        if (work.unit < work.count) {
-            coming.source = work.source;
-            coming.rows.load(args, work.source.n, 0);
-            work.advance();
-        } else {
-            rounds_left--;
+    arrived_token token;
+    arrived_token next;
+    for (bool has_token = work.arrivals.take(&token); has_token;) {
+        const bool has_next = work.arrivals.take(&next);
+        if (has_next) {
+            prefetch_partial(args, next, work.row_count_of(next));
         }
-        prefetch_partial(args, ready);
-        if (token.source.n >= 0) {
-            send_partial<count, is_bf16>(args, pass, token.source, token.rows);
-            work.done(work.ticket_of(token.source));
-        }
+        send_partial<count, is_bf16>(args, pass, work.target_of(token), token,
+                                     work.row_count_of(token));
+        work.done(work.ticket_of(token));
+        token = next;
+        has_token = has_next;
     }
-}
-
-/* rank_major in bf16: partials are the rows as they are. */
-__device__ __forceinline__ void send_partials_in_bulk(const cuda_combine_args_t &args,
-                                                      combine_shared &shared,
-                                                      const combine_pass &pass, char *pieces)
-{
-    arrival_work work(args, shared, pass);
-    bulk_send<combine_lag>(pieces, (int32_t)threadIdx.x / 32, source_row_bytes(args), work);
 }
 
 /* Whether rows of this address and size can be moved in pieces of wide_count numbers. */
@@ -396,45 +312,77 @@ __device__ __forceinline__ bool is_wide(const void *rows, int64_t hidden)
     return reinterpret_cast<uint64_t>(rows) % 16 == 0 && hidden % wide_count == 0;
 }
 
+__device__ inline void send_by_lanes(const cuda_combine_args_t &args, const combine_pass &pass,
+                                     partial_work &work)
+{
+    const bool wide = is_wide(args.source, args.route.hidden);
+    if (args.source_is_bf16) {
+        wide ? send_partials_by_lanes<wide_count, true>(args, pass, work)
+             : send_partials_by_lanes<1, true>(args, pass, work);
+    } else {
+        wide ? send_partials_by_lanes<wide_count, false>(args, pass, work)
+             : send_partials_by_lanes<1, false>(args, pass, work);
+    }
+}
+
+/* Which way partials go home. */
+enum partial_way {
+    partials_are_copies, /* rank_major in bf16: rows as they are */
+    partials_are_sums,   /* of rows of bf16, in bf16 */
+    partials_by_lanes,   /* all others */
+};
+
+__device__ __forceinline__ partial_way way_of(const cuda_combine_args_t &args)
+{
+    if (!has_bulk || !args.source_is_bf16 || !args.wire_is_bf16 ||
+        !is_wide(args.source, args.route.hidden)) {
+        return partials_by_lanes;
+    }
+    return args.route.layout == 1  ? partials_are_copies
+           : args.route.topk <= 32 ? partials_are_sums
+                                   : partials_by_lanes;
+}
+
 /* The warps of a sending block; the last raises the flags of the others. */
 __device__ inline void send_partials(const cuda_combine_args_t &args, combine_shared &shared,
                                      const combine_pass &pass, char *pieces)
 {
     const int32_t warp = (int32_t)threadIdx.x / 32;
+    const partial_way way = way_of(args);
     if (warp == combine_signal_warp) {
         signals_raise(args.channel, args.route, shared.queue, pass.mark);
         return;
     }
-    const bool wide = is_wide(args.source, args.route.hidden);
-    if (has_bulk && wide && args.route.layout == 1 && args.source_is_bf16 && args.wire_is_bf16) {
-        if (warp < bulk_warps) {
-            send_partials_in_bulk(args, shared, pass, pieces);
-        }
-    } else if (args.source_is_bf16) {
-        wide ? send_partials_by_lanes<wide_count, true>(args, shared, pass)
-             : send_partials_by_lanes<1, true>(args, shared, pass);
-    } else {
-        wide ? send_partials_by_lanes<wide_count, false>(args, shared, pass)
-             : send_partials_by_lanes<1, false>(args, shared, pass);
+    const int32_t warps = way == partials_are_copies ? copy_warps
+                          : way == partials_are_sums ? sum_warps
+                                                     : combine_signal_warp;
+    if (way == partials_are_copies && warp < warps) {
+        copied_partials work(args, shared, pass, warps);
+        bulk_send<combine_lag>(pieces, warp, source_row_bytes(args), work);
+    } else if (way == partials_are_sums && warp < warps) {
+        summed_partials work(args, shared, pass, warps);
+        bulk_sum(pieces, warp, source_row_bytes(args), work);
+    } else if (way == partials_by_lanes) {
+        partial_work work(args, shared, pass, warps);
+        send_by_lanes(args, pass, work);
     }
     signals_leave(shared.queue);
 }
 
 /*
- * Sums the partials of some ranks, ascending, `rank_count` at a time. A rank without one adds +0,
- * which changes nothing: the sum is never -0. All loads of a round are on their way before the
- * first sum.
+ * Sums the partials of some ranks in the columns [begin, end), ascending, `rank_count` at a time. A
+ * rank without one adds +0, which changes nothing: the sum is never -0. All loads of a round are on
+ * their way before the first sum.
  */
 template <int count, bool is_bf16, int rank_count, bool is_all>
 __device__ __forceinline__ void sum_token(const cuda_combine_args_t &args, const combine_pass &pass,
-                                          int64_t token, uint32_t ranks)
+                                          int64_t token, uint32_t ranks, int32_t begin, int32_t end)
 {
     constexpr int depth = is_all ? load_count<count, is_bf16> / rank_count : 1;
-    const int32_t end = (int32_t)pass.end;
     char *out = args.out + token * args.route.hidden * (args.out_is_bf16 ? 2 : 4);
 #pragma unroll 1
-    for (int32_t base = (int32_t)pass.begin + lane_index() * count;
-         base - lane_index() * count < end; base += 32 * depth * count) {
+    for (int32_t base = begin + lane_index() * count; base - lane_index() * count < end;
+         base += 32 * depth * count) {
         float sums[depth][count] = {};
 #pragma unroll 1
         for (uint32_t left = ranks; is_all || left != 0;) {
@@ -473,19 +421,23 @@ __device__ __forceinline__ void sum_token(const cuda_combine_args_t &args, const
     }
 }
 
-/* Gives out this rank's tokens to be summed; what the next one needs is on its way while the
- * present one is summed. */
+/* Gives out some columns of this rank's tokens to be summed, so that the last token is soon done;
+ * what the next columns need is on its way while the present ones are summed. */
 struct home_work {
     const cuda_combine_args_t &args;
     int32_t pool;
+    uint32_t parts; /* of a token */
     int64_t token_count;
     int64_t token;
+    int32_t part;
     int32_t row;              /* of the token on this lane's rank, -1: none */
-    unsigned long long later; /* the token behind it, in lane 0 */
+    unsigned long long later; /* the unit behind it, in lane 0 */
 
-    __device__ __forceinline__ home_work(const cuda_combine_args_t &arguments, int32_t counter)
-        : args(arguments), pool(counter), token_count(*arguments.route.token_count), token(0),
-          row(-1), later(0)
+    __device__ __forceinline__ home_work(const cuda_combine_args_t &arguments,
+                                         const combine_pass &pass)
+        : args(arguments), pool(pass.pool + pool_receive),
+          parts((uint32_t)((pass.end - pass.begin + sum_columns_max - 1) / sum_columns_max)),
+          token_count(*arguments.route.token_count), token(0), part(0), row(-1), later(0)
     {
         draw();
         advance();
@@ -502,7 +454,9 @@ struct home_work {
     __device__ __forceinline__ void advance()
     {
         const int32_t rank_count = args.channel.rank_count;
-        token = (int64_t)__shfl_sync(all_lanes, later, 0);
+        const uint32_t unit = (uint32_t)__shfl_sync(all_lanes, later, 0);
+        token = unit / parts;
+        part = (int32_t)(unit - (uint32_t)token * parts);
         row = token < token_count && lane_index() < rank_count
                   ? args.route.first_rows[token * rank_count + lane_index()]
                   : -1;
@@ -520,9 +474,11 @@ __device__ __forceinline__ void sum_partials(const cuda_combine_args_t &args,
 {
     const cuda_channel_t &channel = args.channel;
     const int32_t lane = lane_index();
-    home_work work(args, pass.pool + pool_receive);
+    home_work work(args, pass);
     while (work.token < work.token_count) {
         const int64_t token = work.token;
+        const int64_t begin = pass.begin + work.part * sum_columns_max;
+        const int64_t end = min(begin + sum_columns_max, pass.end);
         const int32_t row = work.row;
         const uint32_t ranks = __ballot_sync(all_lanes, row >= 0);
         const uint32_t *flag =
@@ -532,9 +488,11 @@ __device__ __forceinline__ void sum_partials(const cuda_combine_args_t &args,
             return;
         }
         if (__popc((int)ranks) <= sum_ranks) {
-            sum_token<count, is_bf16, sum_ranks, true>(args, pass, token, ranks);
+            sum_token<count, is_bf16, sum_ranks, true>(args, pass, token, ranks, (int32_t)begin,
+                                                       (int32_t)end);
         } else {
-            sum_token<count, is_bf16, sum_ranks, false>(args, pass, token, ranks);
+            sum_token<count, is_bf16, sum_ranks, false>(args, pass, token, ranks, (int32_t)begin,
+                                                        (int32_t)end);
         }
     }
 }
@@ -594,14 +552,16 @@ __device__ inline void combine_and_gradients(const cuda_combine_args_t &args,
     }
 }
 
-/* Shared memory: CUDA_BULK_SHARED_BYTES. */
+/* Shared memory: CUDA_COMBINE_SHARED_BYTES. */
 extern "C" __global__ void __launch_bounds__(CUDA_COMBINE_THREADS, 1)
     moxie_combine(const __grid_constant__ cuda_combine_args_t args)
 {
     extern __shared__ __align__(128) char pieces[];
     __shared__ combine_shared shared;
     const int32_t kind = kind_of(args.offer);
-    bulk_begin(pieces);
+    if (way_of(args) == partials_are_copies) {
+        bulk_begin(pieces, copy_warps);
+    }
     signals_begin(shared.queue, combine_signal_warp);
     operation_begin(args.channel, shared.op);
     if (blockIdx.x == 0) {

@@ -11,6 +11,7 @@ typedef enum cuda_kernel {
     CUDA_KERNEL_BARRIER,
     CUDA_KERNEL_UPDATE,
     CUDA_KERNEL_DISPATCH,
+    CUDA_KERNEL_DISPATCH_WEIGHTED,
     CUDA_KERNEL_DISPATCH_FP8,
     CUDA_KERNEL_DISPATCH_QUANTISED,
     CUDA_KERNEL_DISPATCH_ROUTING,
@@ -46,9 +47,10 @@ typedef struct cuda_exchange {
     cuda_tally_t retired;      /* of the routes that are gone */
     cuda_tally_t *copied;      /* pinned: where one is copied to */
     uint32_t update_bytes_max; /* shared memory that a block of an update may have */
-    uint32_t bulk_bytes; /* CUDA_BULK_SHARED_BYTES where there is a bulk copy engine, else 0 */
-    int overlaps;        /* a kernel can be launched before the one before it has ended */
-    uint64_t delay_seed; /* test builds: kernels dawdle; 0: never */
+    uint32_t bulk_bytes;    /* CUDA_BULK_SHARED_BYTES where there is a bulk copy engine, else 0 */
+    uint32_t combine_bytes; /* the same of CUDA_COMBINE_SHARED_BYTES */
+    int overlaps;           /* a kernel can be launched before the one before it has ended */
+    uint64_t delay_seed;    /* test builds: kernels dawdle; 0: never */
 } cuda_exchange_t;
 
 /* What a route keeps in pinned memory. */

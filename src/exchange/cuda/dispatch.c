@@ -214,7 +214,8 @@ moxie_status_t cuda_dispatch_routing(moxie_route_t *route, const moxie_routing_t
 moxie_status_t cuda_combine_backward(moxie_route_t *route, const moxie_combine_backward_in_t *in,
                                      const moxie_combine_backward_out_t *out, moxie_stream_t stream)
 {
-    const int is_rank_major = route->state->shape.layout == MOXIE_LAYOUT_RANK_MAJOR;
+    const int is_weighted =
+        route->state->shape.layout == MOXIE_LAYOUT_EXPERT_MAJOR && !in->unweighted;
     moxie_status_t status = cuda_call_begin(route, "combine_backward");
     if (status != MOXIE_OK) {
         return status;
@@ -225,9 +226,8 @@ moxie_status_t cuda_combine_backward(moxie_route_t *route, const moxie_combine_b
     args.is_backward = 1;
     args.source = in->d_out;
     args.destination = out->d_y;
-    args.is_weighted = !is_rank_major && !in->unweighted;
-    args.y = args.is_weighted ? in->y : NULL;
-    args.d_topk_weights = args.is_weighted ? out->d_topk_weights : NULL;
+    args.y = is_weighted ? in->y : NULL;
+    args.d_topk_weights = is_weighted ? out->d_topk_weights : NULL;
     args.offer.fields[CUDA_OFFER_UNWEIGHTED] = in->unweighted != 0;
     args.offer.fields[CUDA_OFFER_WANTS_GRADIENT] = args.d_topk_weights != NULL;
     args.offer.fields[CUDA_OFFER_PRESENT] = args.y != NULL ? 2u : 0;
@@ -239,7 +239,7 @@ moxie_status_t cuda_combine_backward(moxie_route_t *route, const moxie_combine_b
     if (status == MOXIE_OK) {
         status = cuda_check_home(route, in->d_out, "d_out");
     }
-    if (status == MOXIE_OK && out->d_topk_weights != NULL && !args.is_weighted) {
+    if (status == MOXIE_OK && out->d_topk_weights != NULL && !is_weighted) {
         status = error_set(MOXIE_ERR_ARGUMENT,
                            "rank %d: this combine has no weights, so there is no d_topk_weights",
                            route->group->rank);
@@ -249,5 +249,7 @@ moxie_status_t cuda_combine_backward(moxie_route_t *route, const moxie_combine_b
     }
     cuda_offer_status(route, status, &args.offer);
     return cuda_call_end(route, stream, status,
-                         launch(route, CUDA_KERNEL_DISPATCH, &args, stream, CUDA_LAUNCH_BEHIND));
+                         launch(route,
+                                is_weighted ? CUDA_KERNEL_DISPATCH_WEIGHTED : CUDA_KERNEL_DISPATCH,
+                                &args, stream, CUDA_LAUNCH_BEHIND));
 }

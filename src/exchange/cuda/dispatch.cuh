@@ -8,8 +8,10 @@
 #ifndef MOXIE_EXCHANGE_CUDA_DISPATCH_CUH
 #define MOXIE_EXCHANGE_CUDA_DISPATCH_CUH
 
+#include "exchange/cuda/arrivals.cuh"
 #include "exchange/cuda/bulk.cuh"
 #include "exchange/cuda/dispatch_send.cuh"
+#include "exchange/cuda/dispatch_weighted.cuh"
 #include "exchange/cuda/exchange.cuh"
 #include "exchange/cuda/scales.cuh"
 #include "exchange/cuda/signals.cuh"
@@ -91,7 +93,7 @@ template <row_kind rows> __device__ inline void write_padding(const cuda_dispatc
         for (int64_t row = end; row < route.block_starts[local + 1]; row++) {
             zero_row<typename element_of<rows>::type>(args.destination + row * args.row_bytes,
                                                       args.row_bytes);
-            if (rows != rows_plain) {
+            if (is_fp8<rows>) {
                 zero_scales(args, row);
             }
             if (lane_index() == 0) {
@@ -115,124 +117,9 @@ __device__ inline void write_counts(const cuda_dispatch_args_t &args)
     }
 }
 
-/* Number i of the 8 that a lane holds of 256 partials is partial 8 · lane + i. */
-__device__ __forceinline__ float halve_partials(float (&partials)[wide_count])
-{
-    for (int step = 16; step >= 1; step /= 2) {
-#pragma unroll
-        for (int i = 0; i < wide_count; i++) {
-            partials[i] += __shfl_down_sync(all_lanes, partials[i], step);
-        }
-    }
-#pragma unroll
-    for (int step = wide_count / 2; step >= 1; step /= 2) {
-#pragma unroll
-        for (int i = 0; i < step; i++) {
-            partials[i] += partials[i + step];
-        }
-    }
-    return partials[0];
-}
-
-/*
- * One row of an arrived token: `scaled` = weight · `arrived`, in place too, and where `y` is given
- * ⟨arrived, y⟩ as moxie/exchange.h defines it, in lane 0. A lane has 8 neighbouring columns in
- * every 256, whose loads of some rounds are on their way together.
- */
-template <int count, bool is_bf16>
-__device__ __forceinline__ float scale_row(const char *arrived, const char *y, char *scaled,
-                                           int32_t hidden, float weight)
-{
-    constexpr int depth = count == wide_count && is_bf16 ? 4 : 1;
-    constexpr int32_t round_columns = 32 * wide_count;
-    float partials[wide_count] = {};
-#pragma unroll 1
-    for (int32_t base = wide_count * lane_index(); base - wide_count * lane_index() < hidden;
-         base += round_columns * depth) {
-#pragma unroll
-        for (int i = 0; i < wide_count; i += count) {
-            packed_numbers<count, is_bf16> a[depth] = {};
-            packed_numbers<count, is_bf16> b[depth] = {};
-#pragma unroll
-            for (int round = 0; round < depth; round++) {
-                const int32_t column = base + round_columns * round + i;
-                if (column < hidden) {
-                    a[round].load(arrived, column);
-                }
-                if (column < hidden && y != nullptr) {
-                    b[round].load(y, column);
-                }
-            }
-#pragma unroll
-            for (int round = 0; round < depth; round++) {
-                const int32_t column = base + round_columns * round + i;
-                float numbers[count], factors[count];
-                a[round].unpack(numbers);
-                b[round].unpack(factors);
-#pragma unroll
-                for (int j = 0; j < count; j++) {
-                    if (column < hidden) {
-                        partials[i + j] = fmaf(numbers[j], factors[j], partials[i + j]);
-                    }
-                    numbers[j] = weight * numbers[j];
-                }
-                if (column < hidden) {
-                    store_numbers<count>(scaled, column, is_bf16, numbers);
-                }
-            }
-        }
-    }
-    return y != nullptr ? halve_partials(partials) : 0.0f;
-}
-
-/* A token that has arrived in expert_major: its rows, one a lane, the second 32 in `more`. */
-struct token_rows {
-    int32_t from;
-    cuda_arrival_t arrival;
-    cuda_link_t link;
-    cuda_link_t more;
-
-    __device__ __forceinline__ int32_t row(int32_t i) const
-    {
-        return __shfl_sync(all_lanes, i < 32 ? link.row : more.row, i % 32);
-    }
-    __device__ __forceinline__ float weight(int32_t i) const
-    {
-        return __shfl_sync(all_lanes, i < 32 ? link.weight : more.weight, i % 32);
-    }
-    __device__ __forceinline__ int32_t slot(int32_t i) const
-    {
-        return __shfl_sync(all_lanes, i < 32 ? link.slot : more.slot, i % 32);
-    }
-};
-
-/* Backward of a weighted combine: d_w of each slot goes home, and every row is multiplied by its
- * weight, the one that holds what arrived last of all. */
-template <int count, bool is_bf16>
-__device__ __forceinline__ void scale_token(const cuda_dispatch_args_t &args,
-                                            const token_rows &token, bool wants_gradient)
-{
-    const cuda_route_view_t &route = args.route;
-    const char *arrived = args.destination + (int64_t)token.row(0) * args.row_bytes;
-    float *gradients =
-        reinterpret_cast<float *>(args.channel.parts[token.from] + route.gradient_offset) +
-        (int64_t)token.arrival.token * route.topk;
-    for (int32_t i = token.arrival.count - 1; i >= 0; i--) {
-        const int64_t row = token.row(i);
-        const float weight = token.weight(i);
-        const int32_t slot = token.slot(i);
-        const float product = scale_row<count, is_bf16>(
-            arrived, wants_gradient ? args.y + row * args.row_bytes : nullptr,
-            args.destination + row * args.row_bytes, (int32_t)route.hidden, weight);
-        if (wants_gradient && lane_index() == 0) {
-            gradients[slot] = canonical(product);
-        }
-    }
-}
-
 /* The other rows of a token. */
 template <row_kind rows>
-__device__ inline void copy_token(const cuda_dispatch_args_t &args, const token_rows &token)
+__device__ inline void copy_token(const cuda_dispatch_args_t &args, const arrived_token &token)
 {
     const char *source = args.destination + (int64_t)token.row(0) * args.row_bytes;
     const uint64_t addresses =
@@ -251,7 +138,7 @@ __device__ inline void copy_token(const cuda_dispatch_args_t &args, const token_
  */
 template <row_kind rows>
 __device__ inline void copy_scaled_token(const cuda_dispatch_args_t &args, const operation &op,
-                                         const token_rows &token)
+                                         const arrived_token &token)
 {
     const uint32_t *staged = scales_at(args, op, args.channel.rank, token.from) +
                              (int64_t)token.arrival.token * args.scale_words;
@@ -267,24 +154,10 @@ __device__ inline void copy_scaled_token(const cuda_dispatch_args_t &args, const
     }
 }
 
-/* Finds the rows of a unit of work and labels them. False: the unit has none. */
-__device__ __forceinline__ bool find_token(const cuda_dispatch_args_t &args,
-                                           const arrival_ranges &ranges, int64_t unit,
-                                           token_rows &token)
+/* All rows of a token. */
+__device__ __forceinline__ void label_token(const cuda_dispatch_args_t &args,
+                                            const arrived_token &token)
 {
-    const int64_t n = arrival_of_unit(args.channel, ranges, unit, &token.from);
-    if (n < 0) {
-        return false;
-    }
-    const cuda_link_t *links = links_of(args.channel, args.route, n);
-    token.arrival = load_arrival(arrivals_of(args.channel, args.route) + n);
-    token.link = token.more = cuda_link_t{};
-    if (lane_index() < args.route.topk) {
-        token.link = load_link(links + lane_index());
-    }
-    if (lane_index() + 32 < args.route.topk) {
-        token.more = load_link(links + lane_index() + 32);
-    }
     if (lane_index() < token.arrival.count) {
         label_row(args, token.link.row, token.link.weight, token.from, token.arrival.token,
                   token.link.slot);
@@ -293,7 +166,34 @@ __device__ __forceinline__ bool find_token(const cuda_dispatch_args_t &args,
         label_row(args, token.more.row, token.more.weight, token.from, token.arrival.token,
                   token.more.slot);
     }
-    return true;
+}
+
+/* A token has arrived: makes its rows. */
+template <row_kind rows>
+__device__ __forceinline__ void spread_token(const cuda_dispatch_args_t &args, const operation &op,
+                                             const arrived_token &token, bool is_wide,
+                                             bool wants_gradient)
+{
+    if constexpr (is_fp8<rows>) {
+        copy_scaled_token<rows>(args, op, token);
+    } else if constexpr (rows == rows_plain) {
+        copy_token<rows>(args, token);
+    } else if (args.element_bytes == 2) {
+        is_wide ? weigh_token<wide_count, true>(args, token, wants_gradient)
+                : weigh_token<1, true>(args, token, wants_gradient);
+    } else {
+        is_wide ? weigh_token<wide_count, false>(args, token, wants_gradient)
+                : weigh_token<1, false>(args, token, wants_gradient);
+    }
+}
+
+/* Asks for the rows of y of a token. */
+__device__ __forceinline__ void prefetch_products(const cuda_dispatch_args_t &args,
+                                                  const arrived_token &token)
+{
+    for (int32_t i = 0; i < token.arrival.count; i++) {
+        prefetch_row(args.y + token.row(i) * args.row_bytes, args.row_bytes);
+    }
 }
 
 /* expert_major: makes the rows of every token as it arrives. False: the group is lost. */
@@ -302,39 +202,25 @@ __device__ __forceinline__ bool spread_rows(const cuda_dispatch_args_t &args,
                                             dispatch_shared &shared, int32_t kind,
                                             bool wants_gradient)
 {
-    const int64_t count = unit_count(args.channel, shared.ranges);
     const bool is_wide = ((reinterpret_cast<uint64_t>(args.destination) |
                            reinterpret_cast<uint64_t>(args.y) | (uint64_t)args.row_bytes) %
                           16) == 0 &&
                          args.route.hidden % wide_count == 0;
-    for (int64_t unit = take_work(args.channel, pool_receive); unit < count;) {
-        const int64_t next = take_work(args.channel, pool_receive);
-        token_rows token;
-        if (find_token(args, shared.ranges, unit, token)) {
-            const uint32_t *flag = lane_index() == 0 ? progress_of(args.channel, args.route,
-                                                                   args.channel.rank, token.from) +
-                                                           token.arrival.token
-                                                     : nullptr;
-            for (int32_t i = 0; wants_gradient && i < token.arrival.count; i++) {
-                prefetch_row(args.y + token.row(i) * args.row_bytes, args.row_bytes);
-            }
-            if (!progress_await(args.channel, shared.op, kind, flag, token.from,
-                                2 * shared.op.epoch)) {
-                return false;
-            }
-            if constexpr (rows != rows_plain) {
-                copy_scaled_token<rows>(args, shared.op, token);
-            } else if (!args.is_weighted) {
-                copy_token<rows>(args, token);
-            } else if (args.element_bytes == 2) {
-                is_wide ? scale_token<wide_count, true>(args, token, wants_gradient)
-                        : scale_token<1, true>(args, token, wants_gradient);
-            } else {
-                is_wide ? scale_token<wide_count, false>(args, token, wants_gradient)
-                        : scale_token<1, false>(args, token, wants_gradient);
-            }
+    arrival_work work(args.channel, args.route, shared.ranges, pool_receive, 0,
+                      take_work(args.channel, pool_receive));
+    for (arrived_token token; work.take(&token);) {
+        const uint32_t *flag =
+            progress_of(args.channel, args.route, args.channel.rank, token.from) +
+            token.arrival.token;
+        label_token(args, token);
+        if (!progress_await(args.channel, shared.op, kind, lane_index() == 0 ? flag : nullptr,
+                            token.from, 2 * shared.op.epoch)) {
+            return false;
         }
-        unit = next;
+        if (rows == rows_weighted && wants_gradient && work.has_next()) {
+            prefetch_products(args, work.next); /* while this one is worked on */
+        }
+        spread_token<rows>(args, shared.op, token, is_wide, wants_gradient);
     }
     return true;
 }
@@ -343,7 +229,7 @@ __device__ __forceinline__ bool spread_rows(const cuda_dispatch_args_t &args,
 template <row_kind rows>
 __device__ __forceinline__ void turn_received_scales(const cuda_dispatch_args_t &args)
 {
-    if (rows != rows_plain && args.has_column_scales) {
+    if (is_fp8<rows> && args.has_column_scales) {
         args.scale_words % 4 == 0 ? turn_scales<uint4>(args) : turn_scales<uint32_t>(args);
     }
 }
@@ -366,8 +252,8 @@ template <typename work_t>
 __device__ inline void exchange_by_expert(const cuda_dispatch_args_t &args, dispatch_shared &shared,
                                           work_t &work, char *pieces, int32_t kind)
 {
-    const bool wants_gradient = work_t::kind == rows_plain && args.is_weighted &&
-                                gradient_is_wanted(args.channel, shared.op);
+    const bool wants_gradient =
+        work_t::kind == rows_weighted && gradient_is_wanted(args.channel, shared.op);
     if (blockIdx.x < args.send_blocks) {
         send_rows_with_flags(args, shared, work, pieces);
     }
@@ -389,7 +275,7 @@ __device__ __forceinline__ void dispatch(const cuda_dispatch_args_t &args, char 
 {
     __shared__ dispatch_shared shared;
     const int32_t kind = kind_of(args.offer);
-    bulk_begin(pieces);
+    bulk_begin(pieces, bulk_warps);
     signals_begin(shared.queue, dispatch_signal_warp);
     await_previous_kernel();
     if (args.comes_with_update && !*args.route.has_routing) {
@@ -427,6 +313,13 @@ extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
 {
     extern __shared__ __align__(128) char pieces[];
     dispatch<token_work<rows_plain>>(args, pieces);
+}
+
+extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)
+    moxie_dispatch_weighted(const __grid_constant__ cuda_dispatch_args_t args)
+{
+    extern __shared__ __align__(128) char pieces[];
+    dispatch<token_work<rows_weighted>>(args, pieces);
 }
 
 extern "C" __global__ void __launch_bounds__(CUDA_DISPATCH_THREADS, 1)

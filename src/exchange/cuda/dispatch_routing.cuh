@@ -148,13 +148,11 @@ __device__ __forceinline__ int32_t load_first_pieces(const work_t &work, char *p
     }
     own_sources<work_t> sources(work);
     bulk_cutter<own_sources<work_t>> cutter(sources, work.source_row_bytes());
+    bulk_pipe &pipe = bulk_pipe_of(pieces, warp);
     int32_t count = 0;
 #pragma unroll
     for (int i = 0; i < bulk_ahead; i++) {
-        count += cutter
-                     .fetch(bulk_warp_stages(pieces, warp) + i * bulk_piece_bytes,
-                            bulk_barriers(pieces, warp) + i, false)
-                     .bytes != 0;
+        count += cutter.fetch(pipe.pieces[i], &pipe.barriers[i], false).bytes != 0;
     }
     return count;
 }
@@ -168,7 +166,7 @@ __device__ __forceinline__ void send_fresh_rows(const routing_shared &shared, wo
     const bool in_bulk = moves && can_send_bulk(work.args, shared.op);
     if (!in_bulk) {
         for (int32_t i = 0; i < begun; i++) {
-            bulk_await(bulk_barriers(pieces, warp) + i, 0);
+            bulk_await(&bulk_pipe_of(pieces, warp).barriers[i], 0);
         }
     }
     if (!moves) {
@@ -221,7 +219,7 @@ __device__ __forceinline__ void dispatch_routing(const cuda_dispatch_routing_arg
     operation &op = shared.op;
     const int32_t warp = (int32_t)threadIdx.x / 32;
     const bool sends = warp < bulk_warps;
-    bulk_begin(pieces);
+    bulk_begin(pieces, bulk_warps);
     work_t work(call, shared, fresh_pool(args, op));
     int32_t begun = 0;
     const uint32_t tokens = begin_routing(args, shared);

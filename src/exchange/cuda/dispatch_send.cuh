@@ -11,6 +11,8 @@
 #include "exchange/cuda/scales.cuh"
 #include "exchange/cuda/signals.cuh"
 
+#include <type_traits>
+
 namespace moxie
 {
 
@@ -20,16 +22,16 @@ constexpr int32_t dispatch_signal_warp = CUDA_DISPATCH_THREADS / 32 - 1;
 /* What rows are: each kind has a kernel. */
 enum row_kind {
     rows_plain,     /* bf16 or fp32 */
+    rows_weighted,  /* the same, each times its weight: backward of a weighted combine */
     rows_scaled,    /* fp8 with scales */
     rows_quantised, /* bf16 at home, then fp8 with scales */
 };
 
+template <row_kind rows> constexpr bool is_fp8 = rows == rows_scaled || rows == rows_quantised;
+
 /* The smallest element of rows as they travel. */
 template <row_kind rows> struct element_of {
-    using type = uint8_t;
-};
-template <> struct element_of<rows_plain> {
-    using type = uint16_t;
+    using type = std::conditional_t<is_fp8<rows>, uint8_t, uint16_t>;
 };
 
 struct dispatch_shared {
@@ -108,7 +110,7 @@ template <row_kind rows, typename pool_t = token_pool> struct token_work : bulk_
     /* When the ranks have met. */
     __device__ __forceinline__ void aim()
     {
-        if (rows != rows_plain && lane_index() < args.channel.rank_count) {
+        if (is_fp8<rows> && lane_index() < args.channel.rank_count) {
             scales = scales_at(args, shared.op, lane_index(), args.channel.rank);
         }
     }
@@ -154,7 +156,7 @@ template <row_kind rows, typename pool_t = token_pool> struct token_work : bulk_
             pool.advance();
             load_scales();
         }
-        if (rows != rows_plain) {
+        if (is_fp8<rows>) {
             const int64_t place = args.route.layout == 1 ? taken_row : taken;
             scale_target = scales + place * args.scale_words;
         }

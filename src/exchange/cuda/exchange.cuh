@@ -250,18 +250,6 @@ __device__ __forceinline__ int64_t unit_count(const cuda_channel_t &channel,
     return (int64_t)ranges.count_max * channel.rank_count;
 }
 
-__device__ __forceinline__ cuda_arrival_t load_arrival(const cuda_arrival_t *arrival)
-{
-    const uint2 bits = __ldcg(reinterpret_cast<const uint2 *>(arrival));
-    return {(int32_t)bits.x, (int32_t)bits.y};
-}
-
-__device__ __forceinline__ cuda_link_t load_link(const cuda_link_t *link)
-{
-    const uint4 bits = __ldcg(reinterpret_cast<const uint4 *>(link));
-    return {(int32_t)bits.x, __uint_as_float(bits.y), (int32_t)bits.z, 0};
-}
-
 /* Gradients of weights that the peers brought home, +0 where a slot is unused. */
 __device__ inline void take_gradients(const cuda_channel_t &channel, const cuda_route_view_t &route,
                                       float *d_topk_weights)

@@ -223,6 +223,19 @@ template <> struct packed_numbers<1, false> {
     }
 };
 
+/* sums += weight · numbers. */
+template <int count, bool is_bf16>
+__device__ __forceinline__ void add_weighted(const packed_numbers<count, is_bf16> &packed,
+                                             float weight, float (&sums)[count])
+{
+    float numbers[count];
+    packed.unpack(numbers);
+#pragma unroll
+    for (int i = 0; i < count; i++) {
+        sums[i] = fmaf(weight, numbers[i], sums[i]);
+    }
+}
+
 /* Rounds and writes them. */
 template <int count>
 __device__ __forceinline__ void store_numbers(char *row, int64_t column, int is_bf16,

@@ -30,7 +30,10 @@ extern "C" {
 #define CUDA_WINDOW_COUNT_MAX 256
 
 /* Shared memory of the kernels that send rows, from Hopper on: bulk.cuh. */
-#define CUDA_BULK_SHARED_BYTES (8 * 4 * (4096 + 8))
+#define CUDA_BULK_SHARED_BYTES (8 * (4 * 4096 + 128))
+
+/* The same of a combine: bulk.cuh and bulk_sum.cuh. */
+#define CUDA_COMBINE_SHARED_BYTES (15 * (6 * 2048 + 256))
 
 /* Shared memory of a warp of the update, beside its counts: update.cuh. */
 #define CUDA_UPDATE_STAGE_BYTES (256 * (5 * 4 + 3 * 2))
@@ -367,7 +370,6 @@ typedef struct cuda_dispatch_args {
     int64_t *expert_count;
     int64_t *expert_start;
     /* backward of combine */
-    int32_t is_weighted; /* rows are multiplied by their weights */
     const char *y;
     float *d_topk_weights;
     /* dispatch of fp8 rows: their scales */
