@@ -16,7 +16,7 @@ namespace moxie
 
 /* Warps of a block that sum, pieces that each has in shared memory, and how far loads run ahead. */
 constexpr int sum_warps = 15;
-constexpr int sum_stages = 6;
+constexpr int sum_stages = 7;
 constexpr int sum_ahead = 4;
 
 /* Rounds whose stores may still be reading their stage when the next load needs one. */

@@ -25,7 +25,7 @@ constexpr int32_t combine_signal_warp = CUDA_COMBINE_THREADS / 32 - 1;
 
 /* Warps of a sending block that copy rows in bulk: more than where a row goes to several places, as
  * a row that is stored once has to pay for its draw and its flag. */
-constexpr int32_t copy_warps = 11;
+constexpr int32_t copy_warps = 13;
 static_assert(copy_warps * sizeof(bulk_pipe) <= CUDA_COMBINE_SHARED_BYTES &&
                   copy_warps <= combine_signal_warp && sum_warps <= combine_signal_warp,
               "the host knows how much it is");

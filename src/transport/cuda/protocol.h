@@ -33,7 +33,7 @@ extern "C" {
 #define CUDA_BULK_SHARED_BYTES (8 * (4 * 4096 + 128))
 
 /* The same of a combine: bulk.cuh and bulk_sum.cuh. */
-#define CUDA_COMBINE_SHARED_BYTES (15 * (6 * 2048 + 256))
+#define CUDA_COMBINE_SHARED_BYTES (15 * (7 * 2048 + 256))
 
 /* Shared memory of a warp of the update, beside its counts: update.cuh. */
 #define CUDA_UPDATE_STAGE_BYTES (256 * (5 * 4 + 3 * 2))
