@@ -662,10 +662,10 @@ init {
     byte n;
     atomic {
         if
-        :: by_expert = false
 #ifndef TAGGED
         :: by_expert = true
 #endif
+        :: by_expert = false
         fi;
         for (n : 0 .. (RANKS - 1)) {
             choose_call(n, 1)

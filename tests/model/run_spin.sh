@@ -69,7 +69,7 @@ if [ "${1-}" = --long ]; then
     holds -DRANKS=3 -DOPS=2 -DNO_FAULTS
     holds -DRANKS=2 -DOPS=2 -DHALVES
     holds -DRANKS=2 -DOPS=2 -DBLOCKS=2 -DNO_FAULTS
-    holds -DTAGGED -DRANKS=3 -DOPS=3 -DNO_FAULTS
+    holds -DTAGGED -DRANKS=3 -DOPS=4 -DNO_FAULTS
     holds -DTAGGED -DRANKS=2 -DOPS=3 -DHALVES
     holds -DTAGGED -DRANKS=2 -DOPS=4 -DBLOCKS=2 -DNO_FAULTS
     [ $failures -eq 0 ]
@@ -149,8 +149,8 @@ finds NO_VERDICT                    # blocks that wait do not look for the verdi
 finds EARLY_VERDICT                 # a clerk judges by the offers that are there
 finds EARLY_OFFER                   # an offer before the blocks of the call before have ended
 finds EARLY_PLACE                   # rows are copied before the counts of the ranks before have come
-finds ONE_PIECE_BANK -DTAGGED       # one bank of tagged pieces
-finds NO_TAG -DTAGGED               # a piece is taken without a look at its number
-finds TORN_PIECE -DTAGGED           # its number comes before its payload
+finds ONE_PIECE_BANK -DTAGGED -DNO_FAULTS # one bank of tagged pieces
+finds NO_TAG -DTAGGED                     # a piece is taken without a look at its number
+finds TORN_PIECE -DTAGGED                 # its number comes before its payload
 
 [ $failures -eq 0 ]
