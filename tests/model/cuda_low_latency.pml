@@ -2,13 +2,14 @@
 /*
  * One low-latency route on GPUs of docs/protocol.md as a SPIN model: RANKS ranks make OPS calls of
  * any kinds, the same or others in a row, each one kernel of a clerk and BLOCKS blocks that move
- * rows; or, with HALVES, one or two kernels, as each rank likes. Without NO_FAULTS any call may be
- * refused, as one rank's arguments or its routing are bad. Every step names the function of
- * src/exchange/cuda (slots.cuh, slots_dispatch.cuh, slots_combine.cuh) that makes it. What is
- * checked:
+ * rows; or, with HALVES, one or two kernels, as each rank likes. With TAGGED the layout is
+ * rank_major and partials come in tagged pieces, else it is either and they come with a flag.
+ * Without NO_FAULTS any call may be refused, as one rank's arguments or its routing are bad. Every
+ * step names the function of src/exchange/cuda (slots*.cuh) that makes it. What is checked:
  *
- *   - no slot, partial, offer or line of counts is read before it was written, nor overwritten
- *     before its reader has read it; where the call is refused nobody cares for its rows
+ *   - no slot, partial, piece, offer or line of counts is read before it was written, nor
+ *     overwritten before its reader has read it; where the call is refused nobody cares for its
+ *     rows, but what is taken for one of its pieces is one
  *   - no word is overtaken by that of a later call: who waits for it would wait for ever
  *   - all ranks come to the same verdict, and no bad call goes through
  *   - nobody waits for ever, in a refused call neither
@@ -16,8 +17,10 @@
  * A block has one token, which goes to every rank or nowhere, so with two blocks a slot is now one's
  * and now the other's. Rows and partials are under way from their first store to the fence; who
  * reads them then finds no call's number. In which order stores arrive without a fence is
- * cuda_operation.pml's. Deadlines, revoking and residency are not modelled. SEED_... puts a known
- * bug in; run_spin.sh has the list and expects each to be found.
+ * cuda_operation.pml's. A partial's tagged pieces come one by one, and each is read by itself: number
+ * and payload are one store, and nothing is read because of it. Deadlines, revoking and residency
+ * are not modelled. SEED_... puts a known bug in; run_spin.sh has the list and expects each to be
+ * found.
  */
 #ifndef RANKS
 #define RANKS 2
@@ -45,6 +48,15 @@
 #define CELLS            (RANKS * RANKS * BLOCKS)
 #define CELL(to, from, i) (((to) * RANKS + (from)) * BLOCKS + (i))
 
+/* A partial's pieces, in the bank of the call. */
+#define PIECES              2
+#define PIECE_CELL(cell, n) ((cell) * PIECES + (n))
+#ifdef SEED_ONE_PIECE_BANK
+#define PIECE(to, from, i, n) piece[PIECE_CELL(CELL(to, from, i), n)]
+#else
+#define PIECE(to, from, i, n) piece[op % 2 * CELLS * PIECES + PIECE_CELL(CELL(to, from, i), n)]
+#endif
+
 #ifdef SEED_ONE_OFFER_BANK
 #define OFFER(to, from) offer[LINE(to, from) - op % 2]
 #else
@@ -60,12 +72,14 @@
 #define OFFER_WORD(is_bad)       (2 * op + (is_bad))
 #define COUNT_WORD(rows, is_bad) (8 * op + 2 * (rows) + (is_bad))
 #define ARRIVED_WORD(rows)       (4 * op + (rows)) /* 0, or 1 + the row */
+#define PIECE_WORD(payload)      (8 * op + (payload)) /* of which call the partial is */
 
 /* Words that peers have written here. */
 #define HAS_OFFERED(from)  (OFFER(me, from) / 2 == op)
 #define HAS_COUNTED(from)  (COUNT(me, from) / 8 == op)
 #define HAS_ARRIVED(from)  (ARRIVED(me, from) / 4 == op)
 #define HAS_RETURNED(from) (returned[CELL(me, from, row - 1)] == op)
+#define HAS_COME(from)     (PIECE(me, from, row - 1, number) / 8 == op)
 #define HAS_ENDED(rank)    (ended[rank] >= op)
 #define ARRIVED(to, from)  arrived[CELL(to, from, b)]
 
@@ -91,6 +105,7 @@ byte slot[CELLS];
 byte arrived[CELLS];
 byte partial[CELLS];
 byte returned[CELLS];
+byte piece[2 * CELLS * PIECES];
 
 /* Memory of each rank for itself. */
 byte refused_epoch[RANKS];
@@ -172,6 +187,15 @@ inline pass_half()
 #define FORGET(cell, of_word) \
     if :: (cell) != 0 && (cell) / (of_word) <= op -> cell = 0 :: else fi
 
+inline forget_pieces(cell)
+{
+    for (n : 0 .. (PIECES - 1)) {
+        FORGET(piece[PIECE_CELL(cell, n)], 8);
+        FORGET(piece[PIECE_CELL(CELLS + cell, n)], 8)
+    }
+    n = 0
+}
+
 inline forget()
 {
     d_step {
@@ -184,6 +208,7 @@ inline forget()
                 FORGET(arrived[CELL(me, i, k)], 4);
                 FORGET(returned[CELL(me, i, k)], 1);
                 FORGET(partial[CELL(me, i, k)], 1);
+                forget_pieces(CELL(me, i, k));
                 if
                 :: slot[CELL(me, i, k)] != dispatched[me] -> FORGET(slot[CELL(me, i, k)], 1)
                 :: else
@@ -283,7 +308,7 @@ inline report_verdict()
 /* clerk_dispatch(), clerk_combine() */
 proctype clerk(byte me)
 {
-    byte op, i, k;
+    byte op, i, k, n;
     bool is_refused, counts;
     do
     :: op == OPS -> break
@@ -312,6 +337,11 @@ proctype clerk(byte me)
             :: else
             fi;
             report_verdict();
+#ifdef SEED_EARLY_OFFER
+            op++;
+            EVERYWHERE(OFFER, OFFER_WORD(0));
+            op--;
+#endif
             leave()
         }
     od
@@ -435,6 +465,67 @@ inline copy_rows()
 #define IS_MINE(i, k) ((k) < row_counts[me * RANKS + (i)] && \
                        ((k) * RANKS + ((i) + RANKS - 1 - me) % RANKS) % BLOCKS == b)
 
+#ifdef TAGGED
+/* One piece of each of this block's partials, to its home. */
+inline store_pieces(number, payload)
+{
+    for (i : 0 .. (RANKS - 1)) {
+        for (k : 0 .. (BLOCKS - 1)) {
+            if
+            :: IS_MINE(i, k) -> PIECE(i, me, k, number) = PIECE_WORD(payload)
+            :: else
+            fi
+        }
+    }
+    i = 0;
+    k = 0
+}
+
+/* push_tagged(): the one piece and then the other, and nothing behind them. */
+inline begin_partials()
+{
+#ifdef SEED_TORN_PIECE
+    store_pieces(0, 0)
+#else
+    store_pieces(0, op)
+#endif
+}
+
+inline finish_partials()
+{
+#ifdef SEED_TORN_PIECE
+    store_pieces(0, op);
+#endif
+    store_pieces(1, op)
+}
+
+/* sum_piece() */
+inline take_pieces(number)
+{
+    if
+    :: row > 0 && !gives_up ->
+#ifndef SEED_NO_TAG
+        await_words(OF_ALL(HAS_COME));
+#endif
+        for (k : 0 .. (RANKS - 1)) {
+            assert(gives_up || PIECE(me, k, row - 1, number) == PIECE_WORD(op))
+        }
+        k = 0
+    :: else
+    fi
+}
+
+/* sum_tagged() */
+inline await_partials()
+{
+    take_pieces(0)
+}
+
+inline sum_partials()
+{
+    take_pieces(1)
+}
+#else
 /* To the homes of this block's rows; what partials are made of it reads until the last piece. */
 inline store_partials(value)
 {
@@ -492,6 +583,15 @@ inline finish_partials()
     partials_epoch = op
 }
 
+/* await_partials() */
+inline await_partials()
+{
+    if
+    :: row > 0 && !gives_up -> await_words(OF_ALL(HAS_RETURNED))
+    :: else
+    fi
+}
+
 /* sum_token() */
 inline sum_partials()
 {
@@ -504,12 +604,13 @@ inline sum_partials()
     :: else
     fi
 }
+#endif
 
 /* A block that moves rows; `row`: 1 + that of its token at every rank, 0: none. What is between the
  * first store and the last is under way. */
 proctype mover(byte me; byte b)
 {
-    byte op, i, k, row, rows_epoch, partials_epoch;
+    byte op, i, k, n, row, rows_epoch, partials_epoch;
     byte came[RANKS];
     bool dispatches, combines, sends, gives_up;
     do
@@ -541,7 +642,7 @@ proctype mover(byte me; byte b)
         atomic {
             if
             :: dispatches && !gives_up -> await_token()
-            :: combines && sends && !gives_up && row > 0 -> await_words(OF_ALL(HAS_RETURNED))
+            :: combines && sends -> await_partials()
             :: else
             fi
         }
@@ -561,7 +662,9 @@ init {
     byte n;
     atomic {
         if
+#ifndef TAGGED
         :: by_expert = true
+#endif
         :: by_expert = false
         fi;
         for (n : 0 .. (RANKS - 1)) {

@@ -69,6 +69,9 @@ if [ "${1-}" = --long ]; then
     holds -DRANKS=3 -DOPS=2 -DNO_FAULTS
     holds -DRANKS=2 -DOPS=2 -DHALVES
     holds -DRANKS=2 -DOPS=2 -DBLOCKS=2 -DNO_FAULTS
+    holds -DTAGGED -DRANKS=3 -DOPS=4 -DNO_FAULTS
+    holds -DTAGGED -DRANKS=2 -DOPS=3 -DHALVES
+    holds -DTAGGED -DRANKS=2 -DOPS=4 -DBLOCKS=2 -DNO_FAULTS
     [ $failures -eq 0 ]
     exit
 fi
@@ -127,8 +130,12 @@ finds EARLY_EPOCH       # the first block to leave ends the kernel, not the last
 
 model=$folder/cuda_low_latency.pml
 holds -DRANKS=2 -DOPS=2
+holds -DTAGGED -DRANKS=2 -DOPS=2
+holds -DTAGGED -DRANKS=2 -DOPS=4 -DNO_FAULTS # as many as use a bank of pieces again
 if [ "${1-}" = --full ]; then
     holds -DRANKS=2 -DOPS=3
+    holds -DTAGGED -DRANKS=2 -DOPS=3
+    holds -DTAGGED -DRANKS=2 -DOPS=4 -DNO_FAULTS -DHALVES
 fi
 
 finds NO_CREDIT_OF_ROWS             # rows go out again in the next call without the receiver's offer
@@ -140,6 +147,10 @@ finds ARRIVED_FIRST                 # "arrived" before the row
 finds RETURNED_FIRST                # "returned" before the partial
 finds NO_VERDICT                    # blocks that wait do not look for the verdict
 finds EARLY_VERDICT                 # a clerk judges by the offers that are there
+finds EARLY_OFFER                   # an offer before the blocks of the call before have ended
 finds EARLY_PLACE                   # rows are copied before the counts of the ranks before have come
+finds ONE_PIECE_BANK -DTAGGED -DNO_FAULTS # one bank of tagged pieces
+finds NO_TAG -DTAGGED                     # a piece is taken without a look at its number
+finds TORN_PIECE -DTAGGED                 # its number comes before its payload
 
 [ $failures -eq 0 ]
