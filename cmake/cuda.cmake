@@ -48,7 +48,7 @@ set(moxie_kernels_report ${PROJECT_BINARY_DIR}/kernels.txt)
 # Ampere on. Numbers are those of the CPU to the bit: no contraction, subnormals kept, division and
 # square root rounded correctly.
 set(moxie_nvcc_flags -std=c++17 -O3 -fmad=false -ftz=false -prec-div=true -prec-sqrt=true
-    -Werror all-warnings
+    -Werror all-warnings --threads 0
     -gencode=arch=compute_90a,code=sm_90a
     -gencode=arch=compute_100a,code=sm_100a
     -gencode=arch=compute_80,code=compute_80)
