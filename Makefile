@@ -5,7 +5,8 @@ SHELL         := /bin/bash
 .DEFAULT_GOAL := build
 MAKEFLAGS     += --no-print-directory
 PREFIX        ?= /usr/local
-CTEST         := ctest --output-on-failure --no-tests=error --parallel $(shell nproc)
+# Tests count in quarters of a processor (tests/CMakeLists.txt).
+CTEST         := ctest --output-on-failure --no-tests=error --parallel $(shell echo $$((4 * $$(nproc))))
 
 # Configures build folder $(2) from preset $(1) once (ninja does it again when needed) and builds
 # everything, or target $(3).

@@ -48,16 +48,17 @@ set(moxie_kernels_report ${PROJECT_BINARY_DIR}/kernels.txt)
 # Ampere on. Numbers are those of the CPU to the bit: no contraction, subnormals kept, division and
 # square root rounded correctly.
 set(moxie_nvcc_flags -std=c++17 -O3 -fmad=false -ftz=false -prec-div=true -prec-sqrt=true
-    -Werror all-warnings
+    -Werror all-warnings --threads 0
     -gencode=arch=compute_90a,code=sm_90a
     -gencode=arch=compute_100a,code=sm_100a
     -gencode=arch=compute_80,code=compute_80)
 
-# moxie_kernels(NAME REPORT FOLDER): compiles FOLDER/kernels.cu, and what it includes, into one fatbin,
-# and has FOLDER/kernels.c embed it (driver/image.h). Targets that compile kernels.c depend on NAME.
+# moxie_kernels(NAME REPORT FOLDER): compiles src/FOLDER/kernels.cu, and what it includes, into one fatbin,
+# and has kernels.c beside it embed that (driver/image.h). Only that object waits for the fatbin: if a
+# target depended on NAME, all of its sources would, and those of every target linked with it.
 function(moxie_kernels name report folder)
-    set(source ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/kernels.cu)
-    set(fatbin ${CMAKE_CURRENT_BINARY_DIR}/${name}.fatbin)
+    set(source ${PROJECT_SOURCE_DIR}/src/${folder}/kernels.cu)
+    set(fatbin ${PROJECT_BINARY_DIR}/${name}.fatbin)
     add_custom_command(OUTPUT ${fatbin} BYPRODUCTS ${report}
         COMMAND ${PROJECT_SOURCE_DIR}/tools/kernels.sh ${fatbin} ${report}
             ${MOXIE_NVCC} ${moxie_nvcc_flags} -I${PROJECT_SOURCE_DIR}/src
@@ -65,6 +66,6 @@ function(moxie_kernels name report folder)
         DEPENDS ${source} ${PROJECT_SOURCE_DIR}/tools/kernels.sh DEPFILE ${fatbin}.d
         COMMENT "CUDA kernels ${folder}/kernels.cu" VERBATIM)
     add_custom_target(${name} DEPENDS ${fatbin})
-    set_source_files_properties(${folder}/kernels.c PROPERTIES
+    set_source_files_properties(src/${folder}/kernels.c DIRECTORY src PROPERTIES
         OBJECT_DEPENDS ${fatbin} COMPILE_DEFINITIONS KERNELS_FILE="${fatbin}")
 endfunction()

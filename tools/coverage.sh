@@ -10,7 +10,7 @@ set -eu
 cd "$(dirname "$0")/.."
 folder=$1
 find "$folder" -name '*.gcda' -delete
-ctest --test-dir "$folder" --no-tests=error --output-on-failure --parallel "$(nproc)" \
+ctest --test-dir "$folder" --no-tests=error --output-on-failure --parallel "$((4 * $(nproc)))" \
     --exclude-regex '^(soak_|attribution)' >"$folder/tests.log" 2>&1 ||
     sed -n '/tests passed/,$p' "$folder/tests.log"
 gcovr --root . --filter src/ --gcov-ignore-parse-errors --exclude-throw-branches \

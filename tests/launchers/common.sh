@@ -13,11 +13,8 @@ endless="--tokens 64 --hidden 64 --iterations 1000000 --timeout 2"
 
 # The processes of the program that this test has started and that are still there.
 list_ranks() {
-    for process in /proc/[0-9]*; do
-        [ "$(readlink "$process/exe" 2>/dev/null)" = "$moxie" ] || continue
-        if tr '\0' '\n' <"$process/environ" 2>/dev/null | grep -qx "MOXIE_TEST_JOB=$work"; then
-            echo "${process#/proc/}"
-        fi
+    grep -lszxF "MOXIE_TEST_JOB=$work" /proc/[0-9]*/environ | while IFS=/ read -r _ _ pid _; do
+        [ "$(readlink "/proc/$pid/exe")" != "$moxie" ] || echo "$pid"
     done
 }
 
@@ -81,7 +78,7 @@ rank_process() {
     tries=200
     while [ $tries -gt 0 ]; do
         for pid in $(list_ranks); do
-            if tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -qx "$1=$2"; then
+            if grep -qszxF "$1=$2" "/proc/$pid/environ"; then
                 echo "$pid"
                 return
             fi

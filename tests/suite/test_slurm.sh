@@ -49,6 +49,12 @@ END
 }
 file small 3 70
 file endless 1000000 65536
+# Its ranks run until they are ended, some for a minute: on what others leave of the processors.
+cat >yield <<'END'
+#!/bin/sh
+renice -n 19 -p $PPID >&2
+END
+chmod +x yield
 
 # scenario NAME: a scenario of standard input, in which a line "ID TEST KEYS" is a test.
 scenario() {
@@ -56,6 +62,7 @@ scenario() {
     while read -r id test keys; do
         printf '[[Tests]]\nid = "%s"\ntest_name = "%s"\n%s\n' "$id" "$test" \
             "$(echo "$keys" | sed 's/ ; /\n/g')" >>"$1.toml"
+        [ "$test" != endless ] || echo "extra_srun_args = '--task-prolog=$PWD/yield'" >>"$1.toml"
     done
 }
 
