@@ -46,9 +46,9 @@ set(moxie_kernels_report ${PROJECT_BINARY_DIR}/kernels.txt)
 
 # Machine code for Hopper and Blackwell, and PTX that the driver compiles for any other GPU from
 # Ampere on. Numbers are those of the CPU to the bit: no contraction, subnormals kept, division and
-# square root rounded correctly.
+# square root rounded correctly. Compressed, the library is 3 MB and not 7.
 set(moxie_nvcc_flags -std=c++17 -O3 -fmad=false -ftz=false -prec-div=true -prec-sqrt=true
-    -Werror all-warnings --threads 0
+    -Werror all-warnings --threads 0 -Xfatbin=-compress-all
     -gencode=arch=compute_90a,code=sm_90a
     -gencode=arch=compute_100a,code=sm_100a
     -gencode=arch=compute_80,code=compute_80)

@@ -178,7 +178,8 @@ __device__ __forceinline__ int32_t kind_of(const cuda_offer_t &offer)
 
 /*
  * Overlapping launches, from Hopper on: a kernel lets the next one of its stream be launched before
- * it has ended, and that one waits for its end, with all that it wrote, before it reads anything.
+ * it has ended, and that one waits for its end, with all that it wrote, before it reads anything
+ * that ever changes.
  */
 __device__ __forceinline__ void let_next_kernel_launch()
 {
