@@ -84,10 +84,12 @@ static void consider(const version_t *version, const char *folder, cgroup_limit_
     const uint64_t cache = read_cache(folder, version->stat_prefix);
     const uint64_t taken = usage > cache ? usage - cache : 0;
     const uint64_t left = limit > taken ? limit - taken : 0;
-    if (limit != UINT64_MAX && left < out->left_bytes) {
+    char path[PATH_MAX];
+    const int length = snprintf(path, sizeof(path), "%s/%s", folder, version->limit_name);
+    if (limit != UINT64_MAX && left < out->left_bytes && length < PATH_MAX) {
         out->bytes = limit;
         out->left_bytes = left;
-        (void)snprintf(out->path, sizeof(out->path), "%s/%s", folder, version->limit_name);
+        memcpy(out->path, path, (size_t)length + 1);
     }
 }
 
