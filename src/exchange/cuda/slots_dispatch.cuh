@@ -379,7 +379,7 @@ template <bool is_expert_major>
 __device__ __forceinline__ void slots_dispatch(const cuda_slots_dispatch_args_t &args)
 {
     __shared__ slots_dispatch_shared shared;
-    begin_token(args, shared);
+    prepare_block(args, shared);
     await_previous_kernel();
     let_next_kernel_launch();
     slots_begin(args.call, shared, look_first(args.call));

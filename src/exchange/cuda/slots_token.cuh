@@ -47,8 +47,8 @@ __device__ __forceinline__ void clear_masks(slots_dispatch_shared &shared)
 }
 
 /* All threads: what is the route's and not the call's, ahead of the kernel before this one. */
-__device__ __forceinline__ void begin_token(const cuda_slots_dispatch_args_t &args,
-                                            slots_dispatch_shared &shared)
+__device__ __forceinline__ void prepare_block(const cuda_slots_dispatch_args_t &args,
+                                              slots_dispatch_shared &shared)
 {
     const cuda_route_view_t &route = args.call.route;
 #pragma unroll 1
