@@ -25,6 +25,15 @@ grep -q '"schema":"moxie.check/1"' out/check.json
 grep -q '"schema": *"moxie.bench/1"' out/check.json
 grep -qF "\"commit\":\"$(cat second/COMMIT)\"" out/check.json
 
+second/check.sh out --figures --ranks 2 --tokens 64 --hidden 64 --experts 8 --topk 2 --iterations 2 --warmups 1
+records=$(grep -c '"schema": *"moxie.bench/1"' out/check.json)
+figures=$(grep -c '^[a-z]' second/figures.txt)
+skipped=$(grep -c '"exit_code":77' out/check.json || true)
+if [ "$records" -lt 10 ] || [ $((records + skipped)) -ne "$figures" ]; then
+    echo "of $figures figures $records were measured and $skipped skipped"
+    exit 1
+fi
+
 if command -v python3 >/dev/null; then # what stands in for CloudAI's benchmark finds the program
     MOXIE_RESULTS_DIR=. python3 second/share/cloudai/benchmark.py --help | grep -F "moxie suite exec"
 fi
