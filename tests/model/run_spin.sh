@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Checks operation.pml, low_latency.pml, cuda_operation.pml and cuda_low_latency.pml: the protocols
-# hold, and every bug that can be seeded into them is found.
+# Checks operation.pml, low_latency.pml, cuda_operation.pml (which includes cuda_dispatch_routing.pml)
+# and cuda_low_latency.pml: the protocols hold, and every bug that can be seeded into them is found.
 #
 #   run_spin.sh [--full | --long]
 #
@@ -63,7 +63,7 @@ if [ "${1-}" = --long ]; then
     holds -DRANKS=3 -DOPS=4
     holds -DRANKS=2 -DOPS=8
     model=$folder/cuda_operation.pml
-    holds -DRANKS=3 -DBLOCKS=1 -DOPS=3
+    holds -DRANKS=3 -DBLOCKS=2 -DOPS=2
     holds -DRANKS=2 -DBLOCKS=2 -DOPS=4
     model=$folder/cuda_low_latency.pml
     holds -DRANKS=3 -DOPS=1
@@ -107,27 +107,54 @@ finds NO_MEET_WAIT       # a combine does not wait for `posted`
 finds NO_FINISH_WAIT     # a combine does not wait until its y was read
 
 model=$folder/cuda_operation.pml
+holds -DRANKS=2 -DBLOCKS=2 -DOPS=3
 if [ "${1-}" = --full ]; then
-    holds -DRANKS=2 -DBLOCKS=2 -DOPS=3
-    holds -DRANKS=3 -DBLOCKS=1 -DOPS=2
-else
-    holds -DRANKS=2 -DBLOCKS=2 -DOPS=2
+    holds -DRANKS=3 -DBLOCKS=1 -DOPS=4
 fi
 
-finds SINGLE_BANK       # one bank for all words
-finds NO_MEET           # nobody waits for offers
-finds PAYLOAD_FIRST     # a dispatch writes before the offers of its receivers
-finds SCALES_FIRST      # it writes scales into staging memory before them
-finds NO_OFFER_FENCE    # an offer that does not wait for the rows of the update before
-finds FLAG_FIRST        # a flag before its payload
-finds NO_RAISE_FENCE    # a flag that does not wait for its payload
-finds NO_SCALE_FENCE    # a flag that waits for rows, not for their scales
-finds NO_AWAIT          # nobody waits for flags
-finds ONE_FLAG          # only the first block of each rank is waited for
-finds NO_FOLLOWED       # the second pass overwrites what may still be summed
-finds SAME_MARK         # partials of the second pass are told like those of the first
-finds NO_GRID_BARRIER   # totals are told before all blocks have counted
-finds EARLY_EPOCH       # the first block to leave ends the kernel, not the last
+# Without dispatches that bring their routing.
+finds SINGLE_BANK -DNO_ROUTING     # one bank for all words
+finds NO_MEET -DNO_ROUTING         # nobody waits for offers
+finds PAYLOAD_FIRST -DNO_ROUTING   # a dispatch writes before the offers of its receivers
+finds SCALES_FIRST -DNO_ROUTING    # it writes scales into staging memory before them
+finds NO_OFFER_FENCE -DNO_ROUTING  # an offer that does not wait for the rows of the update before
+finds FLAG_FIRST -DNO_ROUTING      # a flag before its payload
+finds NO_RAISE_FENCE -DNO_ROUTING  # a flag that does not wait for its payload
+finds NO_SCALE_FENCE -DNO_ROUTING  # a flag that waits for rows, not for their scales
+finds NO_AWAIT -DNO_ROUTING        # nobody waits for flags
+finds ONE_FLAG -DNO_ROUTING        # only the first block of each rank is waited for
+finds NO_FOLLOWED -DNO_ROUTING     # the second pass overwrites what may still be summed
+finds SAME_MARK -DNO_ROUTING       # partials of the second pass are told like those of the first
+finds NO_GRID_BARRIER -DNO_ROUTING # totals are told before all blocks have counted
+finds EARLY_EPOCH -DNO_ROUTING     # the first block to leave ends the kernel, not the last
+
+# In those dispatches: by themselves, or behind updates.
+finds_alone() {
+    finds "$1" -DBESIDE=DISPATCH_ROUTING
+}
+finds_alone FLAG_FIRST
+finds_alone NO_RAISE_FENCE
+finds_alone NO_SCALE_FENCE
+finds_alone ONE_FLAG
+finds NO_OFFER_FENCE -DBESIDE=UPDATE -DOPS=2
+finds TABLES_FIRST -DBESIDE=UPDATE -DOPS=2 # tables are written as soon as counts are there, not offers
+finds_alone ROWS_FIRST          # rows go before counts and offers
+finds_alone NO_GATHER           # nobody waits for the counts of all blocks of all ranks
+finds_alone SINGLE_CHUNK_BANK   # one bank for those counts
+finds_alone NO_POOL_FENCE       # a flag that does not wait for rows of tokens out of the pool
+finds_alone NO_FIRST_ROWS       # tokens of the pool go before all blocks have noted where
+finds_alone ARRIVED_FIRST       # a block says that it has before it does
+finds_alone NO_FIRST_ROWS_FENCE # or without a fence between them
+finds_alone ARRIVED_KEPT        # how many have is not forgotten
+finds_alone POOL_KEPT           # nor what was given out
+finds_alone TABLES_FLAG_FIRST   # a flag before its tables
+finds_alone NO_TABLES_FENCE     # a flag that does not wait for its tables
+finds_alone NO_TABLES_AWAIT     # nobody waits for the flags of tables
+finds_alone LATE_NEEDS          # a rank's own counts of rows are noted behind the flag
+finds_alone TOLD_FIRST          # a block counts as through before its experts are counted
+finds_alone TOLD_KEPT           # how many were through is not forgotten
+finds_alone SUMS_KEPT           # nor their sums
+finds_alone NO_EXPERTS_AWAIT    # nobody waits for the peers' counts of experts
 
 model=$folder/cuda_low_latency.pml
 holds -DRANKS=2 -DOPS=2
