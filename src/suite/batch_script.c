@@ -16,10 +16,15 @@
 
 static const char script_name[] = "cloudai_sbatch_script.sh";
 
+/* Whether the system says something; an empty text says nothing. */
+static bool is_said(const source_t *system, const char *key)
+{
+    const char *text = system_text(system, key);
+    return text != NULL && text[0] != '\0';
+}
+
 static void write_text(FILE *out, const char *option, const char *value)
 {
-    if (value == NULL)
-        return;
     (void)fprintf(out, "#SBATCH --%s=", option);
     quote_directive(out, value);
     (void)fputc('\n', out);
@@ -73,6 +78,12 @@ static void write_words(FILE *out, const char *text, void (*quote)(FILE *out, co
     words_release(&words);
 }
 
+/* GPUs of a node that a job asks for; 0: it does not ask. */
+static int32_t asked_gpus(const suite_session_t *session)
+{
+    return session->has_gpus ? system_number(session->system, "gpus_per_node") : 0;
+}
+
 /* What sbatch is to know; options that somebody wrote himself come last, and win. */
 static void write_directives(FILE *out, const suite_session_t *session, const job_t *job,
                              const char *folder)
@@ -80,7 +91,6 @@ static void write_directives(FILE *out, const suite_session_t *session, const jo
     const entry_t *entry = job->entry;
     const source_t *system = session->system;
     const toml_node_t *extra = system_find(system, "extra_sbatch_args");
-    int32_t gpu_count = system_number(system, "gpus_per_node");
     write_text(out, "job-name", entry->id);
     write_text(out, "chdir", folder);
     write_file(out, "output", folder, "stdout.txt");
@@ -88,15 +98,17 @@ static void write_directives(FILE *out, const suite_session_t *session, const jo
     write_text(out, "partition",
                entry->partition != NULL ? entry->partition
                                         : system_text(system, "default_partition"));
-    write_text(out, "account", system_text(system, "account"));
+    if (is_said(system, "account"))
+        write_text(out, "account", system_text(system, "account"));
     write_number(out, "nodes", job->node_count);
     write_number(out, "ntasks-per-node", session->tasks_per_node);
-    if (gpu_count > 0 && session->has_gpus)
-        write_number(out, "gpus-per-node", gpu_count);
+    if (asked_gpus(session) > 0)
+        write_number(out, "gpus-per-node", asked_gpus(session));
     write_nodes(out, "nodelist", &entry->nodes);
     if (!entry->has_nodes)
         write_nodes(out, "exclude", &entry->excluded);
-    write_text(out, "distribution", system_text(system, "distribution"));
+    if (is_said(system, "distribution"))
+        write_text(out, "distribution", system_text(system, "distribution"));
     write_time_limit(out, entry->time_limit_s);
     (void)fputs("#SBATCH --exclusive\n#SBATCH --no-requeue\n", out);
     for (int32_t i = 0; i < value_text_count(extra); i++) {
@@ -104,6 +116,33 @@ static void write_directives(FILE *out, const suite_session_t *session, const jo
         write_words(out, value_text(extra, i), quote_directive);
         (void)fputc('\n', out);
     }
+}
+
+size_t batch_script_rivals(const suite_session_t *session, const job_t *job,
+                           const char *names[BATCH_SCRIPT_RIVAL_COUNT_MAX])
+{
+    const struct {
+        const char *name;
+        bool is_rival;
+    } rows[] = {
+        {"SBATCH_JOB_NAME", true},
+        {"SBATCH_OUTPUT", true},
+        {"SBATCH_ERROR", true},
+        {"SBATCH_PARTITION", true},
+        {"SBATCH_ACCOUNT", is_said(session->system, "account")},
+        {"SBATCH_GPUS_PER_NODE", asked_gpus(session) > 0},
+        {"SBATCH_DISTRIBUTION", is_said(session->system, "distribution")},
+        {"SBATCH_TIMELIMIT", job->entry->time_limit_s > 0},
+        {"SBATCH_EXCLUSIVE", true},
+        {"SBATCH_REQUEUE", true},
+        {"SBATCH_ARRAY_INX", true}, /* a run is one job */
+        {"SBATCH_WAIT", true},      /* the suite waits itself, for all of them */
+    };
+    size_t count = 0;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        if (rows[i].is_rival)
+            names[count++] = rows[i].name;
+    return count;
 }
 
 static void write_task(FILE *out, const suite_session_t *session, const job_t *job,
@@ -128,11 +167,11 @@ static void write_srun(FILE *out, const suite_session_t *session, const job_t *j
 {
     const toml_node_t *extra[] = {system_find(session->system, "extra_srun_args"),
                                   toml_find(job->entry->layer.table, "extra_srun_args")};
-    const char *mpi = system_text(session->system, "mpi");
-    (void)fprintf(out, "srun --ntasks-per-node=%d", session->tasks_per_node);
-    if (mpi != NULL) {
+    /* Also where the job begins with an empty environment, as with SBATCH_EXPORT=NONE. */
+    (void)fprintf(out, "srun --export=ALL --ntasks-per-node=%d", session->tasks_per_node);
+    if (is_said(session->system, "mpi")) {
         (void)fputs(" --mpi=", out);
-        quote_word(out, mpi);
+        quote_word(out, system_text(session->system, "mpi"));
     }
     container_write(out, session, job, folder);
     for (size_t i = 0; i < sizeof(extra) / sizeof(extra[0]); i++)

@@ -41,6 +41,16 @@ bool environment_enter(environment_t *environment, const suite_session_t *sessio
     return !environment->is_out_of_memory;
 }
 
+bool environment_without(environment_t *environment, const char *const names[], size_t count)
+{
+    *environment = (environment_t){.changes = NULL};
+    for (size_t i = 0; i < count; i++)
+        if (getenv(names[i]) != NULL &&
+            (!remember(environment, names[i]) || unsetenv(names[i]) != 0))
+            return false;
+    return true;
+}
+
 void environment_leave(environment_t *environment)
 {
     while (environment->count > 0) {

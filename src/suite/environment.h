@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The environment of this process while the ranks of a run are started. */
+/* The environment of this process while the ranks of a run, or a command, are started. */
 #ifndef MOXIE_SUITE_ENVIRONMENT_H
 #define MOXIE_SUITE_ENVIRONMENT_H
 
@@ -20,6 +20,9 @@ typedef struct environment {
 /* Sets the variables of a run. False: no memory; what was set is still to be taken back. */
 bool environment_enter(environment_t *environment, const suite_session_t *session,
                        const job_t *job);
+
+/* Takes variables away. False: no memory; what was taken is still to be put back. */
+bool environment_without(environment_t *environment, const char *const names[], size_t count);
 
 /* Takes everything back. */
 void environment_leave(environment_t *environment);

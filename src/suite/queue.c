@@ -5,6 +5,8 @@
 #include "bench/link.h"
 #include "bench/stopping.h"
 #include "suite/batch.h"
+#include "suite/batch_script.h"
+#include "suite/environment.h"
 #include "suite/question.h"
 #include "suite/system.h"
 
@@ -107,16 +109,31 @@ static char *list_dependencies(const queue_t *queue, const queued_t *queued)
     return fclose(out) == 0 ? text : NULL;
 }
 
+/* Calls sbatch, with nothing in the environment that would win over the script. */
+static bool call_sbatch(const queue_t *queue, queued_t *queued, const char *dependencies,
+                        failure_t *failure)
+{
+    char folder[PATH_MAX];
+    environment_t environment;
+    const char *names[BATCH_SCRIPT_RIVAL_COUNT_MAX];
+    size_t count = batch_script_rivals(queue->session, queued->job, names);
+    batch_folder(queue->session, queued->job, folder);
+    bool is_submitted =
+        environment_without(&environment, names, count)
+            ? slurm_submit(folder, dependencies, &queued->end.id, failure)
+            : failure_set(failure, EXIT_FAILED, "not enough memory for the environment");
+    environment_leave(&environment);
+    return is_submitted;
+}
+
 /* A job that Slurm does not take is a run that never started; the others go on. */
 static bool submit(queue_t *queue, queued_t *queued, failure_t *failure)
 {
-    char folder[PATH_MAX];
     failure_t refused = {.exit_code = EXIT_DONE};
     char *dependencies = list_dependencies(queue, queued);
     if (dependencies == NULL)
         return failure_set(failure, EXIT_FAILED, "not enough memory for dependencies");
-    batch_folder(queue->session, queued->job, folder);
-    bool is_submitted = slurm_submit(folder, dependencies, &queued->end.id, &refused);
+    bool is_submitted = call_sbatch(queue, queued, dependencies, &refused);
     free(dependencies);
     if (is_submitted) {
         tell(queue, queued, "is submitted");

@@ -225,7 +225,7 @@ grep -q '2 jobs are not over. Cancel them?' asked.log || fail "nobody asked: $(c
 [ "$($head squeue -h -n running,waiting | wc -l)" = 2 ] || fail "they were cancelled all the same"
 $head scancel -n running,waiting,stranger
 
-echo "texts that a shell would run arrive as they are"
+echo "texts that a shell would run arrive as they are, whatever sbatch finds in its environment"
 nasty='a b "$(touch pwned)" `touch pwned` %j \ JobState=FAILED NodeList=n9 #'
 mkdir "out $nasty"
 cat >prolog <<END
@@ -245,12 +245,14 @@ touch pwned''' }
 END
 sed '/^monitor/a account = "a $(touch pwned) b"\nextra_sbatch_args = ["--comment=\\"c `touch pwned` d\\""]' \
     system.toml >nasty_system.toml
-expect 0 $head "$moxie" suite run --test-scenario nasty.toml --system-config nasty_system.toml \
-    --output-dir "out $nasty"
+expect 0 $head env SBATCH_EXPORT=NONE SBATCH_PARTITION=short SBATCH_TIMELIMIT=1 SBATCH_ACCOUNT=other \
+    SBATCH_JOB_NAME=other SBATCH_ARRAY_INX=0-1 "$moxie" suite run --test-scenario nasty.toml \
+    --system-config nasty_system.toml --output-dir "out $nasty"
 [ "$(cat value)" = "$nasty
 touch pwned" ] || fail "the variable is another one"
 $head scontrol show job --oneliner | grep -F "JobName=id $nasty " |
-    grep -F 'Account=a $(touch pwned) b ' | grep -qF 'Comment=c `touch pwned` d ' ||
+    grep -F 'Account=a $(touch pwned) b ' | grep -F ' TimeLimit=00:10:00 ' | grep -F ' Partition=all ' |
+    grep -qF 'Comment=c `touch pwned` d ' ||
     fail "Slurm was told something else: $($head scontrol show job --oneliner | tail -n 1)"
 [ -z "$(find "$work" -name pwned)" ] && [ ! -e /pwned ] || fail "a text was run"
 
@@ -258,3 +260,4 @@ echo "the time limit"
 wait $slow
 [ $? = 1 ] || fail "slow: $(cat slow.log)"
 ends slow slow timed_out TIMEOUT "passed its time limit"
+time_limit = "10m"
