@@ -153,18 +153,6 @@ static const slurm_job_t *find_row(const slurm_queue_t *rows, int64_t id)
     return NULL;
 }
 
-/* Whether a job that waits for this will wait for ever. */
-static bool is_hopeless(const char *reason)
-{
-    static const char *const hopeless[] = {
-        "BadConstraints",     "DependencyNeverSatisfied", "InvalidAccount",    "InvalidQOS",
-        "PartitionNodeLimit", "PartitionTimeLimit",       "AccountNotAllowed", "QOSNotAllowed"};
-    for (size_t i = 0; i < sizeof(hopeless) / sizeof(hopeless[0]); i++)
-        if (strcmp(reason, hopeless[i]) == 0)
-            return true;
-    return false;
-}
-
 /* Cancels jobs. One that has ended meanwhile cannot be, and whatever else is in the way is told;
  * the next look at the queue shows what became of them. */
 static bool cancel(const int64_t *ids, size_t count)
@@ -195,7 +183,7 @@ static bool look_at(queue_t *queue, queued_t *queued, const slurm_job_t *row, fa
         (void)snprintf(what, sizeof(what), "is %s%s%.100s", row->state, more[0] == '\0' ? "" : ": ",
                        more);
         tell(queue, queued, what);
-        if (strcmp(row->state, "PENDING") == 0 && is_hopeless(row->reason))
+        if (strcmp(row->state, "PENDING") == 0 && slurm_is_hopeless(row->reason))
             give_up(queued, row->reason);
         return true;
     }

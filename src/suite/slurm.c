@@ -12,10 +12,15 @@
 /* Jobs of one call of scancel at most: its command line has a limit. */
 enum { CANCEL_COUNT_MAX = 1000 };
 
-/* What a command complained of last; it names itself. */
-static bool complain(const char *command, const char *err, failure_t *failure)
+/* What a command complained of last; it names itself. Behind a bad option it says 'Try "sbatch
+ * --help" for more information'. */
+static bool complain(const char *command, char *err, failure_t *failure)
 {
-    const char *line = strrchr(err, '\n');
+    char *line = strrchr(err, '\n');
+    if (line != NULL && strncmp(line, "\nTry ", 5) == 0) {
+        *line = '\0';
+        line = strrchr(err, '\n');
+    }
     if (err[0] == '\0')
         return failure_set(failure, EXIT_FAILED, "%s failed and did not say why", command);
     return failure_set(failure, EXIT_FAILED, "%s", line == NULL ? err : line + 1);
@@ -349,6 +354,19 @@ bool slurm_is_final(const char *state)
         if (strcmp(state, final[i]) == 0)
             return true;
     return false;
+}
+
+bool slurm_is_hopeless(const char *reason)
+{
+    static const char *const hopeless[] = {
+        "AccountNotAllowed",  "BadConstraints",     "DependencyNeverSatisfied",
+        "InvalidAccount",     "InvalidQOS",         "PartitionConfig",
+        "PartitionNodeLimit", "PartitionTimeLimit", "QOSNotAllowed"};
+    for (size_t i = 0; i < sizeof(hopeless) / sizeof(hopeless[0]); i++)
+        if (strcmp(reason, hopeless[i]) == 0)
+            return true;
+    /* "QOSMaxNodePerJobLimit" …: it asks for more than any job may have. */
+    return strstr(reason, "PerJob") != NULL;
 }
 
 bool slurm_has_gpus(void)

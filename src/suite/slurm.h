@@ -53,6 +53,9 @@ bool slurm_cancel(const int64_t *ids, size_t count, failure_t *failure);
 /* Whether a state is one that a job does not leave. */
 bool slurm_is_final(const char *state);
 
+/* Whether a job that waits for this reason waits for ever, unless somebody changes the limits. */
+bool slurm_is_hopeless(const char *reason);
+
 /* Whether jobs of this cluster can ask for GPUs. */
 bool slurm_has_gpus(void);
 

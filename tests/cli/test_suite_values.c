@@ -319,6 +319,22 @@ static void test_complaints(void **state)
     assert_int_equal(rmdir(folder), 0);
 }
 
+/* What a job waits for in vain. */
+static void test_hopeless(void **state)
+{
+    (void)state;
+    static const char *const hopeless[] = {"PartitionConfig", "InvalidAccount",
+                                           "QOSMaxNodePerJobLimit",
+                                           "AssocMaxWallDurationPerJobLimit"};
+    static const char *const hopeful[] = {"",           "None",         "Resources",
+                                          "Dependency", "JobHeldUser",  "QOSMaxJobsPerUserLimit",
+                                          "Priority",   "AssocGrpNode", "PartitionDown"};
+    for (size_t i = 0; i < sizeof(hopeless) / sizeof(hopeless[0]); i++)
+        assert_true(slurm_is_hopeless(hopeless[i]));
+    for (size_t i = 0; i < sizeof(hopeful) / sizeof(hopeful[0]); i++)
+        assert_false(slurm_is_hopeless(hopeful[i]));
+}
+
 /* What Slurm says of a job, with what its ranks left, makes the status of a run. */
 static void test_outcomes(void **state)
 {
@@ -408,6 +424,7 @@ int main(void)
         cmocka_unit_test(test_quotes),
         cmocka_unit_test(test_words),
         cmocka_unit_test(test_complaints),
+        cmocka_unit_test(test_hopeless),
         cmocka_unit_test(test_outcomes),
         cmocka_unit_test(test_out_of_memory),
     };

@@ -116,6 +116,7 @@ refused small nodes = "n1" ; extra_env_vars = { NUM_SMS = "none" }
 broken small nodes = "n2" ; extra_srun_args = "--no-such-option"
 nowhere small nodes = "n9"
 never small nodes = "short:group:1" ; time_limit = "10m"
+many small num_nodes = 400
 noise endless nodes = "n3" ; dependencies = [{ type = "end_post_comp", id = "after" }]
 beside small nodes = "n2" ; dependencies = [{ type = "start_post_init", id = "noise" }]
 END
@@ -144,8 +145,17 @@ ends jobs never not_started CANCELLED "could never start (PartitionTimeLimit)"
 ends jobs noise ended_early CANCELLED "it was ended with after"
 ends jobs beside passed COMPLETED
 [[ ! "$(value jobs beside start_time)" < "$(value jobs noise start_time)" ]] || fail "beside came before"
-says "4 of 9 runs failed"
+says "5 of 10 runs failed"
 
+echo "an option that sbatch does not have"
+sed '/^monitor/a extra_sbatch_args = ["--no-such-option"]' system.toml >option_system.toml
+scenario option <<'END'
+option small nodes = "n1"
+END
+expect 1 $(suite option | sed 's/system.toml/option_system.toml/')
+ends option option not_started null "no-such-option"
+
+ends jobs many not_started CANCELLED "could never start (PartitionConfig)"
 echo "a job takes more memory than it asked for"
 sed '/^monitor/a extra_sbatch_args = ["--mem=500M"]' system.toml >memory_system.toml
 scenario memory <<'END'
