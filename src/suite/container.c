@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool is_on(const source_t *system, const char *key)
 {
@@ -16,12 +17,113 @@ static bool is_on(const source_t *system, const char *key)
     return node != NULL && value_switch(node, &value) && value != 0;
 }
 
+bool container_is_asked(const source_t *system)
+{
+    return is_on(system, "container_mount_home") || is_on(system, "cache_docker_images_locally");
+}
+
+/* The image of a test; NULL: it names none. */
+static const char *image_of(const entry_t *entry)
+{
+    const setting_t *setting = &entry->test.settings[SETTING_DOCKER_IMAGE_URL];
+    const char *image = setting->is_sound && setting->node != NULL ? setting->node->string : "";
+    return image[0] == '\0' ? NULL : image;
+}
+
 bool container_is_wanted(const suite_session_t *session, const job_t *job)
 {
-    const char *image = job_value(job, SETTING_DOCKER_IMAGE_URL).text;
-    return session->is_slurm && image != NULL && image[0] != '\0' &&
-           (is_on(session->system, "container_mount_home") ||
-            is_on(session->system, "cache_docker_images_locally"));
+    return session->is_slurm && container_is_asked(session->system) && image_of(job->entry) != NULL;
+}
+
+/* Whether an image is a file, and not one of a registry. */
+static bool is_file(const char *image)
+{
+    static const char ending[] = ".sqsh";
+    size_t length = strlen(image);
+    return image[0] == '/' || image[0] == '.' ||
+           (length > strlen(ending) && strcmp(image + length - strlen(ending), ending) == 0);
+}
+
+/* What Pyxis does not take in a path; '\0': it takes it. */
+static char find_cut(const char *path)
+{
+    return path[strcspn(path, ",:")];
+}
+
+static const char mounted[] = "a container is to mount it, and Pyxis takes no path with";
+
+/* A text of which a path that is mounted is made. */
+static void check_part(const source_t *source, const toml_node_t *node, const char *prefix,
+                       mistakes_t *mistakes)
+{
+    if (node != NULL && node->kind == TOML_KIND_STRING && find_cut(node->string) != '\0')
+        mistakes_add(mistakes, SEVERITY_ERROR, source, node, prefix, "%s '%c'", mounted,
+                     find_cut(node->string));
+}
+
+/* Where the container has something. */
+static void check_place(const setting_t *setting, mistakes_t *mistakes)
+{
+    if (setting->node == NULL || !setting->is_sound)
+        return;
+    if (setting->node->string[0] != '/')
+        mistakes_add(mistakes, SEVERITY_ERROR, setting->source, setting->node, setting->prefix,
+                     "must be a path from / on: it is a place in the container");
+    check_part(setting->source, setting->node, setting->prefix, mistakes);
+}
+
+/* "SOURCE:TARGET:FLAGS", "SOURCE:TARGET" or "SOURCE". */
+static bool is_mount(const char *text)
+{
+    size_t source = strcspn(text, ":");
+    const char *target = text[source] == '\0' ? text : text + source + 1;
+    size_t length = strcspn(target, ":");
+    const char *flags = target[length] == '\0' ? "" : target + length + 1;
+    return strchr(text, ',') == NULL && source > 0 && length > 0 && strchr(flags, ':') == NULL;
+}
+
+static void check_mounts(const entry_t *entry, mistakes_t *mistakes)
+{
+    const layer_t *layer = NULL;
+    const toml_node_t *list = test_find(&entry->test, "extra_container_mounts", &layer);
+    for (int32_t i = 0; i < value_text_count(list); i++)
+        if (value_text(list, i) != NULL && !is_mount(value_text(list, i)))
+            mistakes_add(
+                mistakes, SEVERITY_ERROR, layer->source, list, NULL,
+                "'%.100s' is no mount SOURCE:TARGET or SOURCE:TARGET:FLAGS; Pyxis takes no "
+                "path with ',' or ':'",
+                value_text(list, i));
+}
+
+static void check_entry(const scenario_t *scenario, const entry_t *entry, mistakes_t *mistakes)
+{
+    const setting_t *image = &entry->test.settings[SETTING_DOCKER_IMAGE_URL];
+    check_part(scenario->source, toml_find(toml_root(scenario->source->document), "name"), NULL,
+               mistakes);
+    check_part(entry->layer.source, toml_find(entry->layer.table, "id"), "Tests", mistakes);
+    check_place(&entry->test.settings[SETTING_CONFIG_FILE_PATH], mistakes);
+    check_place(&entry->test.settings[SETTING_RESULTS_DIR], mistakes);
+    check_mounts(entry, mistakes);
+    if (is_file(image_of(entry)) && access(image_of(entry), F_OK) != 0)
+        mistakes_add(mistakes, SEVERITY_WARNING, image->source, image->node, image->prefix,
+                     "there is no such file here; the nodes have to see it");
+}
+
+void container_check(const scenario_t *scenario, mistakes_t *mistakes)
+{
+    for (int32_t i = 0; i < scenario->entry_count; i++)
+        if (image_of(&scenario->entries[i]) != NULL)
+            check_entry(scenario, &scenario->entries[i], mistakes);
+}
+
+bool container_check_path(const suite_session_t *session, const char *what, const char *path,
+                          failure_t *failure)
+{
+    bool is_wanted = false;
+    for (int32_t i = 0; i < session->scenario.entry_count; i++)
+        is_wanted = is_wanted || image_of(&session->scenario.entries[i]) != NULL;
+    return !is_wanted || !container_is_asked(session->system) || find_cut(path) == '\0' ||
+           failure_set(failure, EXIT_USAGE, "%s: %s: %s '%c'", what, path, mounted, find_cut(path));
 }
 
 /* The folder that the program is installed in, with its libraries; NULL: it is one of the system's,
@@ -70,6 +172,17 @@ static char *list_mounts(const suite_session_t *session, const job_t *job, const
     return is_written ? text : NULL;
 }
 
+/* As Pyxis finds it from the folder of the run: a file with its full path. */
+static void write_image(FILE *out, const char *image)
+{
+    char here[PATH_MAX];
+    char path[2 * PATH_MAX];
+    bool is_relative = is_file(image) && image[0] != '/' && getcwd(here, sizeof(here)) != NULL;
+    (void)snprintf(path, sizeof(path), "%s%s%s", is_relative ? here : "", is_relative ? "/" : "",
+                   image);
+    quote_word(out, path);
+}
+
 void container_write(FILE *out, const suite_session_t *session, const job_t *job,
                      const char *folder)
 {
@@ -77,7 +190,7 @@ void container_write(FILE *out, const suite_session_t *session, const job_t *job
     if (mounts == NULL)
         return;
     (void)fputs(" --container-image=", out);
-    quote_word(out, job_value(job, SETTING_DOCKER_IMAGE_URL).text);
+    write_image(out, image_of(job->entry));
     (void)fputs(" --container-mounts=", out);
     quote_word(out, mounts);
     (void)fputs(is_on(session->system, "container_mount_home") ? " --container-mount-home"

@@ -3,6 +3,7 @@
 #include "suite/scenario.h"
 
 #include "bench/suggest.h"
+#include "suite/container.h"
 #include "suite/entry.h"
 #include "suite/keys.h"
 #include "suite/name.h"
@@ -184,6 +185,8 @@ void scenario_read(const source_t *source, const references_t *references, scena
     }
     if (list != NULL && list->kind == TOML_KIND_ARRAY && list->child_count > 0)
         read_entries(out, list, references, mistakes);
+    if (references->has_containers)
+        container_check(out, mistakes);
 }
 
 void scenario_release(scenario_t *scenario)

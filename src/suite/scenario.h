@@ -50,6 +50,7 @@ typedef struct references {
     const source_t *const *systems; /* [system_count] one of them has the groups of nodes */
     size_t system_count;
     const cluster_t *cluster; /* which nodes of a group can be had; NULL: all of them */
+    bool has_containers;      /* the runs are put into them */
     bool is_strict;
 } references_t;
 

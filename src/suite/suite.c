@@ -11,6 +11,7 @@
 #include "report/collect.h"
 #include "report/report.h"
 #include "suite/compare.h"
+#include "suite/container.h"
 #include "suite/figures.h"
 #include "suite/job.h"
 #include "suite/queue.h"
@@ -81,6 +82,8 @@ static void read_files(suite_t *suite, mistakes_t *mistakes)
                                .systems = &suite->session.system,
                                .system_count = suite->session.system == NULL ? 0 : 1,
                                .cluster = has_cluster ? &suite->cluster : NULL,
+                               .has_containers = suite->session.is_slurm &&
+                                                 container_is_asked(suite->session.system),
                                .is_strict = request->is_strict};
     if (scenario != NULL && scenario->kind == SOURCE_SCENARIO)
         scenario_read(scenario, &references, &suite->session.scenario, mistakes);
@@ -126,7 +129,8 @@ static bool choose_tasks(suite_session_t *session, failure_t *failure)
                               : "a GPU each, up to 8, of the node, else 4";
     session->has_gpus = session->cluster_missing[0] != '\0' || slurm_has_gpus();
     ssize_t length = readlink("/proc/self/exe", session->program, sizeof(session->program) - 1);
-    return length > 0 || failure_set(failure, EXIT_FAILED, "this program does not know its path");
+    return length > 0 ? container_check_path(session, "this program", session->program, failure)
+                      : failure_set(failure, EXIT_FAILED, "this program does not know its path");
 }
 
 /* Ranks of a node: as the system says, else a GPU each, else four. */
@@ -159,31 +163,38 @@ static void describe_machine(suite_session_t *session)
         (void)strcpy(session->host, "localhost");
 }
 
-/* The nodes have to find the folder, and its path stands in lines of scripts. */
-static bool make_absolute(suite_session_t *session, failure_t *failure)
+/* Under Slurm the nodes have to find the folder, and its path stands in lines of scripts. */
+static bool make_absolute(const suite_session_t *session, const char *what, const char *parent,
+                          char path[PATH_MAX], failure_t *failure)
 {
-    char path[PATH_MAX];
-    if (realpath(session->folder, path) == NULL || strlen(path) > PATH_MAX - 512)
-        return failure_set(failure, EXIT_USAGE, "%.200s: its full path is not known or too long",
-                           session->folder);
-    (void)strcpy(session->folder, path);
+    if (!tree_make(parent, failure))
+        return false;
+    if (realpath(parent, path) == NULL)
+        return failure_set(failure, EXIT_USAGE, "%.200s: its full path is not known", parent);
     for (const char *c = path; *c != '\0'; c++)
         if (iscntrl((unsigned char)*c))
             return failure_set(failure, EXIT_USAGE,
                                "%s: under Slurm a folder of results must not have control "
                                "characters in its path",
                                path);
-    return true;
+    return container_check_path(session, what, path, failure);
 }
 
 static bool make_folder(suite_session_t *session, time_t now, failure_t *failure)
 {
+    char path[PATH_MAX];
+    char what[PATH_MAX + 32] = "--output-dir";
     const char *parent = session->request->output_dir;
-    if (parent == NULL && session->system != NULL)
+    if (parent == NULL && session->system != NULL) {
         parent = system_text(session->system, "output_path");
-    return tree_make_new(parent == NULL || parent[0] == '\0' ? default_folder : parent,
-                         session->scenario.name, now, session->folder, PATH_MAX - 512, failure) &&
-           (!session->is_slurm || make_absolute(session, failure));
+        (void)snprintf(what, sizeof(what), "%s: output_path", session->system->path);
+    }
+    if (parent == NULL || parent[0] == '\0')
+        parent = default_folder;
+    if (session->is_slurm && !make_absolute(session, what, parent, path, failure))
+        return false;
+    return tree_make_new(session->is_slurm ? path : parent, session->scenario.name, now,
+                         session->folder, PATH_MAX - 512, failure);
 }
 
 /* Everything that can be refused, before anything runs. */

@@ -2,6 +2,7 @@
 /* Checks every file that somebody named. */
 #include "suite/verify.h"
 
+#include "suite/container.h"
 #include "suite/keys.h"
 #include "suite/scenario.h"
 #include "suite/system.h"
@@ -108,8 +109,10 @@ void verify_files(const verify_t *verify, sources_t *sources, mistakes_t *mistak
     references_t references = {
         .sources = sources, .systems = systems, .is_strict = verify->is_strict};
     for (size_t i = 0; i < sources->count && systems != NULL; i++)
-        if (sources->list[i]->kind == SOURCE_SYSTEM && sources->list[i]->is_named)
+        if (sources->list[i]->kind == SOURCE_SYSTEM && sources->list[i]->is_named) {
             systems[references.system_count++] = sources->list[i];
+            references.has_containers |= container_is_asked(sources->list[i]);
+        }
     for (size_t i = 0; i < sources->count; i++)
         if (sources->list[i]->is_named)
             check(sources->list[i], i, &references, mistakes);

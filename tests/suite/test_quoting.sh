@@ -32,6 +32,11 @@ text() {
     if [ "$1" = "$turn" ]; then toml "$nasty"; else toml "$2"; fi
 }
 
+# path KEY DEFAULT: the same of a place in a container, which begins with a slash.
+path() {
+    if [ "$1" = "$turn" ]; then toml "/$nasty"; else toml "$2"; fi
+}
+
 write_files() {
     cat >test.toml <<END
 name = $(text name small)
@@ -42,8 +47,8 @@ extra_cmd_args = { "--x" = $(text extra_cmd_args y) }
 extra_env_vars = { VALUE = $(text extra_env_vars 1) }
 [cmd_args]
 docker_image_url = $(text docker_image_url registry.example/image)
-config_file_path = $(text config_file_path /tmp/config.yaml)
-results_dir = $(text results_dir /results)
+config_file_path = $(path config_file_path /tmp/config.yaml)
+results_dir = $(path results_dir /results)
 benchmark_root = $(text benchmark_root /root)
 deepep_versions = [$(text deepep_versions v1)]
 mode = $(text mode standard)
