@@ -65,7 +65,9 @@ static void add_groups(json_t *record, const suite_session_t *session, json_t *g
 {
     const json_t *slowest = groups_slowest(groups);
     json_t *bench = json_object_get(slowest, "bench");
+    json_t *traffic = json_object_get(slowest, "traffic");
     json_object_set(record, "bench", bench == NULL ? json_null() : bench);
+    json_object_set(record, "traffic", traffic == NULL ? json_null() : traffic);
     json_object_set_new(record, "results",
                         text_json(json_string_value(json_object_get(slowest, "results"))));
     json_object_set(record, "groups", groups);
@@ -89,7 +91,6 @@ static json_t *make_record(const suite_session_t *session, const job_t *job, con
                         json_integer(is_passed  ? EXIT_DONE
                                      : has_code ? end->slurm.exit_code
                                                 : EXIT_FAILED));
-    json_object_set_new(record, "traffic", json_null());
     json_object_set_new(record, "slurm", slurm_json(end));
     name_nodes(record, end->slurm.nodes);
     add_groups(record, session, groups);

@@ -7,6 +7,8 @@
 #include "bench/table.h"
 #include "bench/text_json.h"
 #include "suite/figures.h"
+#include "suite/groups.h"
+#include "suite/matrices.h"
 #include "suite/results.h"
 
 #include <ctype.h>
@@ -21,9 +23,6 @@ static const char *const foreign_backends[] = {
 };
 
 enum { FOREIGN_BACKEND_COUNT = sizeof(foreign_backends) / sizeof(foreign_backends[0]) };
-
-static const char across_hosts[] =
-    "the ranks of each node are a group of their own: exchange across hosts comes later";
 
 static bool has_several_nodes(const exec_t *exec)
 {
@@ -232,8 +231,8 @@ static json_t *make_record(const exec_t *exec, const plan_t *plan, const run_res
     json_object_set_new(record, "ranks", json_integer(plan->rank_count));
     json_object_set_new(record, "ranks_from", json_string(exec->session.ranks_from));
     json_object_set_new(record, "node", node);
-    json_object_set_new(record, "note",
-                        is_one_of_several ? json_string(across_hosts) : json_null());
+    json_object_set_new(record, "note", is_one_of_several ? json_string(groups_note) : json_null());
+    json_object_set_new(record, "traffic", matrices_json(plan));
     json_object_set_new(record, "keys", keys_json(exec));
     return record;
 }
@@ -245,7 +244,7 @@ static void print_head(const exec_t *exec, FILE *out)
     if (exec->backend_why != NULL)
         (void)fprintf(out, "backend   %s %s\n", exec->request.backend, exec->backend_why);
     if (has_several_nodes(exec))
-        (void)fprintf(out, "node      %s: %s\n", exec->session.host, across_hosts);
+        (void)fprintf(out, "node      %s: %s\n", exec->session.host, groups_note);
 }
 
 bool exec_publish(exec_t *exec, const plan_t *plan, const run_result_t *result, FILE *out,

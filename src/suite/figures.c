@@ -126,7 +126,7 @@ void figures_csv_rows(const char *scenario, const json_t *record, FILE *out)
         (void)fprintf(out, ",%s", operations[i]);
         write_field(out, json_object_get(bench, "backend"));
         FIELDS(out, parameters, words);
-        write_field(out, json_object_get(record, "ranks"));
+        write_field(out, json_object_get(json_is_object(bench) ? bench : record, "ranks"));
         write_field(out, json_object_get(json_object_get(record, "nodes"), "count"));
         FIELDS(out, parameters, sizes);
         FIELDS(out, json_object_get(call, "time_us"), times);

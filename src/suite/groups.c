@@ -10,6 +10,9 @@
 #include <string.h>
 #include <time.h>
 
+const char groups_note[] =
+    "the ranks of each node are a group of their own: exchange across hosts comes later";
+
 /* How long results are waited for: 10 s. */
 enum { WAIT_MS = 500, WAIT_COUNT_MAX = 20 };
 
@@ -18,20 +21,30 @@ static int is_results(const struct dirent *entry)
     return strncmp(entry->d_name, "benchmark_", strlen("benchmark_")) == 0;
 }
 
-static json_t *read_group(const char *folder, const char *name)
+/* A file of a group's folder; NULL: it is not there, or no JSON. */
+static json_t *read_file(const char *folder, const char *group, const char *name)
 {
     char path[PATH_MAX];
-    (void)snprintf(path, sizeof(path), "%s/%s/results.json", folder, name);
-    json_t *list = json_load_file(path, 0, NULL);
-    (void)snprintf(path, sizeof(path), "%s/%s/bench.json", folder, name);
-    json_t *bench = json_load_file(path, 0, NULL);
+    (void)snprintf(path, sizeof(path), "%s/%s/%s", folder, group, name);
+    return json_load_file(path, 0, NULL);
+}
+
+static json_t *read_group(const char *folder, const char *name)
+{
+    json_t *list = read_file(folder, name, "results.json");
+    json_t *bench = read_file(folder, name, "bench.json");
+    json_t *record = read_file(folder, name, "record.json");
+    json_t *traffic = json_object_get(record, "traffic");
     bool is_verified =
         json_array_size(list) > 0 && json_is_true(json_object_get(bench, "verified"));
+    json_t *group = json_is_object(bench)
+                        ? json_pack("{s:s,s:b,s:O,s:O?}", "results", name, "verified", is_verified,
+                                    "bench", bench, "traffic", traffic)
+                        : NULL;
     json_decref(list);
-    if (json_is_object(bench))
-        return json_pack("{s:s,s:b,s:o}", "results", name, "verified", is_verified, "bench", bench);
     json_decref(bench);
-    return NULL;
+    json_decref(record);
+    return group;
 }
 
 static json_t *read_groups(const char *folder)

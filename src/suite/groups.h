@@ -6,10 +6,14 @@
 #include <jansson.h>
 #include <stdint.h>
 
+/* What a record says where there are several. */
+extern const char groups_note[];
+
 /*
  * Reads all of them: [{"results": the folder's name, "verified", "bench": the record of moxie bench
- * in it}…], by name. A group is verified when its record says so and its results.json can be read;
- * what has no record is left out. A new reference.
+ * in it, "traffic": what its ranks sent to each other, as in record.json there, or null}…], by
+ * name. A group is verified when its record says so and its results.json can be read; what has no
+ * record is left out. A new reference.
  *
  * @param count  so many are expected, and waited for, some seconds: the file system of a network
  *               shows what another machine wrote late. 0: what is there

@@ -6,6 +6,7 @@
 #include "suite/command.h"
 #include "suite/environment.h"
 #include "suite/figures.h"
+#include "suite/groups.h"
 #include "suite/inputs.h"
 #include "suite/results.h"
 #include "suite/tree.h"
@@ -54,6 +55,9 @@ json_t *run_record_begin(const suite_session_t *session, const job_t *job, const
     json_object_set_new(record, "description", json_string(entry->test.description));
     json_object_set_new(record, "ranks", count_json(session->ranks_per_node * job->node_count));
     json_object_set_new(record, "nodes", nodes_json(session, job));
+    if (session->is_slurm)
+        json_object_set_new(record, "note",
+                            job->node_count > 1 ? json_string(groups_note) : json_null());
     json_object_set_new(record, "dependencies", dependencies_json(session, entry));
     json_object_set_new(record, "parameters", command_parameters(job));
     json_object_set_new(record, "environment", environment_json(session, job));

@@ -4,6 +4,7 @@
 
 #include "bench/text_json.h"
 #include "moxie/version.h"
+#include "suite/groups.h"
 #include "suite/tree.h"
 
 #include <string.h>
@@ -24,13 +25,15 @@ static long long integer_at(const json_t *object, const char *key)
     return json_integer_value(json_object_get(object, key));
 }
 
-/* Whether a scenario speaks of other nodes than this one. */
-static bool has_several_nodes(const scenario_t *scenario)
+/* Whether a run has several nodes, or, on this machine, one that the scenario names: it is
+ * simulated. */
+static bool has_nodes_to_note(const suite_session_t *session)
 {
+    const scenario_t *scenario = &session->scenario;
     for (int32_t i = 0; i < scenario->entry_count; i++) {
         const entry_t *entry = &scenario->entries[i];
         for (int32_t at = 0; at < entry_node_count_values(entry); at++)
-            if (entry->has_nodes || entry_node_count(entry, at) > 1)
+            if ((entry->has_nodes && !session->is_slurm) || entry_node_count(entry, at) > 1)
                 return true;
     }
     return false;
@@ -38,9 +41,8 @@ static bool has_several_nodes(const scenario_t *scenario)
 
 static void add_slurm_notes(json_t *notes, const suite_session_t *session)
 {
-    if (has_several_nodes(&session->scenario))
-        json_array_append_new(notes, json_string("the ranks of each node are a group of their own: "
-                                                 "exchange across hosts comes later"));
+    if (has_nodes_to_note(session))
+        json_array_append_new(notes, json_string(groups_note));
     if (session->cluster_missing[0] != '\0')
         json_array_append_new(notes, json_sprintf("Slurm could not be asked, so groups have all "
                                                   "their nodes: %s",
@@ -60,7 +62,7 @@ static json_t *notes_json(const suite_session_t *session)
         add_slurm_notes(notes, session);
         return notes;
     }
-    if (has_several_nodes(&session->scenario))
+    if (has_nodes_to_note(session))
         json_array_append_new(
             notes, json_sprintf("the nodes are simulated: all ranks run on %s", session->host));
     if (session->system != NULL)

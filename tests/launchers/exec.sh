@@ -51,6 +51,9 @@ for folder in sorted(pathlib.Path(sys.argv[1]).glob("benchmark_*_ranks_*")):
         assert len((folder / f"{name}.txt").read_text().splitlines()) == lines, name
     record = json.loads((folder / "record.json").read_text())
     assert (record["node"]["host"] == host) if host else record["note"] is None, record
+    traffic = record["traffic"]
+    assert len(traffic["rows_to_rank"]) == int(ranks) and sum(traffic["tokens_of_expert"]) == sum(
+        int(tokens) for tokens in (folder / "token_matrix.txt").read_text().split()), traffic
     assert record["ranks"] == int(ranks) and record["status"] == "passed", record
     print(ranks, *([host] if host else []), mode, *(row["operation"] for row in rows))
 END

@@ -126,6 +126,11 @@ tr -d ' \n' <"$(file_of jobs two record.json)" | grep -qF '"names":["n1","n2"],"
     fail "the record names other nodes"
 [ "$(ls -d jobs.out/jobs_*/two/0/benchmark_4_ranks_*_standard | wc -l)" = 2 ] ||
     fail "the two nodes did not leave a folder each: $(ls jobs.out/jobs_*/two/0)"
+grep -q '"rows_to_rank"' "$(file_of jobs two record.json)" || fail "nobody knows what was sent"
+grep -q '"note": "the ranks of each node are a group of their own' "$(file_of jobs two record.json)" ||
+    fail "the record does not say that nodes do not exchange"
+grep -q '^jobs,two,0,0,small,passed,true,dispatch,shm,standard,bfloat16,4,2,' jobs.out/jobs_*/suite.csv ||
+    fail "suite.csv: $(cat jobs.out/jobs_*/suite.csv)"
 [ -s "$(file_of jobs two metadata/node-n1.toml)" ] && [ -s "$(file_of jobs two metadata/node-n2.toml)" ] ||
     fail "a node is not described"
 grep -q '^task 1 node 1 local_task 0 host n2$' "$(file_of jobs two mapping-stdout.txt)" || fail "mapping"
