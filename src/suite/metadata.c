@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <pwd.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -116,6 +117,122 @@ static void write_setting(FILE *out, const job_t *job, setting_id_t id)
     }
 }
 
+/* "1.0": a whole number is a fraction still. */
+static void write_fraction(FILE *out, double fraction)
+{
+    char text[32];
+    (void)snprintf(text, sizeof(text), "%.15g", fraction);
+    (void)fprintf(out, "%s%s", text, text[strspn(text, "-0123456789")] == '\0' ? ".0" : "");
+}
+
+/* A value that has no others in it; of one that has, what it is. */
+static void write_plain(FILE *out, const toml_node_t *node)
+{
+    switch (node->kind) {
+    case TOML_KIND_STRING:
+        quote_string(out, node->string);
+        break;
+    case TOML_KIND_INTEGER:
+        (void)fprintf(out, "%" PRId64, node->integer);
+        break;
+    case TOML_KIND_FRACTION:
+        write_fraction(out, node->fraction);
+        break;
+    case TOML_KIND_BOOLEAN:
+        (void)fputs(node->integer != 0 ? "true" : "false", out);
+        break;
+    default:
+        quote_string(out, node->kind_name);
+    }
+}
+
+typedef void (*write_node_t)(FILE *out, const toml_node_t *node);
+
+/* A key, if it has one, and its value, with a comma before them unless they are the first. */
+static void write_pair(FILE *out, const toml_node_t *node, write_node_t write, bool *is_first)
+{
+    (void)fputs(*is_first ? "" : ", ", out);
+    *is_first = false;
+    if (node->key != NULL) {
+        quote_string(out, node->key);
+        (void)fputs(" = ", out);
+    }
+    write(out, node);
+}
+
+/* A value, in one line; `write` is for what is in it. */
+static void write_around(FILE *out, const toml_node_t *node, write_node_t write)
+{
+    bool is_first = true;
+    bool is_table = node->kind == TOML_KIND_TABLE;
+    if (!is_table && node->kind != TOML_KIND_ARRAY) {
+        write_plain(out, node);
+        return;
+    }
+    (void)fputc(is_table ? '{' : '[', out);
+    for (int32_t i = 0; i < node->child_count; i++)
+        write_pair(out, &node->children[i], write, &is_first);
+    (void)fputc(is_table ? '}' : ']', out);
+}
+
+static void write_inner(FILE *out, const toml_node_t *node)
+{
+    write_around(out, node, write_plain);
+}
+
+/* A value with what is in it, two levels deep as in a list of tables: none of these keys has more.
+ */
+static void write_value(FILE *out, const toml_node_t *node)
+{
+    write_around(out, node, write_inner);
+}
+
+/* A table of the test, with what the scenario lays over it. */
+static void write_merged(FILE *out, const test_t *test, const char *key)
+{
+    bool is_first = true;
+    (void)fputc('{', out);
+    for (int32_t i = 0; i < test->layer_count; i++) {
+        const toml_node_t *table = toml_find(test->layers[i].table, key);
+        for (int32_t at = 0; table != NULL && at < table->child_count; at++) {
+            bool is_covered = false;
+            for (int32_t over = i + 1; over < test->layer_count; over++)
+                is_covered = is_covered || toml_find(toml_find(test->layers[over].table, key),
+                                                     table->children[at].key) != NULL;
+            if (!is_covered)
+                write_pair(out, &table->children[at], write_inner, &is_first);
+        }
+    }
+    (void)fputs("}", out);
+}
+
+/* The keys beside cmd_args and extra_env_vars; one without a default, as nsys, only when it is
+ * given. */
+static void write_others(FILE *out, const test_t *test)
+{
+    static const struct {
+        const char *key;
+        const char *otherwise; /* NULL: there is no default */
+    } keys[] = {{"extra_cmd_args", "{}"},
+                {"extra_container_mounts", "[]"},
+                {"git_repos", "[]"},
+                {"nsys", NULL}};
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        const layer_t *layer;
+        const toml_node_t *node = test_find(test, keys[i].key, &layer);
+        if (node == NULL && keys[i].otherwise == NULL)
+            continue;
+        (void)fprintf(out, "%s = ", keys[i].key);
+        if (node == NULL)
+            (void)fputs(keys[i].otherwise, out);
+        else if (node->kind == TOML_KIND_TABLE)
+            write_merged(out, test, keys[i].key);
+        else
+            write_value(out, node);
+        (void)fputc('\n', out);
+    }
+}
+
 static void write_definition(FILE *out, const job_t *job)
 {
     const test_t *test = &job->entry->test;
@@ -123,6 +240,7 @@ static void write_definition(FILE *out, const job_t *job)
     write_text(out, "name", test->name);
     write_text(out, "description", test->description);
     write_text(out, "test_template_name", dialect_name(test->dialect));
+    write_others(out, test);
     (void)fputs("\n[test_definition.cmd_args]\n", out);
     for (int i = 0; i < SETTING_COUNT; i++)
         write_setting(out, job, (setting_id_t)i);
