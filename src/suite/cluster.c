@@ -68,6 +68,14 @@ static const cluster_node_t *find(const cluster_t *cluster, const char *name, co
     return NULL;
 }
 
+bool cluster_has_partition(const cluster_t *cluster, const char *partition)
+{
+    for (size_t i = 0; i < cluster->count; i++)
+        if (strcmp(cluster->nodes[i].partition, partition) == 0)
+            return true;
+    return false;
+}
+
 void cluster_sort(const cluster_t *cluster, const node_want_t *want, node_list_t *group)
 {
     node_list_t sorted = {0};

@@ -26,6 +26,9 @@ bool cluster_read(cluster_t *out, failure_t *failure);
 
 void cluster_release(cluster_t *cluster);
 
+/* Whether a partition has a node. */
+bool cluster_has_partition(const cluster_t *cluster, const char *partition);
+
 /* Puts the nodes of a group into the order in which they are taken: idle ones first, each kind as
  * the file has them. Others are left out: those that take no jobs, and with "max_avail" all that
  * are not idle. */

@@ -148,6 +148,23 @@ static bool take_partition(entry_t *entry, const char *partition, char why[NODES
     return false;
 }
 
+/* Adds those of the group's nodes that can be had. */
+static bool add_group(const references_t *references, entry_t *entry, const node_want_t *want,
+                      node_list_t *group, char why[NODES_WHY_BYTES])
+{
+    const cluster_t *cluster = references->cluster;
+    if (cluster != NULL && !cluster_has_partition(cluster, want->partition)) {
+        (void)snprintf(why, NODES_WHY_BYTES, "no node of a partition '%s' takes jobs of Slurm",
+                       want->partition);
+        return false;
+    }
+    if (cluster != NULL)
+        cluster_sort(cluster, want, group);
+    nodes_remove(group, &entry->excluded);
+    nodes_remove(group, &entry->nodes);
+    return take_nodes(group, want->count, &entry->nodes, why);
+}
+
 static void add_nodes(const references_t *references, entry_t *entry, const toml_node_t *node,
                       const char *text, mistakes_t *mistakes)
 {
@@ -159,13 +176,8 @@ static void add_nodes(const references_t *references, entry_t *entry, const toml
         is_done = nodes_add_hosts(&entry->nodes, text, why);
     } else {
         is_done = nodes_read_group(text, &want, why) && take_partition(entry, want.partition, why);
-        if (is_done && find_group(references, entry, node, &want, &group, mistakes)) {
-            if (references->cluster != NULL)
-                cluster_sort(references->cluster, &want, &group);
-            nodes_remove(&group, &entry->excluded);
-            nodes_remove(&group, &entry->nodes);
-            is_done = take_nodes(&group, want.count, &entry->nodes, why);
-        }
+        if (is_done && find_group(references, entry, node, &want, &group, mistakes))
+            is_done = add_group(references, entry, &want, &group, why);
     }
     if (!is_done)
         mistakes_add(mistakes, SEVERITY_ERROR, entry->layer.source, node, prefix, "%s", why);
@@ -181,7 +193,7 @@ static void read_nodes(const references_t *references, entry_t *entry, mistakes_
         if (value_text(exclude, i) != NULL &&
             !nodes_add_hosts(&entry->excluded, value_text(exclude, i), why))
             mistakes_add(mistakes, SEVERITY_ERROR, entry->layer.source, exclude, prefix, "%s", why);
-    entry->has_nodes = value_text_count(nodes) > 0;
+    entry->has_nodes = value_text_count(nodes) > 0 && value_text(nodes, 0) != NULL;
     if (nodes != NULL && nodes->kind == TOML_KIND_STRING && references->is_strict)
         mistakes_add(mistakes, SEVERITY_ERROR, entry->layer.source, nodes, prefix,
                      "CloudAI takes a list of strings only");

@@ -301,7 +301,7 @@ static bool is_taken(const key_row_t *row, const toml_node_t *node)
     switch (node->kind) {
     case TOML_KIND_ARRAY:
         return ((row->takes & KEY_TEXTS) != 0 && is_list_of(node, TOML_KIND_STRING)) ||
-               ((row->takes & KEY_TABLES) != 0 && node->child_count > 0 &&
+               ((row->takes & KEY_TABLES) != 0 && (node->child_count > 0 || !row->is_needed) &&
                 is_list_of(node, TOML_KIND_TABLE)) ||
                ((row->takes & KEY_NUMBERS) != 0 && node->child_count > 0);
     case TOML_KIND_TABLE:

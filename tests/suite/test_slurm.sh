@@ -147,6 +147,7 @@ ends jobs refused refused FAILED "NUM_SMS"
 ends jobs broken failed FAILED "no-such-option"
 ends jobs nowhere not_started null "Invalid node name"
 ends jobs never not_started CANCELLED "could never start (PartitionTimeLimit)"
+ends jobs many not_started CANCELLED "could never start (PartitionConfig)"
 ends jobs noise ended_early CANCELLED "it was ended with after"
 ends jobs beside passed COMPLETED
 [[ ! "$(value jobs beside start_time)" < "$(value jobs noise start_time)" ]] || fail "beside came before"
@@ -160,7 +161,6 @@ END
 expect 1 $(suite option | sed 's/system.toml/option_system.toml/')
 ends option option not_started null "no-such-option"
 
-ends jobs many not_started CANCELLED "could never start (PartitionConfig)"
 echo "a job takes more memory than it asked for"
 sed '/^monitor/a extra_sbatch_args = ["--mem=500M"]' system.toml >memory_system.toml
 scenario memory <<'END'
@@ -206,6 +206,13 @@ END
 expect 0 $(suite busy) --dry-run
 [ "$(echo $(cat "$(file_of busy three hostfile.txt)"))" = "n3 n1 n2" ] || fail "idle nodes come first"
 [ -z "$($head squeue -h -n three)" ] || fail "a dry run was submitted"
+sed '/^monitor/a [[partitions]]\nname = "gone"\n[[partitions.groups]]\nname = "group"\nnodes = ["n1"]' \
+    system.toml >gone_system.toml
+scenario gone <<'END'
+gone small nodes = "gone:group:1"
+END
+expect 2 $(suite gone | sed 's/system.toml/gone_system.toml/') --dry-run
+says "no node of a partition 'gone' takes jobs of Slurm"
 $head scancel -n cancelled
 $head scontrol update nodename=n2 state=down reason=test
 wait $lost
@@ -254,6 +261,7 @@ name = '$nasty'
 id = 'id $nasty'
 test_name = "small"
 nodes = "n2"
+time_limit = "10m"
 extra_srun_args = '--task-prolog=$PWD/prolog "--comment=\$(touch pwned)"'
 extra_env_vars = { VALUE = '''$nasty
 touch pwned''' }
@@ -275,4 +283,3 @@ echo "the time limit"
 wait $slow
 [ $? = 1 ] || fail "slow: $(cat slow.log)"
 ends slow slow timed_out TIMEOUT "passed its time limit"
-time_limit = "10m"
