@@ -41,7 +41,9 @@ write_files() {
     cat >test.toml <<END
 name = $(text name small)
 description = $(text description d)
-test_template_name = "MoEBenchmark"
+test_template_name = $(text test_template_name MoEBenchmark)
+git_repos = [{ url = $(text git_repos.url https://localhost) }]
+nsys = { output = $(text nsys.output x) }
 extra_container_mounts = [$(text extra_container_mounts /a:/b)]
 extra_cmd_args = { "--x" = $(text extra_cmd_args y) }
 extra_env_vars = { VALUE = $(text extra_env_vars 1) }
@@ -133,11 +135,12 @@ check() {
     fi
 }
 
-keys="name description extra_container_mounts extra_cmd_args extra_env_vars docker_image_url
-    config_file_path results_dir benchmark_root deepep_versions mode data_type scenario.name id nodes
-    exclude_nodes time_limit Tests.extra_srun_args dependencies.type dependencies.id system.name
-    scheduler install_path output_path account mpi distribution extra_srun_args extra_sbatch_args
-    partitions.name groups.name groups.nodes global_env_vars"
+keys="name description test_template_name git_repos.url nsys.output extra_container_mounts
+    extra_cmd_args extra_env_vars docker_image_url config_file_path results_dir benchmark_root
+    deepep_versions mode data_type scenario.name id nodes exclude_nodes time_limit
+    Tests.extra_srun_args dependencies.type dependencies.id system.name scheduler install_path
+    output_path account mpi distribution extra_srun_args extra_sbatch_args partitions.name
+    groups.name groups.nodes global_env_vars"
 for nasty in "$line" "$lines" "--x=$lines" "'$lines'"; do
     ran_count=0
     refused=
