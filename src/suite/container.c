@@ -10,16 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
-static bool is_on(const source_t *system, const char *key)
-{
-    int64_t value = 0;
-    const toml_node_t *node = system_find(system, key);
-    return node != NULL && value_switch(node, &value) && value != 0;
-}
-
 bool container_is_asked(const source_t *system)
 {
-    return is_on(system, "container_mount_home") || is_on(system, "cache_docker_images_locally");
+    return system_switch(system, "container_mount_home") ||
+           system_switch(system, "cache_docker_images_locally");
 }
 
 /* The image of a test; NULL: it names none. */
@@ -193,8 +187,9 @@ void container_write(FILE *out, const suite_session_t *session, const job_t *job
     write_image(out, image_of(job->entry));
     (void)fputs(" --container-mounts=", out);
     quote_word(out, mounts);
-    (void)fputs(is_on(session->system, "container_mount_home") ? " --container-mount-home"
-                                                               : " --no-container-mount-home",
+    (void)fputs(system_switch(session->system, "container_mount_home")
+                    ? " --container-mount-home"
+                    : " --no-container-mount-home",
                 out);
     free(mounts);
 }

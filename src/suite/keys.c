@@ -186,11 +186,33 @@ static const key_row_t system_rows[] = {
      .takes = KEY_SWITCH,
      .effect = NO_IMAGE,
      .slurm_effect = "true asks for containers, with --container-mount-home of srun"},
+    {.name = "supports_gpu_directives_cache",
+     .takes = KEY_SWITCH,
+     .effect = NO_SLURM,
+     .slurm_effect = "whether jobs ask for GPUs; Slurm is not asked if they can"},
+    {.name = "extra_transient_status_errors",
+     .takes = KEY_TEXTS,
+     .effect = NO_SLURM,
+     .slurm_effect = "none: Slurm is asked again whatever its error"},
+    {.name = "status_retry_pause_seconds",
+     .takes = KEY_NUMBER,
+     .value_max = 86400,
+     .effect = NO_SLURM,
+     .slurm_effect = "none: monitor_interval says how often Slurm is asked"},
+    {.name = "slurm_api",
+     .takes = KEY_TABLE,
+     .effect = NO_SLURM,
+     .slurm_effect = "none: Slurm is asked by its commands"},
+    {.name = "data_repository", .takes = KEY_TABLE, .effect = "none: results stay where they are"},
+    {.name = "reports", .takes = KEY_TABLE, .effect = "none: every suite has a report"},
 };
 
 static const key_row_t partition_rows[] = {
     {.name = "name", .takes = KEY_TEXT, .is_needed = true, .is_line = true},
     {.name = "groups", .takes = KEY_TABLES},
+    {.name = "nodes",
+     .takes = KEY_TEXTS,
+     .effect = "none: groups have the nodes, Slurm has the partition"},
 };
 
 static const key_row_t group_rows[] = {

@@ -127,7 +127,9 @@ static bool choose_tasks(suite_session_t *session, failure_t *failure)
                           : session->ranks_per_node > 0
                               ? "gpus_per_node of the system file"
                               : "a GPU each, up to 8, of the node, else 4";
-    session->has_gpus = session->cluster_missing[0] != '\0' || slurm_has_gpus();
+    session->has_gpus = system_find(session->system, "supports_gpu_directives_cache") != NULL
+                            ? system_switch(session->system, "supports_gpu_directives_cache")
+                            : session->cluster_missing[0] != '\0' || slurm_has_gpus();
     ssize_t length = readlink("/proc/self/exe", session->program, sizeof(session->program) - 1);
     return length > 0 ? container_check_path(session, "this program", session->program, failure)
                       : failure_set(failure, EXIT_FAILED, "this program does not know its path");

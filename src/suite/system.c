@@ -116,6 +116,13 @@ int32_t system_number(const source_t *source, const char *key)
     return node != NULL && value_number(node, &number) ? (int32_t)number : 0;
 }
 
+bool system_switch(const source_t *source, const char *key)
+{
+    int64_t value = 0;
+    const toml_node_t *node = system_find(source, key);
+    return node != NULL && value_switch(node, &value) && value != 0;
+}
+
 bool system_add_group(const source_t *source, const node_want_t *want, node_list_t *list)
 {
     char why[NODES_WHY_BYTES];

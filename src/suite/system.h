@@ -18,6 +18,9 @@ const char *system_text(const source_t *source, const char *key);
 /* A number from 1 on, or 0 when the file does not say; `source` may be NULL. */
 int32_t system_number(const source_t *source, const char *key);
 
+/* Whether a switch is on; one that the file does not have is off. */
+bool system_switch(const source_t *source, const char *key);
+
 /* Adds the nodes of a group; what is wrong with their names system_check() tells. False: there is
  * no such group. */
 bool system_add_group(const source_t *source, const node_want_t *want, node_list_t *list);
