@@ -235,7 +235,7 @@ MOXIE_API moxie_status_t moxie_group_operation(const moxie_group_t *group, uint6
  */
 MOXIE_API moxie_status_t moxie_group_dump(const moxie_group_t *group, int fd);
 
-/** What a knob changes and how to read its values: bits of moxie_knob_info_t::use. */
+/** Which calls read a knob and how to read its values: bits of moxie_knob_info_t::use. */
 enum {
     MOXIE_KNOB_DISPATCH = 1,      /**< calls that take rows to the experts */
     MOXIE_KNOB_COMBINE = 2,       /**< calls that bring rows home */
@@ -243,7 +243,11 @@ enum {
     MOXIE_KNOB_EXPERT_MAJOR = 8,  /**< these in expert_major alone */
     MOXIE_KNOB_SMS = 16,          /**< multiprocessors: `value_max` is at most those of the GPU */
     MOXIE_KNOB_ZERO_CHOOSES = 32, /**< 0 is no amount: the library chooses one */
-    MOXIE_KNOB_LOW_LATENCY = 64   /**< these on routes of low latency alone */
+    MOXIE_KNOB_LOW_LATENCY = 64,  /**< these on routes of low latency alone */
+    MOXIE_KNOB_RANK_MAJOR = 128,  /**< these in rank_major alone */
+    MOXIE_KNOB_STANDARD = 256,    /**< these on routes in standard mode alone */
+    /** moxie_dispatch_routing() in expert_major, for the update that it begins with */
+    MOXIE_KNOB_ROUTING_EXPERT_MAJOR = 512
 };
 
 /** A tuning parameter of the group's backend, with the value in use and where it came from. */
@@ -258,7 +262,7 @@ typedef struct moxie_knob_info {
     int64_t value_default; /**< without any setting */
     int64_t value_min;     /**< smallest allowed */
     int64_t value_max;     /**< largest allowed */
-    uint64_t use;          /**< MOXIE_KNOB_…; none of the first three: it changes every call */
+    uint64_t use;          /**< MOXIE_KNOB_…; where these name no call, every call reads it */
 } moxie_knob_info_t;
 
 /** Initialiser of a ::moxie_knob_info_t. */

@@ -70,19 +70,27 @@ static bool find_previous(job_t *job, failure_t *failure)
     return failure->exit_code == EXIT_DONE;
 }
 
-/* Values of a knob that would all measure the same. */
-static bool check_values(const job_t *job, failure_t *failure)
+/* Values of a knob that would all measure the same, and a plan in which every knob's would. */
+static bool check_knobs(const job_t *job, failure_t *failure)
 {
     const space_t *space = &job->tune.space;
-    for (int32_t i = 0; i < job->flags->value_count; i++)
-        for (int32_t j = 0; j < space->knob_count; j++)
-            if (strcmp(space->knobs[j].name, job->flags->values[i].name) == 0 &&
-                !tune_uses_knob(&job->tune, &space->knobs[j]))
+    int32_t used_count = 0;
+    for (int32_t i = 0; i < space->knob_count; i++) {
+        const space_knob_t *knob = &space->knobs[i];
+        bool is_used = tune_uses_knob(&job->tune, knob);
+        used_count += is_used;
+        for (int32_t j = 0; j < job->flags->value_count && !is_used; j++)
+            if (strcmp(knob->name, job->flags->values[j].name) == 0)
                 return failure_set(failure, EXIT_USAGE,
-                                   "%s: changes nothing with %s (layout, direction, route, "
-                                   "launch, dtype)",
-                                   job->flags->values[i].flag, job->key.variant);
-    return true;
+                                   "%s: changes nothing in mode %s with %s (layout, direction, "
+                                   "route, launch, dtype)",
+                                   job->flags->values[j].flag, job->key.mode, job->key.variant);
+    }
+    return used_count > 0 ||
+           failure_set(failure, EXIT_USAGE,
+                       "no knob of backend %s changes anything in mode %s with %s (layout, "
+                       "direction, route, launch, dtype)",
+                       job->key.backend, job->key.mode, job->key.variant);
 }
 
 static bool open_store(job_t *job, failure_t *failure)
@@ -128,7 +136,7 @@ static bool prepare(job_t *job, const launcher_t *launcher, failure_t *failure)
     if (!make_part(job, failure) ||
         !trial_look(&job->plan, &tune->space, job->key.machine, failure) ||
         !tune_flags_apply(job->flags, job->plan.place.backend, &tune->space, failure) ||
-        !check_values(job, failure) || !open_store(job, failure))
+        !check_knobs(job, failure) || !open_store(job, failure))
         return false;
     tune->trial.space = &tune->space;
     tune->trial.tell = progress_is_visible() ? tell_progress : NULL;

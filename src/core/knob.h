@@ -15,7 +15,7 @@ typedef struct knob {
     int64_t value_default;
     int64_t value_min;
     int64_t value_max;
-    uint64_t use; /* MOXIE_KNOB_…; 0: every call */
+    uint64_t use; /* MOXIE_KNOB_…: which calls read it; 0: every call */
 } knob_t;
 
 /* Knobs a backend may have at most. */

@@ -16,23 +16,24 @@ enum { SEARCH_SHARE_PERCENT = 85, LOOK_SHARE_PERCENT = 70 };
 /* The phase of knobs that change both calls, and that of knobs that change none. */
 enum { CALL_BOTH = CALL_COUNT, CALL_NONE };
 
-/* The call whose time a knob changes. An update of the route is a part of a fresh dispatch; the
- * backward of one call moves rows as the other does. */
+/* The call of the plan's runs whose time a knob changes: nothing else is measured. A fresh dispatch
+ * is moxie_dispatch_routing(); the backward of one call moves rows as the other does. */
 static int call_of(const plan_t *plan, uint64_t use)
 {
-    bool in_dispatch = (use & MOXIE_KNOB_DISPATCH) != 0;
+    bool is_expert_major = plan->layout == MOXIE_LAYOUT_EXPERT_MAJOR;
+    uint64_t of_other_layout = is_expert_major ? MOXIE_KNOB_RANK_MAJOR : MOXIE_KNOB_EXPERT_MAJOR;
+    uint64_t of_other_mode = plan->is_low_latency ? MOXIE_KNOB_STANDARD : MOXIE_KNOB_LOW_LATENCY;
+    bool in_routing =
+        (use & MOXIE_KNOB_ROUTING_EXPERT_MAJOR) != 0 && is_expert_major && plan->is_fresh;
+    bool in_dispatch = (use & MOXIE_KNOB_DISPATCH) != 0 || in_routing;
     bool in_combine = (use & MOXIE_KNOB_COMBINE) != 0;
-    bool in_update = (use & MOXIE_KNOB_UPDATE) != 0 && plan->is_fresh;
-    if ((use & (MOXIE_KNOB_DISPATCH | MOXIE_KNOB_COMBINE | MOXIE_KNOB_UPDATE)) == 0)
-        return CALL_BOTH;
-    if ((use & MOXIE_KNOB_EXPERT_MAJOR) != 0 && plan->layout != MOXIE_LAYOUT_EXPERT_MAJOR)
+    if ((use & (of_other_layout | of_other_mode)) != 0)
         return CALL_NONE;
-    if ((use & MOXIE_KNOB_LOW_LATENCY) != 0 && !plan->is_low_latency)
-        return CALL_NONE;
-    if (in_combine && (in_dispatch || in_update))
+    if ((use & (MOXIE_KNOB_DISPATCH | MOXIE_KNOB_COMBINE | MOXIE_KNOB_UPDATE |
+                MOXIE_KNOB_ROUTING_EXPERT_MAJOR)) == 0)
         return CALL_BOTH;
-    if (!in_combine && !in_dispatch)
-        return in_update ? CALL_DISPATCH : CALL_NONE;
+    if (in_combine == in_dispatch)
+        return in_combine ? CALL_BOTH : CALL_NONE;
     return in_combine != plan->is_backward ? CALL_COMBINE : CALL_DISPATCH;
 }
 

@@ -59,7 +59,8 @@ typedef struct tune {
     int32_t phase_at;    /* the phase that is under way, for progress */
 } tune_t;
 
-/* Whether a knob changes anything in the runs of the plan. One that does not is not tuned. */
+/* Whether the calls that are measured in the runs of the plan read a knob. One that they do not is
+ * not tuned. */
 bool tune_uses_knob(const tune_t *tune, const space_knob_t *knob);
 
 /* Divides the knobs into phases; the plan and the space are known. */

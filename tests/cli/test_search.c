@@ -486,7 +486,10 @@ static const char *phase_of(const plan_t *plan, const char *name)
         {"duplicate", MOXIE_KNOB_DISPATCH | MOXIE_KNOB_EXPERT_MAJOR},
         {"sum", MOXIE_KNOB_COMBINE},
         {"derive", MOXIE_KNOB_UPDATE},
-        {"derive_and_sum", MOXIE_KNOB_UPDATE | MOXIE_KNOB_COMBINE},
+        {"derive_ahead", MOXIE_KNOB_UPDATE | MOXIE_KNOB_ROUTING_EXPERT_MAJOR},
+        {"derive_and_sum", MOXIE_KNOB_ROUTING_EXPERT_MAJOR | MOXIE_KNOB_COMBINE},
+        {"send_rows", MOXIE_KNOB_DISPATCH | MOXIE_KNOB_STANDARD},
+        {"sum_slots", MOXIE_KNOB_COMBINE | MOXIE_KNOB_LOW_LATENCY | MOXIE_KNOB_RANK_MAJOR},
         {"wait", 0},
     };
     static tune_t tune;
@@ -512,24 +515,42 @@ static const char *phase_of(const plan_t *plan, const char *name)
     return "";
 }
 
-static void test_knobs_are_tuned_with_the_call_that_uses_them(void **state)
+static void test_knobs_are_tuned_with_the_call_that_reads_them(void **state)
 {
-    plan_t plan = {.layout = MOXIE_LAYOUT_RANK_MAJOR, .is_fresh = true};
+    plan_t plan = {.layout = MOXIE_LAYOUT_EXPERT_MAJOR, .is_fresh = true};
     (void)state;
     assert_string_equal(phase_of(&plan, "send"), "dispatch");
-    assert_string_equal(phase_of(&plan, "derive"), "dispatch");
+    assert_string_equal(phase_of(&plan, "derive_ahead"), "dispatch");
     assert_string_equal(phase_of(&plan, "sum"), "combine");
     assert_string_equal(phase_of(&plan, "derive_and_sum"), "exchange");
     assert_string_equal(phase_of(&plan, "wait"), "exchange");
-    assert_string_equal(phase_of(&plan, "duplicate"), "");
-    plan.layout = MOXIE_LAYOUT_EXPERT_MAJOR;
-    assert_string_equal(phase_of(&plan, "duplicate"), "dispatch");
     plan.is_fresh = false;
-    assert_string_equal(phase_of(&plan, "derive"), "");
+    assert_string_equal(phase_of(&plan, "derive_ahead"), "");
     assert_string_equal(phase_of(&plan, "derive_and_sum"), "combine");
     plan.is_backward = true; /* each moves rows as the other does */
     assert_string_equal(phase_of(&plan, "send"), "combine");
     assert_string_equal(phase_of(&plan, "sum"), "dispatch");
+}
+
+static void test_knobs_that_no_measured_call_reads_are_not_tuned(void **state)
+{
+    plan_t plan = {.layout = MOXIE_LAYOUT_RANK_MAJOR, .is_fresh = true};
+    (void)state;
+    assert_string_equal(phase_of(&plan, "derive"), ""); /* an update alone is not measured */
+    assert_string_equal(phase_of(&plan, "derive_ahead"), "");
+    assert_string_equal(phase_of(&plan, "derive_and_sum"), "combine");
+    assert_string_equal(phase_of(&plan, "duplicate"), "");
+    assert_string_equal(phase_of(&plan, "send_rows"), "dispatch");
+    assert_string_equal(phase_of(&plan, "sum_slots"), "");
+    plan.layout = MOXIE_LAYOUT_EXPERT_MAJOR;
+    assert_string_equal(phase_of(&plan, "derive"), "");
+    assert_string_equal(phase_of(&plan, "duplicate"), "dispatch");
+    plan.is_low_latency = true;
+    assert_string_equal(phase_of(&plan, "send_rows"), "");
+    assert_string_equal(phase_of(&plan, "sum_slots"), "");
+    assert_string_equal(phase_of(&plan, "wait"), "exchange");
+    plan.layout = MOXIE_LAYOUT_RANK_MAJOR;
+    assert_string_equal(phase_of(&plan, "sum_slots"), "combine");
 }
 
 /* Puts so many measurements of every setting into a trial's log: dispatch is fastest with 8 of the
@@ -714,7 +735,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_late_search_goes_on_with_the_final_rounds),
         cmocka_unit_test(test_the_setting_stored_before_is_compared),
         cmocka_unit_test(test_quick_and_full_measure_about_so_many),
-        cmocka_unit_test(test_knobs_are_tuned_with_the_call_that_uses_them),
+        cmocka_unit_test(test_knobs_are_tuned_with_the_call_that_reads_them),
+        cmocka_unit_test(test_knobs_that_no_measured_call_reads_are_not_tuned),
         cmocka_unit_test(test_calls_are_tuned_apart),
         cmocka_unit_test(test_values_are_read_and_refused),
         cmocka_unit_test(test_spread_values_are_in_range),

@@ -16,27 +16,33 @@
 
 static const knob_t knobs[] = {
     [CUDA_KNOB_SMS] = {"sms", "SMs that dispatch sends with", 16, 1, 132,
-                       MOXIE_KNOB_DISPATCH | MOXIE_KNOB_SMS},
+                       MOXIE_KNOB_DISPATCH | MOXIE_KNOB_STANDARD | MOXIE_KNOB_SMS},
     [CUDA_KNOB_DUPLICATE_SMS] = {"duplicate_sms",
                                  "further SMs that copy received rows in expert_major dispatch", 32,
                                  0, 132,
-                                 MOXIE_KNOB_DISPATCH | MOXIE_KNOB_EXPERT_MAJOR | MOXIE_KNOB_SMS},
+                                 MOXIE_KNOB_DISPATCH | MOXIE_KNOB_EXPERT_MAJOR |
+                                     MOXIE_KNOB_STANDARD | MOXIE_KNOB_SMS},
     [CUDA_KNOB_COMBINE_SMS] = {"combine_sms",
                                "SMs that combine may use; 0: 40 in rank_major, 48 in expert_major",
                                0, 0, CUDA_BLOCK_COUNT_MAX,
-                               MOXIE_KNOB_COMBINE | MOXIE_KNOB_SMS | MOXIE_KNOB_ZERO_CHOOSES},
+                               MOXIE_KNOB_COMBINE | MOXIE_KNOB_STANDARD | MOXIE_KNOB_SMS |
+                                   MOXIE_KNOB_ZERO_CHOOSES},
     [CUDA_KNOB_PUSH_SMS] = {"push_sms",
                             "of these, SMs that send partials home; 0: 4 of 10, 11 of 20 "
                             "in expert_major",
                             0, 0, CUDA_BLOCK_COUNT_MAX,
-                            MOXIE_KNOB_COMBINE | MOXIE_KNOB_SMS | MOXIE_KNOB_ZERO_CHOOSES},
+                            MOXIE_KNOB_COMBINE | MOXIE_KNOB_STANDARD | MOXIE_KNOB_SMS |
+                                MOXIE_KNOB_ZERO_CHOOSES},
     [CUDA_KNOB_UPDATE_SMS] = {"update_sms", "SMs that a route update may use", 24, 1,
-                              CUDA_UPDATE_BLOCKS_MAX, MOXIE_KNOB_UPDATE | MOXIE_KNOB_SMS},
+                              CUDA_UPDATE_BLOCKS_MAX,
+                              MOXIE_KNOB_UPDATE | MOXIE_KNOB_ROUTING_EXPERT_MAJOR |
+                                  MOXIE_KNOB_STANDARD | MOXIE_KNOB_SMS},
     [CUDA_KNOB_TAGGED_BYTES] = {"tagged_bytes",
                                 "low latency in rank_major: bytes of a rank's tokens up to "
                                 "which combine sends tagged pieces; 0: never",
                                 CUDA_TAGGED_BYTES_MAX, 0, CUDA_TAGGED_BYTES_MAX,
-                                MOXIE_KNOB_COMBINE | MOXIE_KNOB_LOW_LATENCY},
+                                MOXIE_KNOB_COMBINE | MOXIE_KNOB_LOW_LATENCY |
+                                    MOXIE_KNOB_RANK_MAJOR},
 };
 
 static const char *const kernel_names[CUDA_KERNEL_COUNT] = {
