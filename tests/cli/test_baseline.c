@@ -90,6 +90,8 @@ static void test_verified_odd(void **state)
     /* more ranks than experts: some receive nothing */
     check_run(SMALL "--ranks 4 --baseline mpi-dedup --experts 3 --topk 2", "mpi-dedup");
     check_run(SMALL "--ranks 4 --baseline mpi --layout expert_major --experts 3 --topk 2", "mpi");
+    check_run(SMALL "--ranks 4 --baseline mpi-dedup --layout expert_major --experts 3 --topk 2",
+              "mpi-dedup");
 }
 
 /* Rows large and many enough to be written past the caches. */

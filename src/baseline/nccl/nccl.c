@@ -417,6 +417,19 @@ static int read_travel(const baseline_t *baseline, uint64_t *travel_ns, char *er
     return fail_cuda(result, "time of the exchange", error);
 }
 
+/* expert_start of a rank without experts is a 0 alone: nccl_place, a block an expert, has no block
+ * that would write it. */
+static int start_without_experts(const baseline_t *baseline, const moxie_dispatch_out_t *out,
+                                 char *error)
+{
+    if (baseline->local_count > 0 || out->expert_start == NULL) {
+        return 0;
+    }
+    return fail_cuda(cuda()->cuMemsetD8Async(address(out->expert_start), 0,
+                                             sizeof(out->expert_start[0]), baseline->stream),
+                     "expert_start", error);
+}
+
 static int dispatch(baseline_t *baseline, const void *x, const moxie_dispatch_out_t *out,
                     uint64_t *travel_ns, char *error)
 {
@@ -434,6 +447,7 @@ static int dispatch(baseline_t *baseline, const void *x, const moxie_dispatch_ou
                recv_count(baseline), travel_ns != NULL, error) != 0 ||
         launch(baseline, baseline->kernels.place, (unsigned)baseline->local_count,
                (unsigned)shape->rank_count, PLACE_THREADS, &place, error) != 0 ||
+        start_without_experts(baseline, out, error) != 0 ||
         copy(baseline, baseline->rows[1], out->recv_x, baseline->place_of_row, 1, true, received,
              error) != 0) {
         return -1;
