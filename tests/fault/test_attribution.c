@@ -1,17 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who costs the group its time: a rank that comes 5 ms late, and one whose copies take 5 ms longer,
- * are named by every rank, and told apart. And the flight recorder says so too. */
+ * are named by every rank, and told apart. And the flight recorder says so too. Where the kernel
+ * itself held up the rank that was named, which happens on a busy machine, the run is played again.
+ */
 #include "support/check.h"
 #include "support/world.h"
 
 #include "moxie/moxie.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { RANKS = 4, TOKENS = 8, HIDDEN = 64, ROWS = RANKS * TOKENS };
-enum { RUNS = 100, RUNS_RIGHT_MIN = 99, EXCHANGES_A_RUN = 5 };
+enum { RUNS = 100, RUNS_RIGHT_MIN = 99, EXCHANGES_A_RUN = 5, DELAY_US = 5000, TRIES = 5 };
+
+/* Of a run's delay, what a rank must have been kept waiting for a processor to be named truly. */
+#define HELD_UP_NS_MIN (DELAY_US * UINT64_C(1000) * EXCHANGES_A_RUN / 2)
+
+/* What a rank makes of a run. */
+typedef enum verdict {
+    VERDICT_RIGHT,
+    VERDICT_WRONG,
+    VERDICT_DISTURBED, /* another rank or reason, and that rank was held up by the kernel */
+} verdict_t;
 
 /* As moxie_group_peer_counters() tells it, for all ranks. */
 typedef struct counters {
@@ -90,30 +103,79 @@ static bool dispatch(world_rank_t *self, exchange_t *exchange)
                         MOXIE_OK);
 }
 
-/* True when this rank named the right rank, for the right reason. */
-static bool run_once(world_rank_t *self, moxie_group_t *group, exchange_t *exchange,
-                     int32_t culprit, bool is_late)
+/* How long this process waited for a processor so far; 0 where the kernel does not tell. */
+static uint64_t held_up_ns(void)
+{
+    uint64_t ns = 0;
+    FILE *file = fopen("/proc/self/schedstat", "r");
+    if (file != NULL) {
+        (void)fscanf(file, "%*u %" SCNu64, &ns);
+        (void)fclose(file);
+    }
+    return ns;
+}
+
+/* Whether this rank named the right rank, for the right reason. */
+static verdict_t run_once(world_rank_t *self, moxie_group_t *group, exchange_t *exchange,
+                          int32_t culprit, bool is_late)
 {
     char fault[64];
     counters_t before;
     counters_t after;
     bool seems_late = false;
-    (void)snprintf(fault, sizeof(fault), "dispatch.%s:%d:*:delay=5000", is_late ? "begin" : "work",
-                   culprit);
+    uint64_t of_all_ns[RANKS];
+    (void)snprintf(fault, sizeof(fault), "dispatch.%s:%d:*:delay=%d", is_late ? "begin" : "work",
+                   culprit, DELAY_US);
     (void)setenv("MOXIE_FAULT", fault, 1);
+    uint64_t held_ns = held_up_ns();
     if (!read_counters(self, group, &before)) {
-        return false;
+        return VERDICT_WRONG;
     }
     for (int i = 0; i < EXCHANGES_A_RUN; i++) {
         if (!dispatch(self, exchange)) {
-            return false;
+            return VERDICT_WRONG;
         }
     }
-    return read_counters(self, group, &after) &&
-           find_culprit(&before, &after, &seems_late) == culprit && seems_late == is_late;
+    if (!read_counters(self, group, &after)) {
+        return VERDICT_WRONG;
+    }
+    held_ns = held_up_ns() - held_ns;
+    if (!world_expect(self, "allgather",
+                      moxie_group_allgather(group, &held_ns, sizeof(held_ns), of_all_ns),
+                      MOXIE_OK)) {
+        return VERDICT_WRONG;
+    }
+    const int32_t named = find_culprit(&before, &after, &seems_late);
+    if (named == culprit && seems_late == is_late) {
+        return VERDICT_RIGHT;
+    }
+    return named >= 0 && of_all_ns[named] >= HELD_UP_NS_MIN ? VERDICT_DISTURBED : VERDICT_WRONG;
 }
 
-/* The recorder's text names the culprit of the last operations, and has a line a rank. */
+/* True when this rank was right, the last time. All ranks play as often. */
+static bool run_undisturbed(world_rank_t *self, moxie_group_t *group, exchange_t *exchange,
+                            int32_t culprit, bool is_late)
+{
+    verdict_t verdict = VERDICT_DISTURBED;
+    bool is_disturbed = true;
+    for (int i = 0; i < TRIES && is_disturbed; i++) {
+        int32_t verdicts[RANKS];
+        verdict = run_once(self, group, exchange, culprit, is_late);
+        const int32_t mine = (int32_t)verdict;
+        if (!world_expect(self, "allgather",
+                          moxie_group_allgather(group, &mine, sizeof(mine), verdicts), MOXIE_OK)) {
+            return false;
+        }
+        is_disturbed = false;
+        for (int32_t rank = 0; rank < RANKS; rank++) {
+            is_disturbed |= verdicts[rank] == VERDICT_DISTURBED;
+        }
+    }
+    return verdict == VERDICT_RIGHT;
+}
+
+/* The recorder's text names the culprit of most exchanges of the last run, and has a line a rank.
+ */
 static void check_dump(world_rank_t *self, const moxie_group_t *group, int32_t culprit)
 {
     char text[32768] = "";
@@ -127,15 +189,20 @@ static void check_dump(world_rank_t *self, const moxie_group_t *group, int32_t c
     rewind(file);
     (void)fread(text, 1, sizeof(text) - 1, file);
     (void)fclose(file);
-    const char *line = NULL; /* the last one of a dispatch */
+    const char *lines[EXCHANGES_A_RUN] = {NULL}; /* of the last run */
+    int line_count = 0;
     for (const char *at = text; (at = strstr(at, " dispatch ")) != NULL; at++) {
-        line = at;
+        lines[line_count++ % EXCHANGES_A_RUN] = at;
     }
     (void)snprintf(wanted, sizeof(wanted), "slow: %d (", culprit);
-    const char *found = line == NULL ? NULL : strstr(line, wanted);
-    if (found == NULL || memchr(line, '\n', (size_t)(found - line)) != NULL) {
-        world_fail(self, "the last dispatch is not said to have been slowed by %d:\n%.600s",
-                   culprit, line == NULL ? text : line);
+    int right_count = 0;
+    for (int i = 0; i < EXCHANGES_A_RUN; i++) {
+        const char *found = lines[i] == NULL ? NULL : strstr(lines[i], wanted);
+        right_count += found != NULL && memchr(lines[i], '\n', (size_t)(found - lines[i])) == NULL;
+    }
+    if (right_count <= EXCHANGES_A_RUN / 2) {
+        world_fail(self, "%d of the last %d dispatches are said to have been slowed by %d:\n%.600s",
+                   right_count, EXCHANGES_A_RUN, culprit, lines[0] == NULL ? text : lines[0]);
     }
     for (int32_t rank = 0; rank < RANKS; rank++) {
         (void)snprintf(wanted, sizeof(wanted), "\n  rank %-4d last to come ", rank);
@@ -155,7 +222,7 @@ static void play(world_rank_t *self)
     for (int is_late = 1; is_late >= 0; is_late--) {
         int right_count = 0;
         for (int32_t i = 0; i < RUNS; i++) {
-            right_count += run_once(self, group, &exchange, i % RANKS, is_late);
+            right_count += run_undisturbed(self, group, &exchange, i % RANKS, is_late);
         }
         if (right_count < RUNS_RIGHT_MIN) {
             world_fail(self, "%s: the right rank was named in %d of %d runs",
