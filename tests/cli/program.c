@@ -175,8 +175,8 @@ json_t *program_json(const program_t *program)
 
 void program_check_clean(const program_t *program)
 {
-    for (int try = 0; try < 400 && kill(-program->pid, 0) == 0; try++)
-        nap(); /* killed ranks take a moment to go */
+    for (int try = 0; try < 2000 && kill(-program->pid, 0) == 0; try++)
+        nap(); /* killed ranks take a moment to go, on a busy machine some */
     if (kill(-program->pid, 0) == 0)
         fail_msg("a process of the run is still there");
     if (count_entries("../run") != 0)

@@ -85,7 +85,7 @@ static void join(member_t *member, const char *name, int32_t rank, int32_t rank_
     group.rank_count = rank_count;
     group.backend = "shm";
     group.rendezvous = path;
-    group.timeout_us = rank_count == RANKS ? 300000 : 20000000;
+    group.timeout_us = rank_count == RANKS ? 1000000 : 20000000;
     group.first_timeout_us = 20000000;
     must(moxie_group_create(&group, &member->group), "group_create");
     must(moxie_window_allocate(member->group, sizeof(rows_t), &member->window), "window");

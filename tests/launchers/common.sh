@@ -89,6 +89,18 @@ rank_process() {
     fail "rank $2 does not start"
 }
 
+# at_work PID: that rank, one of three, has joined the others and has their windows; it goes about its
+# calls, behind the first, which may wait for longer.
+at_work() {
+    tries=200
+    until [ "$(grep -c 'memfd:moxie ' "/proc/$1/maps")" -ge 6 ]; do # a control segment and a window each
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || fail "process $1 does not get to work"
+        sleep 0.05
+    done
+    sleep 0.5
+}
+
 # clean [SECONDS]: soon there are no ranks, and nothing where they met or where they ran.
 clean() {
     tries=$((${1:-2} * 20))

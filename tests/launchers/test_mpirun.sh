@@ -42,7 +42,7 @@ clean
 echo "a rank is stopped"
 start $mpirun -n 3 "$moxie" bench $endless --json
 pid=$(rank_process OMPI_COMM_WORLD_RANK 1) || exit 1
-sleep 0.5
+at_work "$pid"
 kill -STOP "$pid"
 finish
 [ "$code" = 3 ] || fail "exit code $code"
@@ -53,7 +53,7 @@ clean
 echo "a rank is killed: mpirun itself ends the others"
 start $mpirun -n 3 "$moxie" bench $endless --output-dir res
 pid=$(rank_process OMPI_COMM_WORLD_RANK 1) || exit 1
-sleep 0.5
+at_work "$pid"
 kill -KILL "$pid"
 finish
 [ "$code" = 137 ] || fail "exit code $code"

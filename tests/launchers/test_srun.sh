@@ -65,7 +65,7 @@ echo "a rank is killed or stopped"
 for signal in KILL STOP; do
     start $head srun -N 1 -n 3 "$moxie" bench $endless --json
     pid=$(rank_process SLURM_PROCID 1) || exit 1
-    sleep 0.5
+    at_work "$pid"
     kill -$signal "$pid"
     [ $signal = KILL ] || (sleep 4 && kill -CONT "$pid" 2>/dev/null) &
     finish

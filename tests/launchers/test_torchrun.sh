@@ -93,7 +93,7 @@ clean
 lose() {
     start "$torchrun" "$work" 3 "0 1 2" "$moxie" bench $endless --json --output-dir res
     pid=$(rank_process RANK "$1") || exit 1
-    sleep 0.5
+    at_work "$pid"
     kill "-$2" "$pid"
     [ "$2" != STOP ] || (sleep 4 && kill -CONT "$pid" 2>/dev/null) &
     finish

@@ -26,6 +26,9 @@
 /* The world's last member is the stranger. */
 enum { RANKS = 3, MEMBERS = RANKS + 1, STRANGER = RANKS, NOBODY = 65534 };
 
+/* A socket's state in /proc/net/unix: SS_CONNECTED of linux/net.h. */
+enum { CONNECTED = 3 };
+
 typedef struct scene {
     void (*mischief)(world_rank_t *self, const char *path);
     moxie_status_t wanted; /* of every rank that comes */
@@ -198,17 +201,50 @@ static bool become_nobody(world_rank_t *self)
     return false;
 }
 
-static void wait_for_file(const char *path)
+/* Rank 0 listens, so that it has set the mode of its socket. To it this is a stranger, who goes. */
+static void wait_for_listener(world_rank_t *self, const char *path)
 {
-    for (int try = 0; try < 2000 && access(path, F_OK) != 0; try++) {
+    const int fd = come_in(path);
+    if (fd < 0) {
+        world_fail(self, "rank 0 does not listen: %s", strerror(errno));
+        return;
+    }
+    (void)close(fd);
+}
+
+/* Connections at a socket's path that have been accepted, by /proc/net/unix: number, references,
+ * protocol, flags, type, state, inode, path. */
+static int count_connections(const char *path)
+{
+    char line[512];
+    char at[256];
+    unsigned state = 0;
+    int count = 0;
+    FILE *sockets = fopen("/proc/net/unix", "r");
+    while (sockets != NULL && fgets(line, sizeof(line), sockets) != NULL) {
+        count += sscanf(line, "%*s %*s %*s %*s %*s %x %*s %255s", &state, at) == 2 &&
+                 state == CONNECTED && strcmp(at, path) == 0;
+    }
+    if (sockets != NULL) {
+        (void)fclose(sockets);
+    }
+    return count;
+}
+
+/* Until rank 1 has come, and then a little, in which it says hello. */
+static void wait_for_rank_1(const char *path)
+{
+    for (int try = 0; try < 2000 && count_connections(path) == 0; try++) {
         nap();
     }
-    nap(); /* and for its mode to be set */
+    for (int i = 0; i < 50; i++) {
+        nap();
+    }
 }
 
 static void be_outside_the_folder(world_rank_t *self, const char *path)
 {
-    wait_for_file(path);
+    wait_for_listener(self, path);
     if (become_nobody(self) && (come_in(path) >= 0 || errno != EACCES)) {
         world_fail(self, "another user came in");
     }
@@ -216,7 +252,7 @@ static void be_outside_the_folder(world_rank_t *self, const char *path)
 
 static void be_another_user(world_rank_t *self, const char *path)
 {
-    wait_for_file(path);
+    wait_for_listener(self, path);
     if (chmod(self->folder, 0755) != 0 || chmod(path, 0666) != 0 || !become_nobody(self)) {
         world_fail(self, "the folder cannot be opened to all");
     }
@@ -271,8 +307,8 @@ static void play(world_rank_t *self)
     scene_t *scene = self->arg;
     (void)snprintf(path, sizeof(path), "%s/meet", self->folder);
     if (self->rank == STRANGER) {
-        for (int i = 0; scene->wanted != MOXIE_OK && i < 150; i++) {
-            nap(); /* until rank 1 has joined, which is to be refused too */
+        if (scene->wanted != MOXIE_OK) {
+            wait_for_rank_1(path); /* which is to be refused too */
         }
         scene->mischief(self, path);
         atomic_store(&scene->is_done, 1);
