@@ -154,7 +154,7 @@ static bool add_group(const references_t *references, entry_t *entry, const node
 {
     const cluster_t *cluster = references->cluster;
     if (cluster != NULL && !cluster_has_partition(cluster, want->partition)) {
-        (void)snprintf(why, NODES_WHY_BYTES, "no node of a partition '%s' takes jobs of Slurm",
+        (void)snprintf(why, NODES_WHY_BYTES, "Slurm has no node in a partition '%s'",
                        want->partition);
         return false;
     }

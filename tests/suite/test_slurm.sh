@@ -212,7 +212,7 @@ scenario gone <<'END'
 gone small nodes = "gone:group:1"
 END
 expect 2 $(suite gone | sed 's/system.toml/gone_system.toml/') --dry-run
-says "no node of a partition 'gone' takes jobs of Slurm"
+says "Slurm has no node in a partition 'gone'"
 $head scancel -n cancelled
 $head scontrol update nodename=n2 state=down reason=test
 wait $lost
